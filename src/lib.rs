@@ -6,7 +6,11 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | 0 | the shared words: what everyone speaks of |
+//! | 0 | the shared words: [`address`], [`uri`], [`names`], [`model`], `entry` (to come), [`expiry`], [`secret`], `tokens` (to come), [`failure`]; `argv` (to come) |
+//!
+//! A read: `fuse` decodes a request and polls it once on the spot → `fs/files` finds the handle, which pinned an entity when
+//! it was opened → `read` has the blocks, or sends one ranged GET for all who wait → the reply. A look at a folder: `fs`
+//! answers from `metadata` while that may be believed, else `listing` asks page by page and hands out what has come.
 
 pub mod address;
 pub mod expiry;

@@ -1,0 +1,48 @@
+//! A Cloudreve V4 on loopback, for the tests, the demo and the benchmarks of cloudreve-fuse.
+//!
+//! It answers as a community 4.18.0 on SQLite with a local storage policy: same routes, envelope, codes, limits,
+//! signatures, expiries and bugs. What it imitates is described in the API contract; "→ api part 1 §7.5" in a
+//! comment points there. Where a real server differs, this one is wrong.
+//!
+//! Everything lives in memory and ends with the value:
+//!
+//! ```
+//! use cloudreve_test_server::{Fault, Options, Route, Server};
+//!
+//! let server = Server::start(Options::default()).unwrap();
+//! server.put("docs/a.txt", b"some content".to_vec());
+//! server.fail(Fault::on(Route::List).status(503).times(2));
+//! println!("{} {}", server.address(), server.user().email);
+//! ```
+//!
+//! Rooms, from the bottom: `clock`, `ids`, `content`, `uri`, `reply`, `sign` (values) · `drive`, `listing` (files,
+//! and pages of them) · `site` (all state), `locate`, `view` (URIs and JSON objects) · `routes` (one handler a
+//! route) · `serve` (connections and faults) · `server`, `seed`, `people` (the face).
+
+mod clock;
+mod content;
+mod drive;
+mod faults;
+mod ids;
+mod listing;
+mod locate;
+mod log;
+mod options;
+mod people;
+mod reply;
+mod route;
+mod routes;
+mod seed;
+mod serve;
+mod server;
+mod sign;
+mod site;
+mod uri;
+mod view;
+
+pub use content::generated_bytes;
+pub use faults::Fault;
+pub use log::LoggedRequest;
+pub use options::{Options, Settings, ShareOptions, Store, User, View, Wedge};
+pub use route::Route;
+pub use server::Server;

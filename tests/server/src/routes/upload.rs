@@ -1,0 +1,404 @@
+//! Content written: in one request, or by a session of chunks (→ api part 2 §4–5).
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Ctx;
+use super::file::{MAX_METADATA_VALUE, check_metadata};
+use crate::clock::Time;
+use crate::content::Content;
+use crate::drive::{Drive, EntityId, EntityKind, NodeId, UPLOAD_MARK};
+use crate::ids::Kind;
+use crate::locate::Located;
+use crate::reply::{Failure, Outcome, Reply};
+use crate::site::{Site, Upload};
+use crate::uri::{Action, FileUri};
+
+/// The last moment of the year 9999: the database takes no later one (→ api part 2 §5.1).
+const LAST_MOMENT_MILLIS: i64 = 253_402_300_799_999;
+
+#[derive(Deserialize)]
+struct Session {
+    #[serde(default)]
+    uri: String,
+    #[serde(default)]
+    size: i64,
+    #[serde(default)]
+    last_modified: i64,
+    #[serde(default)]
+    policy_id: String,
+    #[serde(default)]
+    metadata: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    entity_type: Option<String>,
+    #[serde(default)]
+    previous: Option<String>,
+}
+
+impl Site {
+    /// Makes an entity the content of its file, with all that goes with it (→ api part 2 §5.10).
+    pub(crate) fn complete(
+        &mut self,
+        file: NodeId,
+        entity: EntityId,
+        content: Content,
+        updated: Time,
+        metadata: BTreeMap<String, String>,
+    ) {
+        if let Some(entity) = self.drive.entity_mut(entity) {
+            entity.session = None;
+            entity.content = content;
+        }
+        self.drive.make_current(file, entity, updated);
+        let node = self.drive.node_mut(file);
+        node.metadata.remove(UPLOAD_MARK);
+        node.metadata.remove("thumb:disabled");
+        node.metadata.extend(metadata);
+        let max = match self.accounts.get(&self.drive.node(file).owner) {
+            Some(account) if account.retention && account.retention_max == 0 => usize::MAX,
+            Some(account) if account.retention => account.retention_max,
+            _ => 1,
+        };
+        self.drive.cap_versions(file, max);
+    }
+}
+
+/// Drops what former sessions left on a file.
+fn drop_unfinished(drive: &mut Drive, file: NodeId) {
+    let unfinished = |id: &EntityId| {
+        drive
+            .entity(*id)
+            .is_some_and(|entity| entity.session.is_some())
+    };
+    let stale: Vec<_> = drive
+        .node(file)
+        .entities
+        .iter()
+        .copied()
+        .filter(unfinished)
+        .collect();
+    for entity in stale {
+        drive.drop_entity(file, entity);
+    }
+}
+
+impl Ctx<'_> {
+    /// Finds or makes the file that gets new content; everything that refuses an upload does so here
+    /// (→ api part 2 §5.3).
+    fn prepare_upload(
+        &mut self,
+        uri: &FileUri,
+        size: u64,
+        overwrite: bool,
+        previous: &str,
+    ) -> Result<Located, Failure> {
+        uri.require(Action::Change)?;
+        let target = self.site.locate_target(&self.caller, uri, self.now)?;
+        let exists = target.missing.is_empty();
+        if exists {
+            let node = self.site.drive.node(target.found.node);
+            if node.is_folder() || !overwrite {
+                return Err(Failure::object_existed());
+            }
+            self.site.check_lock(target.found.node, false, self.now)?;
+        }
+        if self.site.settings.max_file_size > 0 && size > self.site.settings.max_file_size {
+            return Err(Failure::new(40049, "File is too large"));
+        }
+        self.check_quota(size)?;
+        if exists && !previous.is_empty() {
+            let unknown = || Failure::new(40001, "Unknown version ID");
+            let previous = self
+                .site
+                .ids
+                .decode(Kind::Entity, previous)
+                .ok_or_else(unknown)?;
+            if self.site.drive.node(target.found.node).primary != previous {
+                return Err(Failure::new(40076, "File is updated during your edit"));
+            }
+        }
+        if !exists {
+            return self.create_missing(&target, false);
+        }
+        drop_unfinished(&mut self.site.drive, target.found.node);
+        Ok(target.found)
+    }
+
+    /// The local policy's blob names prefix the file's name: very long ones fail (→ api part 2 §13).
+    fn name_fits(&self, uri: &FileUri) -> bool {
+        let digits = self.caller.user.unwrap_or_default().to_string().len();
+        uri.segments
+            .last()
+            .is_none_or(|name| name.len() <= 245 - digits || name.len() > 255)
+    }
+
+    pub(super) fn put_content(&mut self) -> Outcome {
+        let uri = self.uri_param()?;
+        let header = |name: &str| {
+            self.asked
+                .header(name)
+                .and_then(|value| value.parse::<u64>().ok())
+        };
+        // Without either length nothing is committed but an empty version (→ api part 2 §4.1).
+        let length = header("content-length")
+            .or_else(|| header("x-expected-entity-length"))
+            .unwrap_or(0);
+        if length > self.site.settings.max_edit_size {
+            return Err(Failure::new(40049, "File is too large"));
+        }
+        let body = self
+            .asked
+            .body
+            .slice(..self.asked.body.len().min(length as usize));
+        let previous = self.asked.param("previous").unwrap_or_default();
+        if !self.name_fits(&uri) {
+            return Err(Failure::new(50004, "Failed to upload file"));
+        }
+        let found = self.prepare_upload(&uri, body.len() as u64, true, previous)?;
+        let content = Content::Kept(body);
+        let entity = self.site.drive.add_entity(
+            found.node,
+            EntityKind::Version,
+            content.clone(),
+            None,
+            self.now,
+        );
+        self.site
+            .complete(found.node, entity, content, self.now, BTreeMap::new());
+        Ok(Reply::data(&self.site.file_view(&found, false)))
+    }
+
+    pub(super) fn upload_create(&mut self) -> Outcome {
+        let body: Session = self.json()?;
+        if body.uri.is_empty() {
+            return Err(Failure::binding("Uri cannot be empty"));
+        }
+        let size = u64::try_from(body.size).map_err(|_| Failure::binding("Size too small"))?;
+        if !body.policy_id.is_empty()
+            && self
+                .site
+                .ids
+                .decode(Kind::Policy, &body.policy_id)
+                .is_none()
+        {
+            return Err(Failure::new(40001, "unknown policy id"));
+        }
+        let overwrite = match body.entity_type.as_deref() {
+            None | Some("") => false,
+            Some("version") => true,
+            Some(_) => return Err(Failure::binding("Invalid parameters.")),
+        };
+        let metadata = body.metadata.unwrap_or_default();
+        if metadata.len() > 256 {
+            return Err(Failure::binding("Metadata too long"));
+        }
+        for (key, value) in &metadata {
+            if key.starts_with("sys:") || key.starts_with("props:") {
+                return Err(Failure::new(40001, "Invalid metadata key"));
+            }
+            check_metadata(key, value, false)?;
+        }
+        let uri = FileUri::parse(&body.uri)?;
+        if !self.name_fits(&uri) {
+            return Err(Failure::unclassified());
+        }
+        let found =
+            self.prepare_upload(&uri, size, overwrite, &body.previous.unwrap_or_default())?;
+        let updated = (body.last_modified > 0).then(|| Time::from_millis(body.last_modified));
+        Ok(self.open_session(&found, size, updated, metadata))
+    }
+
+    fn open_session(
+        &mut self,
+        found: &Located,
+        size: u64,
+        updated: Option<Time>,
+        metadata: BTreeMap<String, String>,
+    ) -> Reply {
+        let (id, lock, secret) = (
+            self.site.dice.uuid(),
+            self.site.dice.uuid(),
+            self.site.dice.text(32),
+        );
+        self.site.secrets.note(&secret);
+        // The whole size is charged at once (→ api part 2 §5.4).
+        let reserved = Content::Generated { size, seed: 0 };
+        let entity = self.site.drive.add_entity(
+            found.node,
+            EntityKind::Version,
+            reserved,
+            Some(id.clone()),
+            self.now,
+        );
+        self.site
+            .drive
+            .node_mut(found.node)
+            .metadata
+            .insert(UPLOAD_MARK.to_owned(), id.clone());
+        let expires = self.now.plus(self.site.settings.upload_session_ttl);
+        let chunk_size = self.site.settings.chunk_size;
+        self.site.uploads.insert(
+            id.clone(),
+            Upload {
+                user: self.caller.user.unwrap_or_default(),
+                file: found.node,
+                entity,
+                size,
+                chunk_size,
+                expires,
+                updated,
+                metadata,
+                chunks: BTreeMap::new(),
+                lock: Some(lock),
+                claimed: false,
+            },
+        );
+        Reply::data(&json!({
+            "session_id": id, "upload_id": "", "chunk_size": chunk_size, "expires": expires.unix_seconds(),
+            "storage_policy": self.site.policy_view(), "uri": found.path, "callback_secret": secret,
+        }))
+    }
+
+    pub(super) fn upload_chunk(&mut self) -> Outcome {
+        let (id, index) = (self.asked.segment(2), self.asked.segment(3));
+        let index: u64 = index
+            .parse()
+            .map_err(|_| Failure::binding("Parameter error"))?;
+        // A bad token is an anonymous caller, whose sessions these are not.
+        let gone = || Failure::new(40011, "");
+        let user = self.caller.user.ok_or_else(gone)?;
+        let now = self.now;
+        let preallocate = self.site.settings.preallocate;
+        let upload = self
+            .site
+            .uploads
+            .get_mut(&id)
+            .filter(|upload| upload.user == user && now < upload.expires);
+        let upload = upload.ok_or_else(gone)?;
+        if upload.claimed {
+            // The trap: nothing is completed, and the answer is success (→ api part 2 §5.7).
+            return Ok(Reply::done());
+        }
+        if self.site.drive.get(upload.file).is_none() {
+            return Err(Failure::path_not_exist());
+        }
+        if upload.lock.is_none() {
+            return Err(Failure::new(40073, "Lock expired"));
+        }
+        let offset = index * upload.chunk_size;
+        if index > 0 && (upload.chunk_size == 0 || offset >= upload.size) {
+            return Err(Failure::new(
+                40012,
+                "Chunk offset cannot be greater than file size",
+            ));
+        }
+        let rest = upload.size - offset;
+        let expected = if upload.chunk_size == 0 {
+            rest
+        } else {
+            rest.min(upload.chunk_size)
+        };
+        let sized = self
+            .asked
+            .header("content-length")
+            .or_else(|| self.asked.header("x-expected-entity-length"));
+        if sized.is_none() || self.asked.body.len() as u64 != expected {
+            return Err(Failure::new(
+                40013,
+                format!("Invalid Content-Length (expected: {expected})"),
+            ));
+        }
+        if !preallocate && (0..index).any(|before| !upload.chunks.contains_key(&before)) {
+            return Err(Failure::new(50004, "Failed to upload file"));
+        }
+        upload.chunks.insert(index, self.asked.body.clone());
+        let received: u64 = upload.chunks.values().map(|chunk| chunk.len() as u64).sum();
+        if received < upload.size {
+            return Ok(Reply::done());
+        }
+        self.complete_session(&id)
+    }
+
+    fn complete_session(&mut self, id: &str) -> Outcome {
+        let Some(upload) = self.site.uploads.get_mut(id) else {
+            return Err(Failure::new(40011, ""));
+        };
+        let too_late = upload
+            .updated
+            .is_some_and(|updated| updated > Time::from_millis(LAST_MOMENT_MILLIS));
+        if too_late
+            || upload
+                .metadata
+                .values()
+                .any(|value| value.len() > MAX_METADATA_VALUE)
+        {
+            upload.claimed = true;
+            return Err(Failure::new(50001, "Failed to upsert placeholder metadata"));
+        }
+        let Some(upload) = self.site.uploads.remove(id) else {
+            return Err(Failure::new(40011, ""));
+        };
+        let mut chunks = upload.chunks.into_values();
+        let content = match (chunks.next(), chunks.len()) {
+            (Some(only), 0) => only,
+            (first, _) => {
+                let mut whole = BytesMut::with_capacity(upload.size as usize);
+                first
+                    .into_iter()
+                    .chain(chunks)
+                    .for_each(|chunk: Bytes| whole.extend_from_slice(&chunk));
+                whole.freeze()
+            }
+        };
+        let updated = upload.updated.unwrap_or(self.now);
+        self.site.complete(
+            upload.file,
+            upload.entity,
+            Content::Kept(content),
+            updated,
+            upload.metadata,
+        );
+        Ok(Reply::done())
+    }
+
+    pub(super) fn upload_cancel(&mut self) -> Outcome {
+        #[derive(Deserialize)]
+        struct Cancel {
+            #[serde(default)]
+            id: String,
+            #[serde(default)]
+            uri: String,
+        }
+        let body: Cancel = self.json()?;
+        let file = self.locate(&FileUri::parse(&body.uri)?)?.node;
+        let user = self.caller.user.unwrap_or_default();
+        match self.site.uploads.get(&body.id) {
+            Some(upload) if upload.file != file || upload.user != user => {
+                return Err(Failure::new(404, "Upload session not found"));
+            }
+            Some(_) => {}
+            None => self.site.check_lock(file, false, self.now)?,
+        }
+        self.site.uploads.remove(&body.id);
+        let drive = &mut self.site.drive;
+        let is_its = |id: &EntityId| {
+            drive
+                .entity(*id)
+                .is_some_and(|entity| entity.session.as_ref() == Some(&body.id))
+        };
+        let entities = &drive.node(file).entities;
+        match entities.iter().copied().find(is_its) {
+            // "Exactly one entity" deletes the file, also one that was there before (→ api part 2 §5.8).
+            Some(_) if entities.len() == 1 => drive.remove(file),
+            Some(entity) => {
+                drive.drop_entity(file, entity);
+                drive.node_mut(file).metadata.remove(UPLOAD_MARK);
+            }
+            None => drop(drive.node_mut(file).metadata.remove(UPLOAD_MARK)),
+        }
+        Ok(Reply::done())
+    }
+}

@@ -1,0 +1,260 @@
+//! The server as a value: started, set, asked what it saw, and ended by its drop.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::clock::{Clock, Time};
+use crate::faults::{Fault, Faults};
+use crate::ids::{Kind, mix};
+use crate::log::{LoggedRequest, RequestLog};
+use crate::options::{Options, Settings, User, Wedge};
+use crate::route::Route;
+use crate::serve::{Origin, Shared, accept};
+use crate::site::{Group, Site};
+
+/// How long a wait lasts that should be short.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running server. All methods are synchronous and may be called from any thread, also from async ones.
+#[derive(Debug)]
+pub struct Server {
+    pub(crate) shared: Arc<Shared>,
+    address: String,
+    store_address: String,
+    user: u64,
+    runtime: Option<Runtime>,
+}
+
+impl Server {
+    /// Starts a server on loopback; it runs on threads of its own until it is dropped.
+    pub fn start(options: Options) -> io::Result<Self> {
+        static STARTED: AtomicU64 = AtomicU64::new(0);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))?;
+        let store_listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let origin = |listener: &TcpListener| {
+            listener
+                .local_addr()
+                .map(|address| format!("http://{address}"))
+        };
+        let (address, store_address) = (origin(&listener)?, origin(&store_listener)?);
+        let unique = || {
+            let nanos = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_nanos() as u64;
+            mix(nanos ^ STARTED.fetch_add(1, Ordering::Relaxed) << 48)
+        };
+        let clock = Clock::default();
+        let mut site = Site::new(
+            options.seed.unwrap_or_else(unique),
+            address.clone(),
+            store_address.clone(),
+        );
+        let user = site.add_account(&options.email, &options.password, Group::User, clock.now());
+        let shared = Arc::new(Shared {
+            site: Mutex::new(site),
+            faults: Mutex::default(),
+            log: Mutex::default(),
+            arrived: Condvar::new(),
+            clock,
+            wedge_on_hangup: options.wedge_on_hangup,
+            cleared: watch::Sender::new(0),
+            free_at: Mutex::new(None),
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        for (listener, origin) in [(listener, Origin::Api), (store_listener, Origin::Store)] {
+            listener.set_nonblocking(true)?;
+            runtime.spawn(accept(listener, origin, Arc::clone(&shared)));
+        }
+        Ok(Self {
+            shared,
+            address,
+            store_address,
+            user,
+            runtime: Some(runtime),
+        })
+    }
+
+    pub(crate) fn site(&self) -> MutexGuard<'_, Site> {
+        self.shared.site.lock().unwrap()
+    }
+
+    pub(crate) fn log(&self) -> MutexGuard<'_, RequestLog> {
+        self.shared.log.lock().unwrap()
+    }
+
+    pub(crate) fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.shared.faults.lock().unwrap()
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.shared.clock.now()
+    }
+
+    pub(crate) fn first_user(&self) -> u64 {
+        self.user
+    }
+
+    /// `http://127.0.0.1:PORT`: what a user types as the address.
+    pub fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    /// Origin of the store that holds bytes when [`Settings::store`] says so.
+    pub fn store_address(&self) -> String {
+        self.store_address.clone()
+    }
+
+    /// The first user, in whose drive seeding happens.
+    pub fn user(&self) -> User {
+        let site = self.site();
+        let account = &site.accounts[&self.user];
+        let id = site.ids.encode(Kind::User, self.user);
+        User {
+            id,
+            email: account.email.clone(),
+            password: account.password.clone(),
+        }
+    }
+
+    /// The site's stable uuid.
+    pub fn instance_id(&self) -> String {
+        self.site().instance_id.clone()
+    }
+
+    /// Changes settings; they hold from the next request on.
+    pub fn configure(&self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.site().settings);
+    }
+
+    /// Time before the response headers of every request.
+    pub fn set_latency(&self, latency: Duration) {
+        self.configure(|settings| settings.latency = latency);
+    }
+
+    /// Bytes of bodies a second, all connections together; none is no limit.
+    pub fn set_bandwidth(&self, bytes_per_second: Option<u64>) {
+        self.configure(|settings| settings.bandwidth = bytes_per_second);
+    }
+
+    /// Breaks the database, or mends it.
+    pub fn set_wedge(&self, wedge: Wedge) {
+        let mut site = self.site();
+        site.settings.wedge = wedge;
+        site.wedged_until = None;
+    }
+
+    /// Makes signing in with a password need a captcha.
+    pub fn set_captcha(&self, wanted: bool) {
+        self.configure(|settings| settings.captcha = wanted);
+    }
+
+    /// Pages by cursor, or by offset.
+    pub fn set_cursor_paging(&self, cursor: bool) {
+        self.configure(|settings| settings.cursor_paging = cursor);
+    }
+
+    /// What the server's URLs begin with; none is its own address.
+    pub fn set_site_url(&self, site_url: Option<&str>) {
+        self.configure(|settings| settings.site_url = site_url.map(str::to_owned));
+    }
+
+    /// Lifetimes of access and refresh tokens issued from now on.
+    pub fn set_token_lifetimes(&self, access: Duration, refresh: Duration) {
+        self.configure(|settings| {
+            (settings.access_token_ttl, settings.refresh_token_ttl) = (access, refresh)
+        });
+    }
+
+    /// Lets time pass on the server's clock.
+    pub fn advance_clock(&self, length: Duration) {
+        self.shared.clock.advance(length);
+    }
+
+    /// The server's clock, as time since 1970.
+    pub fn clock(&self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.now().0).unwrap_or(0))
+    }
+
+    /// Puts a fault in force.
+    pub fn fail(&self, fault: Fault) {
+        self.faults().add(fault);
+    }
+
+    /// Ends all faults, and lets go what was stalled.
+    pub fn clear_faults(&self) {
+        self.faults().clear();
+        self.shared
+            .cleared
+            .send_modify(|generation| *generation += 1);
+    }
+
+    /// Requests of a route since the start or the last reset, failed ones included.
+    pub fn count(&self, route: Route) -> u64 {
+        self.log().count(route)
+    }
+
+    /// Requests of all routes since the start or the last reset.
+    pub fn count_all(&self) -> u64 {
+        self.log().total()
+    }
+
+    /// Bytes of bodies sent since the start or the last reset.
+    pub fn body_bytes_sent(&self) -> u64 {
+        self.log().body_bytes
+    }
+
+    /// Requests since the start or the last reset, oldest first; at most the last 200,000.
+    pub fn requests(&self) -> Vec<LoggedRequest> {
+        self.log().requests()
+    }
+
+    /// Waits until this many requests are in the server's hands at once: received, and not yet answered. It panics
+    /// after 30 s. Latency, or a stall, is what keeps them there.
+    #[track_caller]
+    pub fn wait_for_requests(&self, count: usize) {
+        let few = |log: &mut RequestLog| log.in_flight < count;
+        let waited = self
+            .shared
+            .arrived
+            .wait_timeout_while(self.log(), PATIENCE, few);
+        let in_flight = waited.unwrap().0.in_flight;
+        assert!(
+            in_flight >= count,
+            "{in_flight} requests in flight instead of {count}"
+        );
+    }
+
+    /// Sets counters, log and hang-ups to nothing.
+    pub fn reset_counters(&self) {
+        self.log().reset();
+    }
+
+    /// Clients that closed their connection after a request was received in full and before its response headers.
+    pub fn hung_up_before_headers(&self) -> u64 {
+        self.log().hung_up
+    }
+
+    /// Tokens, signatures and codes the server has issued.
+    pub fn secrets_issued(&self) -> Vec<String> {
+        self.site().secrets.all()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Not a plain drop, which would panic in an async test.
+            runtime.shutdown_background();
+        }
+    }
+}
