@@ -6,16 +6,22 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | 0 | the shared words: [`address`], [`uri`], [`names`], [`model`], `entry` (to come), [`expiry`], [`secret`], `tokens` (to come), [`failure`]; `argv` (to come) |
+//! | 1 | [`api`]: the gate, the only HTTP; `cli` (to come): what may be typed; `mountpoint` (to come): the kernel's mount table; `systemd` (to come) |
+//! | 0 | the shared words: [`address`], [`uri`], [`names`], [`model`], [`entry`], [`expiry`], [`secret`], [`tokens`], [`failure`]; [`argv`] |
 //!
 //! A read: `fuse` decodes a request and polls it once on the spot → `fs/files` finds the handle, which pinned an entity when
 //! it was opened → `read` has the blocks, or sends one ranged GET for all who wait → the reply. A look at a folder: `fs`
 //! answers from `metadata` while that may be believed, else `listing` asks page by page and hands out what has come.
 
 pub mod address;
+pub mod argv;
+pub mod entry;
 pub mod expiry;
 pub mod failure;
 pub mod model;
 pub mod names;
 pub mod secret;
+pub mod tokens;
 pub mod uri;
+
+pub mod api;

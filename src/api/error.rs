@@ -1,0 +1,213 @@
+//! What the server or the wire said, as far as a caller can act on it.
+
+use std::sync::Arc;
+
+/// Why a call did not do its work. `Display` is for the log and for users; it holds no secret.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Definitely not there: the only variant that makes a file absent.
+    #[error("the server has no such file")]
+    NotFound,
+    /// The share does not exist any more: revoked, expired, used up, or its files are in the trash.
+    #[error("the share is gone: {0}")]
+    ShareGone(String),
+    /// The share wants a password, or another one.
+    #[error("the share wants another password")]
+    SharePassword,
+    /// Nobody is signed in where somebody must be, or the credential is dead; says what to do.
+    #[error("{0}")]
+    SignedOut(String),
+    /// Wrong e-mail or password.
+    #[error("the server does not accept this e-mail and password")]
+    WrongPassword,
+    /// A captcha is wanted, or the answer was wrong.
+    #[error("the server wants a captcha")]
+    Captcha,
+    /// A code of the second factor is wanted, or was wrong.
+    #[error("the server wants a code of the second factor (2FA)")]
+    SecondFactor,
+    /// The account may not do that.
+    #[error("the server does not allow it: {said} (code {code})")]
+    Denied {
+        /// The server's code.
+        code: i64,
+        /// Its words.
+        said: String,
+    },
+    /// The version of the content asked for does not exist any more.
+    #[error("this version of the content is gone")]
+    EntityGone,
+    /// A signed URL is no longer accepted: ask for a new one, once.
+    #[error("the download URL is no longer valid")]
+    UrlExpired,
+    /// Somebody else's lock.
+    #[error("it is locked on the server")]
+    Locked,
+    /// The server is too old for it, or its administrator switched it off.
+    #[error("the server cannot do it")]
+    Unsupported,
+    /// Refused for another reason.
+    #[error("the server refused: {said} (code {code})")]
+    Refused {
+        /// The server's code, or the HTTP status.
+        code: i64,
+        /// Its words.
+        said: String,
+    },
+    /// The server is in trouble: 5xx, database errors. Proves nothing about any file.
+    #[error("the server is in trouble: {said} (code {code})")]
+    Trouble {
+        /// The server's code, or the HTTP status.
+        code: i64,
+        /// Its words.
+        said: String,
+    },
+    /// No answer, or not an answer of Cloudreve's: connection refused or cut, a proxy's page, half a body.
+    #[error("{what}")]
+    Transport {
+        /// In words.
+        what: String,
+        /// The library's error, for the log.
+        #[source]
+        source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    },
+    /// No bytes came for as long as the caller waits.
+    #[error("no answer within {0:?}")]
+    Timeout(std::time::Duration),
+    /// Something here: the CA file, the token store.
+    #[error("{0}")]
+    Local(String),
+}
+
+/// What code 404 of an envelope speaks of: the server uses one code for four things (→ api part 1 §1.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A file of the account.
+    Own,
+    /// Something on a share.
+    Share,
+    /// A session, an application.
+    Other,
+}
+
+impl Error {
+    /// Something about the wire, in words.
+    pub(super) fn transport(what: impl Into<String>) -> Self {
+        Self::Transport {
+            what: what.into(),
+            source: None,
+        }
+    }
+
+    /// What an envelope's `code` other than 0 means. `sign_in` is the way back in for who asked.
+    pub(super) fn from_code(code: i64, msg: &str, asked: Asked, sign_in: &str) -> Self {
+        let said = harmless(msg);
+        match code {
+            401 | 40020 => Self::SignedOut(sign_in.to_owned()),
+            404 if asked == Asked::Share => Self::ShareGone(said),
+            // A validly signed token that names no user: the account was deleted, no file is.
+            404 if asked == Asked::Own => Self::SignedOut(sign_in.to_owned()),
+            403 | 40007 | 40017 | 40018 | 40082 | 40083 | 40087 | 40088 | 40089 => {
+                Self::Denied { code, said }
+            }
+            40005 | 40071 => Self::UrlExpired,
+            40016 => Self::NotFound,
+            40019 => Self::Unsupported,
+            40022 => Self::SecondFactor,
+            40026 => Self::Captcha,
+            40069 => Self::SharePassword,
+            40073 => Self::Locked,
+            40077 => Self::EntityGone,
+            40080 => Self::WrongPassword,
+            -1 | 500..=599 | 50000..=59999 => Self::Trouble { code, said },
+            _ => Self::Refused { code, said },
+        }
+    }
+}
+
+/// The server's words made fit for logs: one short line, and no password of a share in it (error chains repeat
+/// the URI that was asked for, → api part 1 §1.5).
+pub(super) fn harmless(msg: &str) -> String {
+    const LONGEST_CHARS: usize = 200;
+    let mut out = String::new();
+    let mut rest = msg;
+    while let Some(at) = rest.find("://") {
+        let (before, authority) = rest.split_at(at + "://".len());
+        out += before;
+        let end = authority
+            .find(|c: char| c == '/' || c == '"' || c.is_whitespace())
+            .unwrap_or(authority.len());
+        match (authority[..end].find(':'), authority[..end].rfind('@')) {
+            (Some(colon), Some(host)) if colon < host => {
+                out += &authority[..colon];
+                out += ":***";
+                rest = &authority[host..];
+            }
+            _ => rest = authority,
+        }
+    }
+    out += rest;
+    let line: String = out
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(LONGEST_CHARS)
+        .collect();
+    match line.trim() {
+        "" => "no reason given".to_owned(),
+        line => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(code: i64, asked: Asked, expected: &str) {
+        let error = Error::from_code(code, "msg", asked, "sign in");
+        let debug = format!("{error:?}");
+        assert_eq!(debug.split([' ', '(']).next(), Some(expected), "{code}");
+    }
+
+    #[test]
+    fn each_code_means_one_thing_to_a_caller() {
+        check(401, Asked::Own, "SignedOut");
+        check(403, Asked::Own, "Denied");
+        check(404, Asked::Own, "SignedOut");
+        check(404, Asked::Share, "ShareGone");
+        check(404, Asked::Other, "Refused");
+        check(409, Asked::Own, "Refused");
+        check(40001, Asked::Own, "Refused");
+        check(40005, Asked::Own, "UrlExpired");
+        check(40016, Asked::Own, "NotFound");
+        check(40016, Asked::Share, "NotFound");
+        check(40019, Asked::Own, "Unsupported");
+        check(40020, Asked::Own, "SignedOut");
+        check(40022, Asked::Other, "SecondFactor");
+        check(40026, Asked::Other, "Captcha");
+        check(40069, Asked::Share, "SharePassword");
+        check(40071, Asked::Own, "UrlExpired");
+        check(40073, Asked::Own, "Locked");
+        check(40077, Asked::Own, "EntityGone");
+        check(40080, Asked::Other, "WrongPassword");
+        check(40082, Asked::Own, "Denied");
+        check(40088, Asked::Share, "Denied");
+        check(40089, Asked::Own, "Denied");
+        check(50001, Asked::Own, "Trouble");
+        check(50010, Asked::Own, "Trouble");
+        check(-1, Asked::Own, "Trouble");
+        check(99999, Asked::Own, "Refused");
+    }
+
+    #[test]
+    fn the_servers_words_lose_share_passwords_and_line_breaks() {
+        let said =
+            harmless("failed to walk cloudreve://AbCd:hunter2@share/x\nthen cloudreve://my/y");
+        assert_eq!(
+            said,
+            "failed to walk cloudreve://AbCd:***@share/x then cloudreve://my/y"
+        );
+        assert!(harmless(&"x".repeat(5000)).len() <= 200);
+        assert_eq!(harmless(""), "no reason given");
+    }
+}

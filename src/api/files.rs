@@ -1,0 +1,190 @@
+//! Endpoints that speak of files: listings, info, signed URLs, content.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::call::Call;
+use super::error::Asked;
+use super::wire::{WireFile, WireList, WireThumb, WireUrls};
+use super::{Api, Content, Error, Page, PagePosition, SignedUrls, content};
+use crate::model::{EntityId, FileId, FileInfo, FolderSummary};
+use crate::secret::Secret;
+use crate::uri::{FileSystem, FileUri};
+
+/// The code of `info` by id for a file that was deleted, and of `thumb` where there is none to make.
+const UNCLASSIFIED: i64 = -1;
+/// Between the two times that a deleted file is asked for.
+const SECOND_LOOK: Duration = Duration::from_millis(150);
+
+impl Api {
+    /// `GET /file`: one page of at most `size` entries. Always sends size, order by name, and direction: left
+    /// out, they come from what the owner last did in the web interface (→ api part 1 §7.2).
+    pub async fn list_page(
+        &self,
+        folder: &FileUri,
+        position: &PagePosition,
+        size: u32,
+    ) -> Result<Page, Error> {
+        let number = match position {
+            PagePosition::Number(number) => *number,
+            PagePosition::First | PagePosition::Token(_) => 0,
+        };
+        let mut call = on(Call::get("/file"), folder)
+            .with("uri", folder.to_wire())
+            .with("page", number.to_string())
+            .with("page_size", size.to_string())
+            .with("order_by", "name")
+            .with("order_direction", "asc");
+        if let PagePosition::Token(token) = position {
+            call = call.with("next_page_token", token);
+        }
+        let list: WireList = self.0.ask(call).await?;
+        list.into_page(folder, position, size)
+    }
+
+    /// `GET /file/info` by place. Refused for roots (use a page's `folder`).
+    pub async fn info(&self, uri: &FileUri) -> Result<FileInfo, Error> {
+        let file: WireFile = self.0.ask(info_of(uri)).await?;
+        file.into_info()
+    }
+
+    /// `GET /file/info` by identity, for one's own files: where it is now.
+    pub async fn info_by_id(&self, id: &FileId) -> Result<FileInfo, Error> {
+        let call = || {
+            Call::get("/file/info")
+                .with("id", &*id.0)
+                .by_id()
+                .plain(UNCLASSIFIED)
+        };
+        let unclassified =
+            |error: &Error| matches!(error, Error::Trouble { code, .. } if *code == UNCLASSIFIED);
+        let mut answer = self.0.ask::<WireFile>(call()).await;
+        if answer.as_ref().is_err_and(unclassified) {
+            // A deleted file's answer, but also that of a database in a bad moment: once more.
+            tokio::time::sleep(SECOND_LOOK).await;
+            answer = self.0.ask(call()).await;
+        }
+        match answer {
+            Ok(file) => file.into_info(),
+            Err(error) if unclassified(&error) => Err(Error::NotFound),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `GET /file/info` with `extended`: the versions of its content, newest first, unfinished uploads among them.
+    pub async fn versions(&self, uri: &FileUri) -> Result<Vec<EntityId>, Error> {
+        let file: WireFile = self.0.ask(info_of(uri).with("extended", "true")).await?;
+        Ok(file.versions())
+    }
+
+    /// `GET /file/info` with `folder_summary`. Expensive there: for whoever asks for it by name.
+    pub async fn folder_summary(&self, uri: &FileUri) -> Result<FolderSummary, Error> {
+        let call = info_of(uri).with("folder_summary", "true").slow();
+        let file: WireFile = self.0.ask(call).await?;
+        file.summary().ok_or(Error::Unsupported)
+    }
+
+    /// `POST /file/url`. With `entity`, of that version. On shares each URI counts as one download.
+    ///
+    /// Of several files those that have no URL are none; of a single one the error says why.
+    pub async fn urls(
+        &self,
+        files: &[FileUri],
+        entity: Option<&EntityId>,
+    ) -> Result<SignedUrls, Error> {
+        self.signed_urls(files, entity, false).await
+    }
+
+    /// As [`Api::urls`], made anew: for a URL that stopped working before its time, which the server's own cache
+    /// would hand out again.
+    pub async fn fresh_urls(
+        &self,
+        files: &[FileUri],
+        entity: Option<&EntityId>,
+    ) -> Result<SignedUrls, Error> {
+        self.signed_urls(files, entity, true).await
+    }
+
+    async fn signed_urls(
+        &self,
+        files: &[FileUri],
+        entity: Option<&EntityId>,
+        fresh: bool,
+    ) -> Result<SignedUrls, Error> {
+        let Some(first) = files.first() else {
+            return Ok(SignedUrls {
+                urls: Vec::new(),
+                expires: None,
+            });
+        };
+        let uris: Vec<String> = files.iter().map(FileUri::to_wire).collect();
+        let mut body = json!({ "uris": uris });
+        if let Some(entity) = entity {
+            body["entity"] = (*entity.0).into();
+        }
+        if fresh {
+            body["no_cache"] = true.into();
+        }
+        if files.len() > 1 {
+            body["skip_error"] = true.into();
+        }
+        let urls: WireUrls = self.0.ask(on(Call::ask("/file/url", &body), first)).await?;
+        let urls = urls.into_urls(files.len())?;
+        if files.len() > 1 && urls.urls.iter().all(Option::is_none) {
+            // Skipped errors hide a dead token, or a dead share: ask for the reason.
+            body["skip_error"] = false.into();
+            let urls: WireUrls = self.0.ask(on(Call::ask("/file/url", &body), first)).await?;
+            return urls.into_urls(files.len());
+        }
+        if files.len() == 1 && urls.urls[0].is_none() {
+            return Err(super::wire::nonsense("a URL that is empty"));
+        }
+        Ok(urls)
+    }
+
+    /// `GET /file/thumb`, then the picture itself, in whatever format it has; none where the server has none.
+    pub async fn thumbnail(&self, uri: &FileUri) -> Result<Option<Bytes>, Error> {
+        let call = on(Call::get("/file/thumb"), uri)
+            .with("uri", uri.to_wire())
+            .plain(UNCLASSIFIED)
+            .slow();
+        let thumb: WireThumb = match self.0.ask(call).await {
+            Ok(thumb) => thumb,
+            Err(Error::EntityGone | Error::Unsupported) => return Ok(None),
+            Err(Error::Trouble { code, .. }) if code == UNCLASSIFIED => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if thumb.obfuscated || thumb.url.is_empty() {
+            return Ok(None);
+        }
+        content::picture(&self.0.link, &Secret::new(thumb.url), self.0.timeout).await
+    }
+
+    /// A ranged GET on a signed URL; `size_bytes` is the entity's whole size, and the answer is held against it.
+    ///
+    /// [`Error::UrlExpired`]: ask for a [fresh](Api::fresh_urls) URL, once. [`Error::EntityGone`]: the version was
+    /// purged. An empty range is refused: nothing is ever asked for a file of no bytes.
+    pub async fn content(
+        &self,
+        url: &Secret,
+        range: Range<u64>,
+        size_bytes: u64,
+    ) -> Result<Content, Error> {
+        content::content(&self.0.link, url, range, size_bytes, self.0.timeout).await
+    }
+}
+
+fn info_of(uri: &FileUri) -> Call {
+    on(Call::get("/file/info"), uri).with("uri", uri.to_wire())
+}
+
+/// What code 404 would speak of.
+fn on(call: Call, uri: &FileUri) -> Call {
+    match uri.file_system() {
+        FileSystem::Share { .. } => call.about(Asked::Share),
+        _ => call,
+    }
+}

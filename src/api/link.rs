@@ -1,0 +1,593 @@
+//! HTTP as everything above it uses it: one request, in a task of its own, to the end of its headers.
+//!
+//! Promise: a request that was sent is never hung up on before its headers arrived, whatever becomes of who
+//! waits for it: on SQLite such a hang-up breaks the server for all of its users (→ api part 2 §0.1). So the
+//! request belongs to a task that only its own generous limit ends, and it holds its place among the few that
+//! may be under way until then. Once headers are in, dropping the rest is harmless.
+//!
+//! Never sends a token to another origin than the server's, and never on the way to content.
+
+mod pools;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{
+    ACCEPT_ENCODING, AGE, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue,
+    LOCATION, RANGE, RETRY_AFTER,
+};
+use reqwest::{Method, Response, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::time::Instant;
+use url::Url;
+
+use super::retry::Patience;
+use super::{Error, Options};
+use crate::address::Address;
+use crate::expiry::ServerClock;
+use crate::secret::Secret;
+use pools::Pools;
+
+/// Requests for metadata under way at once. With SQLite all of them share one database connection there, so
+/// more would only queue on the other side.
+const METADATA_REQUESTS: usize = 8;
+/// Of those for which the server computes for seconds (thumbnails, sizes of folders).
+const SLOW_REQUESTS: usize = 2;
+/// Requests for content that wait for headers at once.
+const CONTENT_REQUESTS: usize = 32;
+/// From sending to headers; longer where callers wait longer. Only a server that is stuck reaches it.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Between two pieces of a JSON body.
+const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest JSON body: a page of 2000 entries with a full set of metadata is far below it.
+const LONGEST_BODY_BYTES: usize = 64 << 20;
+/// Redirects followed for one request.
+const MOST_REDIRECTS: usize = 5;
+
+/// Among how many others a request waits for its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Answered within milliseconds where all is well.
+    Quick,
+    /// The server computes for seconds: must not keep listings waiting.
+    Slow,
+}
+
+/// Where redirects of a request may lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Redirects {
+    /// Nowhere: the request changes something, or its body belongs to the server alone.
+    Refuse,
+    /// To the same origin.
+    SameOrigin,
+    /// Anywhere, without credentials: content.
+    Anywhere,
+}
+
+/// One request. No `Debug`: its URL may hold a signature or a share's password.
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    /// The access token; leaves only for the server's own origin.
+    pub(super) token: Option<Secret>,
+    pub(super) body: Body,
+    /// `Range` of a request for content.
+    pub(super) range: Option<String>,
+    pub(super) redirects: Redirects,
+}
+
+/// What goes with a request; may hold secrets.
+#[derive(Clone)]
+pub(super) enum Body {
+    /// Nothing.
+    None,
+    /// A JSON document.
+    Json(Bytes),
+    /// A form, encoded.
+    Form(Bytes),
+}
+
+/// A whole answer. No `Debug`: its body may hold tokens.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// The server's name in error texts, the clock, the two pools and the places in them.
+pub(super) struct Link {
+    address: Address,
+    pools: Pools,
+    metadata: Arc<Semaphore>,
+    slow: Arc<Semaphore>,
+    content: Arc<Semaphore>,
+    header_timeout: Duration,
+    in_flight: watch::Sender<usize>,
+    requests: AtomicU64,
+    clock: ServerClock,
+    clock_was_set: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct State {
+    pub(super) unreachable_since: Option<SystemTime>,
+    pub(super) last_error: Option<String>,
+}
+
+/// Counts a request for as long as it is under way.
+struct UnderWay(Arc<Link>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.in_flight.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Link {
+    /// Fails where the CA file cannot be used.
+    pub(super) fn new(options: &Options) -> Result<Self, Error> {
+        Ok(Self {
+            address: options.address.clone(),
+            pools: Pools::new(options)?,
+            metadata: Arc::new(Semaphore::new(METADATA_REQUESTS)),
+            slow: Arc::new(Semaphore::new(SLOW_REQUESTS)),
+            content: Arc::new(Semaphore::new(CONTENT_REQUESTS)),
+            header_timeout: HEADER_TIMEOUT.max(options.timeout.saturating_mul(2)),
+            in_flight: watch::Sender::new(0),
+            requests: AtomicU64::new(0),
+            clock: ServerClock::new(),
+            clock_was_set: AtomicBool::new(false),
+            state: Mutex::default(),
+        })
+    }
+
+    /// The server.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The server's time.
+    pub(super) fn server_now(&self) -> SystemTime {
+        self.clock.now(Instant::now().into_std(), SystemTime::now())
+    }
+
+    /// Whether an answer has told the server's time yet.
+    pub(super) fn knows_the_time(&self) -> bool {
+        self.clock_was_set.load(Ordering::Relaxed)
+    }
+
+    /// How far the server's clock is ahead, in seconds.
+    pub(super) fn skew_seconds(&self) -> i64 {
+        let (ahead, behind) = self
+            .clock
+            .skew(Instant::now().into_std(), SystemTime::now());
+        ahead.as_secs() as i64 - behind.as_secs() as i64
+    }
+
+    /// Requests sent so far.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// How the last calls went.
+    pub(super) fn state(&self) -> State {
+        self.state.lock().unwrap().clone()
+    }
+
+    /// Resolves when no request is under way.
+    pub(super) async fn drain(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.in_flight.subscribe().wait_for(|n| *n == 0).await;
+    }
+
+    /// Lets no further request begin.
+    pub(super) fn close(&self) {
+        self.metadata.close();
+        self.slow.close();
+        self.content.close();
+    }
+
+    /// Notes how a call went, for `status`.
+    pub(super) fn note(&self, error: Option<&Error>) {
+        let mut state = self.state.lock().unwrap();
+        match error {
+            Some(error @ (Error::Transport { .. } | Error::Timeout(_) | Error::Trouble { .. })) => {
+                state.unreachable_since.get_or_insert(SystemTime::now());
+                state.last_error = Some(error.to_string());
+            }
+            Some(error @ (Error::SignedOut(_) | Error::Denied { .. } | Error::Refused { .. })) => {
+                state.unreachable_since = None;
+                state.last_error = Some(error.to_string());
+            }
+            _ => state.unreachable_since = None,
+        }
+    }
+
+    /// Sends `request` and brings the whole answer. The caller may stop waiting at any time.
+    pub(super) async fn fetch(
+        self: &Arc<Self>,
+        request: Request,
+        lane: Lane,
+        patience: &mut Patience,
+    ) -> Result<Answer, Error> {
+        let places = match lane {
+            Lane::Quick => &self.metadata,
+            Lane::Slow => &self.slow,
+        };
+        let place = self.place(places, patience).await?;
+        let (reply, mut answer) = oneshot::channel();
+        let (progress, mut pieces) = watch::channel(());
+        let link = Arc::clone(self);
+        let under_way = self.count();
+        // A task of its own: nothing that happens to the caller reaches it.
+        tokio::spawn(async move {
+            let result = link.whole(request, &progress).await;
+            drop(place);
+            drop(under_way);
+            // The caller may have given up; then nobody wants it.
+            let _ = reply.send(result);
+        });
+        loop {
+            let waited = patience
+                .wait(async {
+                    tokio::select! {
+                        biased;
+                        result = &mut answer => Some(result),
+                        Ok(()) = pieces.changed() => None,
+                    }
+                })
+                .await?;
+            match waited {
+                Some(result) => return result.unwrap_or_else(|_| Err(lost())),
+                None => patience.extend(Instant::now()),
+            }
+        }
+    }
+
+    /// Sends a request for content and brings its headers; what follows may be dropped at any time.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        request: Request,
+        patience: &Patience,
+    ) -> Result<Response, Error> {
+        let place = self.place(&self.content, patience).await?;
+        let (reply, answer) = oneshot::channel();
+        let link = Arc::clone(self);
+        let under_way = self.count();
+        tokio::spawn(async move {
+            let result = link.headers(request).await;
+            drop(place);
+            drop(under_way);
+            // The caller may have given up; headers are in, so dropping the rest is harmless.
+            let _ = reply.send(result);
+        });
+        patience.wait(answer).await?.unwrap_or_else(|_| Err(lost()))
+    }
+
+    async fn place(
+        &self,
+        places: &Arc<Semaphore>,
+        patience: &Patience,
+    ) -> Result<OwnedSemaphorePermit, Error> {
+        patience
+            .wait(Arc::clone(places).acquire_owned())
+            .await?
+            .map_err(|_| Error::Local("the connection to the server was closed here".into()))
+    }
+
+    fn count(self: &Arc<Self>) -> UnderWay {
+        self.in_flight.send_modify(|count| *count += 1);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Headers and body of an answer that is not content.
+    async fn whole(&self, request: Request, progress: &watch::Sender<()>) -> Result<Answer, Error> {
+        let mut response = self.headers(request).await?;
+        progress.send_replace(());
+        let mut body = BytesMut::new();
+        loop {
+            let piece = tokio::time::timeout(BODY_IDLE_TIMEOUT, response.chunk())
+                .await
+                .map_err(|_| self.broken("the answer stopped in the middle", None))?
+                .map_err(|err| self.broken("the answer broke off", Some(err)))?;
+            let Some(piece) = piece else { break };
+            if body.len() + piece.len() > LONGEST_BODY_BYTES {
+                return Err(self.broken("the answer is too long to be one of Cloudreve's", None));
+            }
+            body.extend_from_slice(&piece);
+            progress.send_replace(());
+        }
+        Ok(Answer {
+            status: response.status(),
+            headers: response.headers().clone(),
+            body: body.freeze(),
+        })
+    }
+
+    /// Follows redirects as far as the request allows.
+    async fn headers(&self, mut request: Request) -> Result<Response, Error> {
+        for _ in 0..=MOST_REDIRECTS {
+            let response = self.one(&request).await?;
+            if !is_redirect(response.status()) {
+                return Ok(response);
+            }
+            request.url = self.redirected(&request, &response)?;
+        }
+        Err(self.broken("redirects lead nowhere", None))
+    }
+
+    async fn one(&self, request: &Request) -> Result<Response, Error> {
+        let client = self.pools.to(&request.url);
+        let mut builder = client.request(request.method.clone(), request.url.clone());
+        if let Some(token) = self.token_for(request)? {
+            builder = builder.header(AUTHORIZATION, token);
+        }
+        builder = match &request.body {
+            Body::None => builder,
+            Body::Json(json) => builder
+                .header(CONTENT_TYPE, "application/json")
+                .body(json.clone()),
+            Body::Form(form) => builder
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(form.clone()),
+        };
+        if let Some(range) = &request.range {
+            builder = builder.header(RANGE, range);
+        }
+        builder = builder.header(ACCEPT_ENCODING, "identity");
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let began = Instant::now();
+        let sent = tokio::time::timeout(self.header_timeout, builder.send()).await;
+        let result = match sent {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(err)) => Err(self.unreached(&request.url, err)),
+            Err(_) => Err(self.broken("it took the request and never answered", None)),
+        };
+        let outcome = match &result {
+            Ok(response) => response.status().as_u16().to_string(),
+            Err(error) => error.to_string(),
+        };
+        log::debug!(
+            "{} {}: {outcome} in {:?}",
+            request.method,
+            self.label(request),
+            began.elapsed()
+        );
+        result
+    }
+
+    /// The token as a header, where this hop may see it.
+    fn token_for(&self, request: &Request) -> Result<Option<HeaderValue>, Error> {
+        let Some(token) = &request.token else {
+            return Ok(None);
+        };
+        if request.redirects == Redirects::Anywhere || !self.address.is_origin_of(&request.url) {
+            return Ok(None);
+        }
+        let mut value =
+            HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(|_| {
+                Error::Local("the access token holds characters that no token has".into())
+            })?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    fn redirected(&self, request: &Request, response: &Response) -> Result<Url, Error> {
+        let target = response
+            .headers()
+            .get(LOCATION)
+            .and_then(|location| location.to_str().ok())
+            .and_then(|location| request.url.join(location).ok())
+            .filter(|url| matches!(url.scheme(), "http" | "https"));
+        let Some(target) = target else {
+            return Err(self.broken("a redirect leads nowhere", None));
+        };
+        let moved = matches!(response.status().as_u16(), 301 | 307 | 308);
+        let allowed = match request.redirects {
+            Redirects::Refuse => false,
+            Redirects::SameOrigin => moved && self.address.is_origin_of(&target),
+            Redirects::Anywhere => true,
+        };
+        match allowed {
+            true => Ok(target),
+            // Typical of a network that wants a sign-in of its own first, or of http:// where https:// is meant.
+            false => Err(self.broken(
+                &format!(
+                    "the answer is a redirect to {}, which no API answer is (a network's sign-in page, or http:// instead of https://?)",
+                    target.host_str().unwrap_or("another place")
+                ),
+                None,
+            )),
+        }
+    }
+
+    /// Learns the server's time from an answer of its own, and returns it; not from one that a cache kept.
+    pub(super) fn learn_the_time(&self, headers: &HeaderMap) -> Option<SystemTime> {
+        if headers.contains_key(AGE) {
+            return None;
+        }
+        let date = httpdate::parse_http_date(text(headers, DATE)?).ok()?;
+        self.clock.observe(Instant::now().into_std(), date);
+        self.clock_was_set.store(true, Ordering::Relaxed);
+        Some(date)
+    }
+
+    /// What the log may know of a request: neither queries (passwords of shares) nor paths of signed URLs.
+    fn label(&self, request: &Request) -> String {
+        let host = request.url.host_str().unwrap_or_default();
+        match request.redirects {
+            Redirects::Anywhere => format!("content of {host}"),
+            _ => format!("{host}{}", request.url.path()),
+        }
+    }
+
+    fn broken(&self, what: &str, err: Option<reqwest::Error>) -> Error {
+        let host = self.address.host();
+        match err {
+            None => Error::transport(format!("{host}: {what}")),
+            Some(err) => Error::Transport {
+                what: format!("{host}: {what}"),
+                // The URL may hold a signature or a share's password.
+                source: Some(Arc::new(err.without_url())),
+            },
+        }
+    }
+
+    fn unreached(&self, url: &Url, err: reqwest::Error) -> Error {
+        let err = err.without_url();
+        let host = url.host_str().unwrap_or_default();
+        let what = match err.is_connect() {
+            true => "cannot be reached",
+            false => "closed the connection without an answer",
+        };
+        Error::Transport {
+            what: format!("{host} {what}: {}", innermost(&err)),
+            source: Some(Arc::new(err)),
+        }
+    }
+}
+
+/// Whether `error` is that nothing listens there, so that nothing was sent.
+pub(super) fn is_unreachable(error: &Error) -> bool {
+    let Error::Transport {
+        source: Some(source),
+        ..
+    } = error
+    else {
+        return false;
+    };
+    source
+        .downcast_ref::<reqwest::Error>()
+        .is_some_and(reqwest::Error::is_connect)
+}
+
+/// The value of a header, where it is text.
+pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// How long the server wants to be left alone; a moment in the past is no time at all.
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = text(headers, RETRY_AFTER)?.trim();
+    match value.parse::<u64>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => {
+            let moment = httpdate::parse_http_date(value).ok()?;
+            Some(moment.duration_since(now).unwrap_or_default())
+        }
+    }
+}
+
+fn innermost(err: &dyn std::error::Error) -> String {
+    let mut cause = err;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+fn lost() -> Error {
+    Error::Local("the request's task ended without an answer".into())
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link() -> Link {
+        Link::new(&Options {
+            address: "https://h/cloud".parse().unwrap(),
+            user_agent: "test/1".into(),
+            ca_file: None,
+            timeout: Duration::from_secs(1),
+        })
+        .unwrap()
+    }
+
+    fn request(url: &str, redirects: Redirects) -> Request {
+        Request {
+            method: Method::GET,
+            url: Url::parse(url).unwrap(),
+            token: Some(Secret::new("token")),
+            body: Body::None,
+            range: None,
+            redirects,
+        }
+    }
+
+    #[test]
+    fn the_log_sees_neither_queries_nor_where_content_lies() {
+        let label = |url, redirects| link().label(&request(url, redirects));
+        assert_eq!(
+            label(
+                "https://h/cloud/api/v4/file?uri=secret",
+                Redirects::SameOrigin
+            ),
+            "h/cloud/api/v4/file"
+        );
+        assert_eq!(
+            label(
+                "https://cdn/https%3A%2F%2Fh%3Fsign=secret?sign=secret",
+                Redirects::Anywhere
+            ),
+            "content of cdn"
+        );
+    }
+
+    #[test]
+    fn a_token_goes_to_the_servers_own_origin_and_never_with_content() {
+        let sent = |url, redirects| {
+            let header = link().token_for(&request(url, redirects)).unwrap();
+            header.map(|value| (value.to_str().unwrap().to_owned(), value.is_sensitive()))
+        };
+        let bearer = Some(("Bearer token".to_owned(), true));
+        assert_eq!(sent("https://h/api/v4/file", Redirects::SameOrigin), bearer);
+        assert_eq!(sent("https://h/api/v4/file", Redirects::Anywhere), None);
+        assert_eq!(sent("http://h/api/v4/file", Redirects::SameOrigin), None);
+        assert_eq!(
+            sent("https://h:8443/api/v4/file", Redirects::SameOrigin),
+            None
+        );
+        assert_eq!(
+            sent("https://evil/api/v4/file", Redirects::SameOrigin),
+            None
+        );
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_moment_of_the_servers_clock() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+        let read = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+            retry_after(&headers, now)
+        };
+        assert_eq!(read(" 7 "), Some(Duration::from_secs(7)));
+        let moment = httpdate::fmt_http_date(now + Duration::from_secs(9));
+        assert_eq!(read(&moment), Some(Duration::from_secs(9)));
+        let past = httpdate::fmt_http_date(now - Duration::from_secs(9));
+        assert_eq!(read(&past), Some(Duration::ZERO));
+        assert_eq!(read("soon"), None);
+        assert_eq!(read("-1"), None);
+    }
+
+    #[test]
+    fn a_cached_answer_does_not_set_the_clock() {
+        let link = link();
+        let mut headers = HeaderMap::new();
+        headers.insert(DATE, "Sun, 13 Sep 2020 12:26:40 GMT".parse().unwrap());
+        headers.insert(AGE, "5".parse().unwrap());
+        assert_eq!(link.learn_the_time(&headers), None);
+        assert!(!link.knows_the_time());
+        headers.remove(AGE);
+        assert!(link.learn_the_time(&headers).is_some());
+        assert!(link.skew_seconds() < -1_000_000);
+    }
+}

@@ -1,0 +1,132 @@
+//! What a folder shows of a file: the few facts that stat(2), readdir(3) and open(2) need.
+//!
+//! An [`Entry`] is what remains of a [`FileInfo`](crate::model::FileInfo) once it has a name here. A large drive has
+//! a million of them and inodes, listings and handles share each by `Arc`, so it holds nothing that can be computed
+//! from its folder: no URI, no metadata.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::SystemTime;
+
+use crate::model::{EntityId, FileId, FileKind};
+use crate::names::ServerName;
+use crate::uri::FileUri;
+
+/// A file or folder as its folder shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its identity.
+    pub id: FileId,
+    /// File or folder.
+    pub kind: FileKind,
+    /// Its name here; unique in its folder.
+    pub name: Box<OsStr>,
+    /// The last name of its URI, where that is not byte for byte the name here.
+    pub segment: Option<ServerName>,
+    /// Bytes of the current version; 0 for folders.
+    pub size_bytes: u64,
+    /// When the server made the record.
+    pub created: SystemTime,
+    /// When content, name or place last changed.
+    pub updated: SystemTime,
+    /// The current version.
+    pub entity: EntityId,
+    /// Whether it belongs to the signed-in account.
+    pub owned: bool,
+    /// Whether a share link exists; false also where the server does not say.
+    pub shared: bool,
+    /// A file of which nothing has arrived yet.
+    pub unfinished: bool,
+    /// It stands for something in a share.
+    pub shortcut: Option<Box<Shortcut>>,
+}
+
+/// Where a shortcut leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shortcut {
+    /// To a place in a share.
+    To(FileUri),
+    /// Nowhere: what the server keeps for it is not a place in a share.
+    Broken,
+}
+
+impl Entry {
+    /// The last name of its URI.
+    pub fn segment(&self) -> ServerName {
+        match &self.segment {
+            Some(segment) => segment.clone(),
+            None => ServerName::from_wire(self.name.as_bytes()),
+        }
+    }
+}
+
+/// A part of the mount in which each file has one place: what is mounted itself, or what lies behind one shortcut.
+///
+/// Two shortcuts may lead to the same share, and the kernel allows a folder's inode one parent only; so the way to a
+/// file is part of what tells files apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tree(u64);
+
+impl Tree {
+    /// What is mounted.
+    pub const MAIN: Self = Self(0);
+
+    /// What lies behind `shortcut`, which lies in this tree. The same for the same way at each mount.
+    pub fn behind(self, shortcut: &FileId) -> Self {
+        Self(stable_hash([&self.0.to_le_bytes(), shortcut.0.as_bytes()]))
+    }
+
+    /// A number that is the same at each mount.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// A file or folder, told apart from each other one in the mount.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FileKey {
+    /// On which way it is reached.
+    pub tree: Tree,
+    /// The server's identity.
+    pub id: FileId,
+}
+
+/// FNV-1a over the parts and their lengths, with the mixing step of MurmurHash3 behind it: the same value on each
+/// machine and in each version of the program, which the standard library's hashers do not promise.
+pub fn stable_hash<const N: usize>(parts: [&[u8]; N]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut eat = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    for part in parts {
+        part.iter().copied().for_each(&mut eat);
+        part.len().to_le_bytes().into_iter().for_each(&mut eat);
+    }
+    hash ^= hash >> 33;
+    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^= hash >> 33;
+    hash = hash.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_same_in_each_version_of_the_program() {
+        // Computed by another program.
+        assert_eq!(stable_hash([b"instance", b"kqsa"]), 0x5014_3d0e_0cff_b598);
+    }
+
+    #[test]
+    fn where_a_part_ends_makes_a_difference() {
+        assert_ne!(stable_hash([b"ab", b"c"]), stable_hash([b"a", b"bc"]));
+    }
+
+    #[test]
+    fn two_shortcuts_lead_to_two_trees() {
+        let a = Tree::MAIN.behind(&FileId("a".into()));
+        let b = Tree::MAIN.behind(&FileId("b".into()));
+        assert_ne!(a, b);
+        assert_ne!(a.behind(&FileId("b".into())), b.behind(&FileId("a".into())));
+    }
+}
