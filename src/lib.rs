@@ -6,7 +6,7 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | 1 | [`api`]: the gate, the only HTTP; `cli` (to come): what may be typed; `mountpoint` (to come): the kernel's mount table; `systemd` (to come) |
+//! | 1 | [`api`]: the gate, the only HTTP; `cli` (to come): what may be typed; [`mountpoint`]: the kernel's mount table; [`systemd`] |
 //! | 0 | the shared words: [`address`], [`uri`], [`names`], [`model`], [`entry`], [`expiry`], [`secret`], [`tokens`], [`failure`]; [`argv`] |
 //!
 //! A read: `fuse` decodes a request and polls it once on the spot → `fs/files` finds the handle, which pinned an entity when
@@ -25,3 +25,5 @@ pub mod tokens;
 pub mod uri;
 
 pub mod api;
+pub mod mountpoint;
+pub mod systemd;
