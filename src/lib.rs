@@ -6,6 +6,7 @@
 //!
 //! | floor | rooms |
 //! |---|---|
+//! | 2 | keepers, which remember and never speak: [`accounts`] on disk, [`inodes`], [`metadata`], [`blocks`] of content |
 //! | 1 | [`api`]: the gate, the only HTTP; `cli` (to come): what may be typed; [`mountpoint`]: the kernel's mount table; [`systemd`] |
 //! | 0 | the shared words: [`address`], [`uri`], [`names`], [`model`], [`entry`], [`expiry`], [`secret`], [`tokens`], [`failure`]; [`argv`] |
 //!
@@ -27,3 +28,8 @@ pub mod uri;
 pub mod api;
 pub mod mountpoint;
 pub mod systemd;
+
+pub mod accounts;
+pub mod blocks;
+pub mod inodes;
+pub mod metadata;

@@ -1,0 +1,470 @@
+//! Metadata: what the server last said of folders and the names in them, and until when that is believed.
+//!
+//! Kept by folder: its last complete listing, and what was said of single names since. The newer of the two counts. In
+//! a complete listing that is still believed, a name that is not there does not exist, and nobody need ask. What is no
+//! longer believed stays until there is no room, for it tells what *was* known: nothing known is taken for deleted
+//! because a listing lacks it. Folders go as a whole, the one unused for the longest first.
+//!
+//! Never asks the server, and knows no inodes. Instants are those *before* a request was sent, so an answer is as old
+//! as the oldest moment that it can speak of.
+
+mod snapshot;
+pub use snapshot::Listing;
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+
+use crate::entry::{Entry, FileKey};
+
+/// Names of one folder that are known apart from its listing; when there are more, the old ones go.
+const SINGLE_NAMES_MAX: usize = 4096;
+
+/// Something that is believed for some time yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Belief<T> {
+    /// What.
+    pub what: T,
+    /// For how long.
+    pub left: Duration,
+}
+
+/// What is believed of a file that was met before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// It is in its folder, and looks like this now.
+    Here(Belief<Arc<Entry>>),
+    /// The server said that it is not there any more.
+    Gone,
+    /// A complete listing lacks it, which is no proof.
+    Missed,
+    /// Nothing is believed.
+    Unknown,
+}
+
+/// A question about one name of a folder that nothing believed answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    /// Entries that the folder had when it was listed last; none where it never was.
+    pub entries: Option<usize>,
+    /// How many such questions there were since then, this one included.
+    pub asked: u32,
+}
+
+/// The cache of metadata.
+#[derive(Debug)]
+pub struct Metadata {
+    ttl: Duration,
+    entries_max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    folders: LruCache<FileKey, Folder>,
+    entries: usize,
+}
+
+#[derive(Debug, Default)]
+struct Folder {
+    listing: Option<Listed>,
+    names: HashMap<Box<OsStr>, Single>,
+    /// Asked about single names since the folder was listed last.
+    questions: u32,
+}
+
+#[derive(Debug)]
+struct Listed {
+    listing: Arc<Listing>,
+    asked: Instant,
+    /// False once an answer contradicted it.
+    believed: bool,
+}
+
+#[derive(Debug)]
+struct Single {
+    entry: Option<Arc<Entry>>,
+    asked: Instant,
+}
+
+impl Metadata {
+    /// Believes for `ttl`, and remembers `entries_max` entries and names.
+    pub fn new(ttl: Duration, entries_max: usize) -> Self {
+        Self {
+            ttl,
+            entries_max,
+            state: Mutex::new(State {
+                folders: LruCache::unbounded(),
+                entries: 0,
+            }),
+        }
+    }
+
+    /// How long an answer is believed.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// How much of the time to live of an answer to a question of `asked` is left at `now`; none when it is over.
+    pub fn left(&self, asked: Instant, now: Instant) -> Option<Duration> {
+        self.ttl.checked_sub(now.saturating_duration_since(asked))
+    }
+
+    /// Entries and names remembered.
+    pub fn entries(&self) -> usize {
+        self.state.lock().unwrap().entries
+    }
+
+    /// What is believed of `name` in `folder`: an entry, or that there is none.
+    pub fn name(
+        &self,
+        folder: &FileKey,
+        name: &OsStr,
+        now: Instant,
+    ) -> Option<Belief<Option<Arc<Entry>>>> {
+        let mut state = self.state.lock().unwrap();
+        let folder = state.folders.get(folder)?;
+        if let Some(single) = folder.newest_single(name) {
+            let left = self.left(single.asked, now)?;
+            return Some(Belief {
+                what: single.entry.clone(),
+                left,
+            });
+        }
+        let (listing, left) = self.believed_listing(folder, now)?;
+        Some(Belief {
+            what: listing.get(name).cloned(),
+            left,
+        })
+    }
+
+    /// What is believed of `entry`, which was in `folder` once.
+    pub fn known(&self, folder: &FileKey, entry: &Entry, now: Instant) -> Known {
+        let mut state = self.state.lock().unwrap();
+        let Some(folder) = state.folders.get(folder) else {
+            return Known::Unknown;
+        };
+        let single = folder.newest_single(&entry.name);
+        let single = single.and_then(|single| Some((single, self.left(single.asked, now)?)));
+        match single {
+            Some((
+                Single {
+                    entry: Some(found), ..
+                },
+                left,
+            )) if found.id == entry.id => {
+                return Known::Here(Belief {
+                    what: Arc::clone(found),
+                    left,
+                });
+            }
+            Some((Single { entry: None, .. }, _)) => return Known::Gone,
+            _ => {}
+        }
+        let Some((listing, left)) = self.believed_listing(folder, now) else {
+            return Known::Unknown;
+        };
+        match listing.find(entry) {
+            Some(found) => Known::Here(Belief {
+                what: Arc::clone(found),
+                left,
+            }),
+            None => Known::Missed,
+        }
+    }
+
+    /// The complete listing of `folder`, while it is believed, and when it was asked for.
+    pub fn listing(&self, folder: &FileKey, now: Instant) -> Option<(Arc<Listing>, Instant)> {
+        let mut state = self.state.lock().unwrap();
+        let folder = state.folders.get(folder)?;
+        let (listing, _) = self.believed_listing(folder, now)?;
+        Some((Arc::clone(listing), folder.listing.as_ref()?.asked))
+    }
+
+    /// The last complete listing of `folder`, believed or not.
+    pub fn last_listing(&self, folder: &FileKey) -> Option<Arc<Listing>> {
+        let mut state = self.state.lock().unwrap();
+        let listed = state.folders.get(folder)?.listing.as_ref()?;
+        Some(Arc::clone(&listed.listing))
+    }
+
+    /// Counts a question about one name of `folder` that nothing believed answers.
+    pub fn question(&self, folder: &FileKey) -> Question {
+        let mut state = self.state.lock().unwrap();
+        let mut question = Question {
+            entries: None,
+            asked: 0,
+        };
+        state.change(folder, |folder| {
+            folder.questions = folder.questions.saturating_add(1);
+            question.asked = folder.questions;
+            question.entries = folder.listing.as_ref().map(|listed| listed.listing.len());
+        });
+        state.make_room(self.entries_max);
+        question
+    }
+
+    /// Keeps the complete listing of `folder` of which the last page was asked for at `asked`. One that is larger than
+    /// the whole cache is not kept.
+    pub fn keep_listing(&self, folder: &FileKey, listing: Arc<Listing>, asked: Instant) {
+        let mut state = self.state.lock().unwrap();
+        let believed = true;
+        state.change(folder, |folder| {
+            folder.names.retain(|_, single| single.asked > asked);
+            folder.questions = 0;
+            folder.listing = Some(Listed {
+                listing,
+                asked,
+                believed,
+            });
+        });
+        state.make_room(self.entries_max);
+    }
+
+    /// Keeps what the server answered when asked at `asked` for `name` in `folder`.
+    pub fn keep_name(
+        &self,
+        folder: &FileKey,
+        name: &OsStr,
+        entry: Option<Arc<Entry>>,
+        asked: Instant,
+    ) {
+        let mut state = self.state.lock().unwrap();
+        state.change(folder, |folder| {
+            if let Some(listed) = &mut folder.listing
+                && listed.asked <= asked
+                && listed.listing.get(name) != entry.as_ref()
+            {
+                listed.believed = false;
+            }
+            if folder.names.len() >= SINGLE_NAMES_MAX {
+                folder
+                    .names
+                    .retain(|_, single| self.left(single.asked, asked).is_some());
+            }
+            if folder.names.len() >= SINGLE_NAMES_MAX {
+                folder.names.clear();
+            }
+            folder.names.insert(name.into(), Single { entry, asked });
+        });
+        state.make_room(self.entries_max);
+    }
+
+    /// Forgets all that was said of what lies in `folder`.
+    pub fn forget(&self, folder: &FileKey) {
+        let mut state = self.state.lock().unwrap();
+        if let Some(folder) = state.folders.pop(folder) {
+            state.entries -= folder.weight();
+        }
+    }
+
+    fn believed_listing<'a>(
+        &self,
+        folder: &'a Folder,
+        now: Instant,
+    ) -> Option<(&'a Arc<Listing>, Duration)> {
+        let listed = folder.listing.as_ref().filter(|listed| listed.believed)?;
+        Some((&listed.listing, self.left(listed.asked, now)?))
+    }
+}
+
+impl Folder {
+    /// What was said of `name` alone, unless the listing is newer.
+    fn newest_single(&self, name: &OsStr) -> Option<&Single> {
+        let single = self.names.get(name)?;
+        let listed = self.listing.as_ref().filter(|listed| listed.believed);
+        listed
+            .is_none_or(|listed| listed.asked <= single.asked)
+            .then_some(single)
+    }
+
+    fn weight(&self) -> usize {
+        1 + self.names.len()
+            + self
+                .listing
+                .as_ref()
+                .map_or(0, |listed| listed.listing.len())
+    }
+}
+
+impl State {
+    fn change(&mut self, key: &FileKey, change: impl FnOnce(&mut Folder)) {
+        let before = self.folders.peek(key).map_or(0, Folder::weight);
+        let folder = self.folders.get_or_insert_mut_ref(key, Folder::default);
+        change(folder);
+        self.entries = self.entries - before + folder.weight();
+    }
+
+    fn make_room(&mut self, entries_max: usize) {
+        while self.entries > entries_max {
+            let Some((_, folder)) = self.folders.pop_lru() else {
+                return;
+            };
+            self.entries -= folder.weight();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::entry::Tree;
+    use crate::model::{EntityId, FileId, FileKind};
+
+    const TTL: Duration = Duration::from_secs(15);
+
+    fn key(id: &str) -> FileKey {
+        FileKey {
+            tree: Tree::MAIN,
+            id: FileId(id.into()),
+        }
+    }
+
+    fn entry(id: &str, name: &str) -> Arc<Entry> {
+        Arc::new(Entry {
+            id: FileId(id.into()),
+            kind: FileKind::File,
+            name: OsStr::new(name).into(),
+            segment: None,
+            size_bytes: 0,
+            created: SystemTime::UNIX_EPOCH,
+            updated: SystemTime::UNIX_EPOCH,
+            entity: EntityId("e".into()),
+            owned: true,
+            shared: false,
+            unfinished: false,
+            shortcut: None,
+        })
+    }
+
+    fn listing(entries: &[(&str, &str)]) -> Arc<Listing> {
+        let entries = entries.iter().map(|(id, name)| entry(id, name)).collect();
+        Arc::new(Listing::new(entries, 1, false))
+    }
+
+    struct Kept {
+        metadata: Metadata,
+        start: Instant,
+    }
+
+    impl Kept {
+        /// A folder listed at second 0 with files `a` and `b`.
+        fn new() -> Self {
+            let kept = Self {
+                metadata: Metadata::new(TTL, 100),
+                start: Instant::now(),
+            };
+            kept.metadata
+                .keep_listing(&key("d"), listing(&[("1", "a"), ("2", "b")]), kept.start);
+            kept
+        }
+
+        fn at(&self, seconds: u64) -> Instant {
+            self.start + Duration::from_secs(seconds)
+        }
+
+        /// Id that is believed to be behind a name, `-` for none, `?` where nothing is believed.
+        #[track_caller]
+        fn check(&self, name: &str, seconds: u64, expected: &str) {
+            let belief = self
+                .metadata
+                .name(&key("d"), name.as_ref(), self.at(seconds));
+            let found = match belief.map(|belief| belief.what) {
+                Some(Some(entry)) => entry.id.to_string(),
+                Some(None) => "-".to_owned(),
+                None => "?".to_owned(),
+            };
+            assert_eq!(found, expected, "{name} after {seconds} s");
+        }
+    }
+
+    #[test]
+    fn a_complete_listing_answers_for_names_that_are_there_and_for_those_that_are_not() {
+        let kept = Kept::new();
+        kept.check("a", 15, "1");
+        kept.check("c", 15, "-");
+        kept.check("a", 16, "?");
+        kept.check("c", 16, "?");
+        let left = kept.metadata.name(&key("d"), "a".as_ref(), kept.at(5));
+        assert_eq!(left.unwrap().left, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn the_newer_of_listing_and_single_answer_counts() {
+        let kept = Kept::new();
+        let d = key("d");
+        kept.metadata
+            .keep_name(&d, "c".as_ref(), Some(entry("3", "c")), kept.at(10));
+        kept.check("c", 20, "3");
+        kept.check("a", 14, "?");
+        kept.metadata
+            .keep_listing(&d, listing(&[("1", "a")]), kept.at(11));
+        kept.check("c", 20, "-");
+        kept.metadata.keep_name(&d, "a".as_ref(), None, kept.at(12));
+        kept.check("a", 20, "-");
+        kept.check("a", 28, "?");
+    }
+
+    #[test]
+    fn a_listing_that_an_answer_contradicts_is_not_believed_any_more() {
+        let kept = Kept::new();
+        let d = key("d");
+        kept.metadata
+            .keep_name(&d, "a".as_ref(), Some(entry("1", "a")), kept.at(1));
+        assert!(kept.metadata.listing(&d, kept.at(2)).is_some(), "it agrees");
+        kept.metadata.keep_name(&d, "a".as_ref(), None, kept.at(3));
+        assert!(kept.metadata.listing(&d, kept.at(4)).is_none());
+        assert_eq!(kept.metadata.last_listing(&d).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_known_file_is_gone_only_if_the_server_said_so_of_itself() {
+        let kept = Kept::new();
+        let d = key("d");
+        let known = |entry: &Entry, seconds| kept.metadata.known(&d, entry, kept.at(seconds));
+        assert!(matches!(known(&entry("1", "a"), 1), Known::Here(_)));
+        let Known::Here(renamed) = known(&entry("1", "old name"), 1) else {
+            panic!("it is there under another name");
+        };
+        assert_eq!(&*renamed.what.name, "a");
+        assert_eq!(known(&entry("3", "c"), 1), Known::Missed);
+        kept.metadata.keep_name(&d, "c".as_ref(), None, kept.at(2));
+        assert_eq!(known(&entry("3", "c"), 3), Known::Gone);
+        assert_eq!(known(&entry("3", "c"), 30), Known::Unknown);
+    }
+
+    #[test]
+    fn what_was_unused_for_longest_goes_first_and_the_count_is_right() {
+        let metadata = Metadata::new(TTL, 6);
+        let now = Instant::now();
+        for folder in ["x", "y"] {
+            metadata.keep_listing(&key(folder), listing(&[("1", "a"), ("2", "b")]), now);
+        }
+        assert_eq!(metadata.entries(), 6);
+        assert!(metadata.listing(&key("x"), now).is_some());
+        metadata.keep_name(&key("z"), "a".as_ref(), None, now);
+        assert!(metadata.last_listing(&key("y")).is_none());
+        assert!(metadata.last_listing(&key("x")).is_some());
+        assert_eq!(metadata.entries(), 5);
+        metadata.keep_listing(&key("z"), listing(&[]), now);
+        metadata.keep_name(&key("z"), "a".as_ref(), None, now);
+        metadata.forget(&key("x"));
+        assert_eq!(metadata.entries(), 2);
+    }
+
+    #[test]
+    fn names_asked_for_without_end_take_bounded_memory() {
+        let metadata = Metadata::new(TTL, 1_000_000);
+        let start = Instant::now();
+        for number in 0..3 * SINGLE_NAMES_MAX {
+            let name = number.to_string();
+            metadata.keep_name(&key("d"), name.as_ref(), None, start);
+            assert!(metadata.entries() <= SINGLE_NAMES_MAX + 1);
+        }
+    }
+}
