@@ -1,0 +1,215 @@
+//! Listings: a folder's entries, brought from the server once for all who wait.
+//!
+//! One listing of a folder is under way at most, in a task of its own that no waiter's end cancels. Entries can be had
+//! as soon as their page is there. A listing that came to its end is complete: nothing is in it twice, and nothing
+//! known is missing from it unless the server says so when asked for that very file. A listing that failed removes
+//! nothing, and whoever reads it gets the error, never an end.
+//!
+//! Remembers nothing itself: complete listings go to `metadata`.
+
+mod paging;
+#[cfg(test)]
+pub(crate) mod pretend;
+mod progress;
+mod shown;
+#[cfg(test)]
+mod tests;
+mod vanished;
+
+pub use progress::{Progress, Reached};
+pub use shown::{Options, Order, OrderBy, carries_id, is_flat};
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Instant;
+
+use tokio::task::AbortHandle;
+
+use crate::api::{self, Api, Page, PagePosition};
+use crate::entry::{Entry, FileKey};
+use crate::metadata::{Listing, Metadata};
+use crate::model::FileInfo;
+use crate::uri::FileUri;
+
+/// A question under way.
+pub type Asked<T> = Pin<Box<dyn Future<Output = Result<T, api::Error>> + Send>>;
+
+/// The two questions that a listing asks.
+#[derive(Clone)]
+pub struct Source {
+    /// One page of a folder, of at most so many entries.
+    pub page: Arc<dyn Fn(FileUri, PagePosition, u32) -> Asked<Page> + Send + Sync>,
+    /// What is at a place.
+    pub info: Arc<dyn Fn(FileUri) -> Asked<FileInfo> + Send + Sync>,
+}
+
+impl Source {
+    /// Asks a server.
+    pub fn of(api: &Api) -> Self {
+        let (lists, tells) = (api.clone(), api.clone());
+        Self {
+            page: Arc::new(move |uri, position, size| {
+                let api = lists.clone();
+                Box::pin(async move { api.list_page(&uri, &position, size).await })
+            }),
+            info: Arc::new(move |uri| {
+                let api = tells.clone();
+                Box::pin(async move { api.info(&uri).await })
+            }),
+        }
+    }
+}
+
+/// The listings under way. Dropping it ends their tasks.
+pub struct Listings {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    source: Source,
+    options: Options,
+    metadata: Arc<Metadata>,
+    flights: Mutex<HashMap<FileKey, Flight>>,
+    versions: AtomicU64,
+}
+
+struct Flight {
+    progress: Arc<Progress>,
+    task: AbortHandle,
+}
+
+impl Drop for Listings {
+    fn drop(&mut self) {
+        for (_, flight) in self.shared.flights.lock().unwrap().drain() {
+            flight.task.abort();
+        }
+    }
+}
+
+impl Listings {
+    /// Lists from `source`, shows as `options` say, keeps in `metadata`.
+    pub fn new(source: Source, options: Options, metadata: Arc<Metadata>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                source,
+                options,
+                metadata,
+                flights: Mutex::default(),
+                versions: AtomicU64::new(1),
+            }),
+        }
+    }
+
+    /// The listing of `folder` that is under way, if one is.
+    pub fn under_way(&self, folder: &FileKey) -> Option<Arc<Progress>> {
+        let flights = self.shared.flights.lock().unwrap();
+        Some(Arc::clone(&flights.get(folder)?.progress))
+    }
+
+    /// The listing of `folder`, which is at `uri`: the one under way, or a new one. Must be called within a runtime.
+    pub fn list(&self, folder: &FileKey, uri: &FileUri) -> Arc<Progress> {
+        let mut flights = self.shared.flights.lock().unwrap();
+        // A task that ended and is in the table all the same has panicked.
+        if let Some(flight) = flights.get(folder)
+            && !flight.task.is_finished()
+        {
+            return Arc::clone(&flight.progress);
+        }
+        let progress = Arc::new(Progress::new(is_flat(uri)));
+        let job = Job {
+            shared: Arc::downgrade(&self.shared),
+            source: self.shared.source.clone(),
+            options: self.shared.options.clone(),
+            folder: folder.clone(),
+            uri: uri.clone(),
+            previous: self.shared.metadata.last_listing(folder),
+            progress: Arc::clone(&progress),
+        };
+        // The table is locked until the flight is in it, so its task cannot look for it too soon.
+        let task = tokio::spawn(job.run()).abort_handle();
+        let flight = Flight {
+            progress: Arc::clone(&progress),
+            task,
+        };
+        flights.insert(folder.clone(), flight);
+        progress
+    }
+}
+
+/// What the task of one listing works on.
+struct Job {
+    shared: Weak<Shared>,
+    source: Source,
+    options: Options,
+    folder: FileKey,
+    uri: FileUri,
+    previous: Option<Arc<Listing>>,
+    progress: Arc<Progress>,
+}
+
+impl Job {
+    async fn run(self) {
+        let outcome = self.list().await;
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        let outcome = outcome.map(|(entries, asked)| {
+            let version = match &self.previous {
+                Some(previous) if previous.shows(&entries) => previous.version(),
+                _ => shared.versions.fetch_add(1, Relaxed),
+            };
+            let listing = Arc::new(Listing::new(entries, version, self.progress.is_flat()));
+            shared
+                .metadata
+                .keep_listing(&self.folder, Arc::clone(&listing), asked);
+            (listing, asked)
+        });
+        if let Err(error) = &outcome {
+            log::debug!("listing {} failed: {error}", self.uri);
+        }
+        shared.flights.lock().unwrap().remove(&self.folder);
+        self.progress.finish(outcome);
+    }
+
+    async fn list(&self) -> Result<(Vec<Arc<Entry>>, Instant), api::Error> {
+        let mut entries = Vec::new();
+        let early = self.options.order.is_the_servers() && !is_flat(&self.uri);
+        let paged = paging::all_pages(
+            paging::PAGE_SIZE,
+            |position, size| (self.source.page)(self.uri.clone(), position, size),
+            |page, new, asked| {
+                let empty = Some(&page.folder.entity);
+                let new = new
+                    .into_iter()
+                    .filter_map(|info| self.options.entry(info, empty));
+                match early {
+                    true => self.progress.page(page, new.map(Arc::new).collect(), asked),
+                    false => {
+                        entries.extend(new);
+                        self.progress.page(page, Vec::new(), asked);
+                    }
+                }
+            },
+        )
+        .await?;
+        let back = vanished::still_there(&self.source, &self.uri, self.previous.as_deref(), &paged)
+            .await?;
+        let back = back
+            .into_iter()
+            .filter_map(|info| self.options.entry(info, None));
+        if early {
+            let mut all = self.progress.early();
+            all.extend(back.map(Arc::new));
+            return Ok((all, paged.asked));
+        }
+        entries.extend(back);
+        if is_flat(&self.uri) {
+            shown::tell_apart(&mut entries);
+        }
+        let mut entries: Vec<_> = entries.into_iter().map(Arc::new).collect();
+        self.options.order.sort(&mut entries);
+        Ok((entries, paged.asked))
+    }
+}

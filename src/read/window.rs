@@ -1,0 +1,295 @@
+//! How far to read ahead of one handle: arithmetic only.
+//!
+//! A sequential reader gets a window that doubles as it is used; who jumps, or reads backwards, gets exactly what was
+//! asked. The kernel reads one file in several pieces at once and they arrive in any order, so a piece a little ahead of
+//! the frontier is kept as an island until the gap before it is read. Never asks anybody and knows no time.
+
+use std::ops::Range;
+
+/// The first window: one round trip's worth on a slow link, and what a wrong guess costs.
+const SMALLEST_BYTES: u64 = 256 * 1024;
+
+/// The window is at most so many times what was read without a gap: a random reader that happens to read two neighbours
+/// has not earned a window of [`SMALLEST_BYTES`].
+const EARNED: u64 = 4;
+
+/// The last one: more than a link of 400 Mbit/s holds at 100 ms (5 MB), since half of it is always in use.
+pub(super) const LARGEST_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How far from the frontier a read still belongs to it: four of the kernel's largest reads (1 MiB), as many as are
+/// decoded side by side.
+const NEAR_BYTES: u64 = 4 * 1024 * 1024;
+
+/// An island that grew this long is where the reader is: the gap before it is late, or not needed because the kernel
+/// has those pages already.
+const MAINLAND_BYTES: u64 = 256 * 1024;
+
+/// Islands remembered; a sequential reader makes about as many as the kernel has reads in flight for one file.
+const ISLANDS: usize = 16;
+
+/// The state of one handle.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    /// What was read without a gap begins here, and ends at the frontier.
+    begin: u64,
+    frontier: u64,
+    /// What was read beyond a gap.
+    islands: Vec<Range<u64>>,
+    /// Bytes ahead of the frontier that are wanted; 0 until the reader is known to be sequential.
+    length: u64,
+    /// The end of what was asked for already.
+    planned: u64,
+}
+
+/// What one read means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    /// The reader went elsewhere: what was planned before is no longer wanted.
+    pub(super) seek: bool,
+    /// Bytes to ask for now beyond those read; often empty.
+    pub(super) ahead: Range<u64>,
+}
+
+impl Window {
+    /// Takes note of a read of `range` of an entity of `size_bytes`, with `largest` bytes at most to read ahead.
+    pub(super) fn read(&mut self, range: &Range<u64>, size_bytes: u64, largest: u64) -> Step {
+        let seek = !self.is_near(range);
+        if seek {
+            *self = Self {
+                begin: range.start,
+                frontier: range.end,
+                ..Self::default()
+            };
+        }
+        let ahead = match !seek && self.advance(range) {
+            true => self.plan(size_bytes, largest),
+            false => self.frontier..self.frontier,
+        };
+        Step { seek, ahead }
+    }
+
+    /// Only what lies before `end` could be asked for; the rest is planned again later.
+    pub(super) fn granted(&mut self, end: u64) {
+        self.planned = self.planned.min(end);
+    }
+
+    /// What was planned is not there: it is planned again from where the reader is.
+    pub(super) fn forget_plan(&mut self) {
+        self.planned = 0;
+    }
+
+    /// Whether bytes ahead are wanted, which then take a share of the memory.
+    pub(super) fn is_reading_ahead(&self, size_bytes: u64) -> bool {
+        self.length > 0 && self.frontier < size_bytes
+    }
+
+    fn is_near(&self, range: &Range<u64>) -> bool {
+        let from = self.frontier.saturating_sub(NEAR_BYTES);
+        let to = self.frontier.saturating_add(NEAR_BYTES);
+        range.end >= from
+            && range.start <= to
+            && (range.start <= self.frontier || self.islands.len() < ISLANDS)
+    }
+
+    /// Moves the frontier, if the read touches it. Whether it moved.
+    fn advance(&mut self, range: &Range<u64>) -> bool {
+        if range.end <= self.frontier {
+            return false;
+        }
+        let island = self.join(range.clone());
+        let reached = island.start <= self.frontier;
+        let grew_forwards = island.start < range.start && island.end == range.end;
+        if reached || (grew_forwards && island.end - island.start >= MAINLAND_BYTES) {
+            if !reached && self.length == 0 {
+                self.begin = island.start;
+            }
+            self.frontier = island.end;
+            self.islands.retain(|other| other.end > island.end);
+            return true;
+        }
+        self.islands.push(island);
+        false
+    }
+
+    /// `range` with all islands that it touches, which are islands no longer.
+    fn join(&mut self, mut range: Range<u64>) -> Range<u64> {
+        while let Some(at) = self
+            .islands
+            .iter()
+            .position(|island| island.start <= range.end && range.start <= island.end)
+        {
+            let island = self.islands.swap_remove(at);
+            range = range.start.min(island.start)..range.end.max(island.end);
+        }
+        range
+    }
+
+    /// Doubles the window and asks for its new part, once half of the old one is read. Waiting for the half makes few
+    /// large requests of it, the next under way before the last is used up.
+    fn plan(&mut self, size_bytes: u64, largest: u64) -> Range<u64> {
+        let left = self.planned.saturating_sub(self.frontier);
+        let nothing = self.frontier..self.frontier;
+        if self.frontier >= size_bytes || (self.length > 0 && left > self.length / 2) {
+            return nothing;
+        }
+        let doubled = (self.length * 2).clamp(SMALLEST_BYTES, LARGEST_BYTES);
+        let earned = EARNED * (self.frontier - self.begin);
+        self.length = doubled.min(earned).min(largest);
+        let start = self.planned.max(self.frontier);
+        let end = (self.frontier + self.length).min(size_bytes);
+        if start >= end {
+            return nothing;
+        }
+        self.planned = end;
+        start..end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const K: u64 = 1024;
+    const SIZE: u64 = 1 << 30;
+
+    fn read(window: &mut Window, range: Range<u64>) -> Range<u64> {
+        window.read(&range, SIZE, LARGEST_BYTES).ahead
+    }
+
+    /// Reads `pieces` in order; the bytes asked for ahead.
+    fn ahead_of(window: &mut Window, pieces: impl Iterator<Item = Range<u64>>) -> u64 {
+        let ahead = pieces.map(|piece| read(window, piece));
+        ahead.map(|ahead| ahead.end - ahead.start).sum()
+    }
+
+    fn pieces(from: u64, size: u64) -> impl DoubleEndedIterator<Item = Range<u64>> {
+        (0..64).map(move |i| from + i * size..from + (i + 1) * size)
+    }
+
+    #[test]
+    fn a_sequential_reader_gets_a_window_that_doubles_up_to_its_largest() {
+        let mut window = Window::default();
+        let mut lengths = Vec::new();
+        let mut at = 0;
+        while lengths.last() != Some(&LARGEST_BYTES) {
+            read(&mut window, at..at + 128 * K);
+            at += 128 * K;
+            if lengths.last() != Some(&window.length) {
+                lengths.push(window.length);
+            }
+            assert!(at < 64 << 20, "it never became large: {lengths:?}");
+        }
+        assert_eq!(lengths, [256, 512, 1024, 2048, 4096, 8192].map(|k| k * K));
+    }
+
+    #[test]
+    fn what_is_asked_ahead_has_no_gaps_and_comes_in_large_parts() {
+        let mut window = Window::default();
+        let (mut end, mut parts) = (128 * K, 0);
+        for at in (0..256).map(|i| i * 128 * K) {
+            let ahead = read(&mut window, at..at + 128 * K);
+            if !ahead.is_empty() {
+                assert_eq!(ahead.start, end);
+                (end, parts) = (ahead.end, parts + 1);
+            }
+            assert!(end >= at + 128 * K, "the reader overtook its window");
+        }
+        assert!(parts <= 14, "{parts} requests for 32 MiB");
+    }
+
+    #[test]
+    fn pieces_out_of_order_are_still_sequential() {
+        let mut window = Window::default();
+        for four in (0..16).map(|i| i * 512 * K) {
+            for piece in [1, 0, 3, 2] {
+                let start = four + piece * 128 * K;
+                assert!(
+                    !window
+                        .read(&(start..start + 128 * K), SIZE, LARGEST_BYTES)
+                        .seek
+                );
+            }
+        }
+        assert_eq!((window.frontier, window.islands.len()), (8192 * K, 0));
+        assert!(window.length >= 4096 * K);
+    }
+
+    #[test]
+    fn a_backwards_reader_gets_nothing_ahead() {
+        assert_eq!(
+            ahead_of(&mut Window::default(), pieces(SIZE / 2, 128 * K).rev()),
+            0
+        );
+        assert_eq!(
+            ahead_of(&mut Window::default(), pieces(SIZE / 2, 4 * K).rev()),
+            0
+        );
+    }
+
+    #[test]
+    fn a_random_reader_gets_next_to_nothing_ahead_also_within_a_small_file() {
+        let jumps = |span: u64| (1..200u64).map(move |i| (i * 7_919_123) % span / 4096 * 4096);
+        for span in [SIZE, 4096 * K] {
+            let mut window = Window::default();
+            let reads = jumps(span).map(|at| at..at + 4 * K);
+            let ahead = ahead_of(&mut window, reads);
+            assert!(ahead <= 64 * K, "{ahead} bytes ahead, of {span}");
+        }
+    }
+
+    #[test]
+    fn a_seek_ends_the_window_and_reading_on_begins_a_small_one() {
+        let mut window = Window::default();
+        ahead_of(&mut window, pieces(0, 128 * K));
+        let step = window.read(&(SIZE / 2..SIZE / 2 + 4 * K), SIZE, LARGEST_BYTES);
+        assert!(step.seek && step.ahead.is_empty());
+        let ahead = read(&mut window, SIZE / 2 + 4 * K..SIZE / 2 + 8 * K);
+        assert_eq!(ahead.end - ahead.start, EARNED * 8 * K);
+        let ahead = read(&mut window, SIZE / 2 + 8 * K..SIZE / 2 + 136 * K);
+        assert_eq!(ahead.end - ahead.start, SMALLEST_BYTES);
+    }
+
+    #[test]
+    fn a_gap_that_nobody_reads_does_not_stop_the_window() {
+        let mut window = Window::default();
+        ahead_of(&mut window, pieces(0, 128 * K));
+        assert!(ahead_of(&mut window, pieces(64 * 128 * K + 64 * K, 128 * K)) > 4096 * K);
+    }
+
+    #[test]
+    fn nothing_is_asked_beyond_the_end() {
+        let mut window = Window::default();
+        assert_eq!(window.read(&(0..100), 300, LARGEST_BYTES).ahead, 100..300);
+        assert!(window.is_reading_ahead(300));
+        assert!(
+            window
+                .read(&(100..300), 300, LARGEST_BYTES)
+                .ahead
+                .is_empty()
+        );
+        assert!(!window.is_reading_ahead(300));
+    }
+
+    #[test]
+    fn the_share_of_memory_bounds_the_window_down_to_nothing() {
+        let mut window = Window::default();
+        assert_eq!(
+            window.read(&(0..32 * K), SIZE, 64 * K).ahead,
+            32 * K..96 * K
+        );
+        assert!(
+            Window::default()
+                .read(&(0..4 * K), SIZE, 0)
+                .ahead
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn what_was_not_granted_is_asked_for_again() {
+        let mut window = Window::default();
+        assert_eq!(read(&mut window, 0..128 * K), 128 * K..384 * K);
+        window.granted(192 * K);
+        assert_eq!(read(&mut window, 128 * K..256 * K).start, 256 * K);
+    }
+}
