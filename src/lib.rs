@@ -6,6 +6,7 @@
 //!
 //! | floor | rooms |
 //! |---|---|
+//! | 4 | [`fs`]: the filesystem in POSIX verbs; knows no FUSE, no HTTP |
 //! | 3 | movers, which join the gate and the keepers: [`listing`]: whole folders from a server that pages; [`read`]: bytes of an entity |
 //! | 2 | keepers, which remember and never speak: [`accounts`] on disk, [`inodes`], [`metadata`], [`blocks`] of content |
 //! | 1 | [`api`]: the gate, the only HTTP; `cli` (to come): what may be typed; [`mountpoint`]: the kernel's mount table; [`systemd`] |
@@ -37,3 +38,5 @@ pub mod metadata;
 
 pub mod listing;
 pub mod read;
+
+pub mod fs;

@@ -1,0 +1,347 @@
+//! The filesystem in POSIX verbs; knows no FUSE, no HTTP.
+//!
+//! Joins the rooms below: names and attributes (`namespace`), open folders (`folders`), open files (`files`), space and
+//! extended attributes. Every verb is `async` and completes at its first poll where memory can answer, so that `fuse`
+//! answers inline. Nothing here makes a file absent but the server's own word for it; an error is always an error.
+
+mod error;
+mod files;
+mod folders;
+mod handles;
+mod namespace;
+mod questions;
+mod root;
+mod shortcuts;
+mod sizes;
+mod space;
+#[cfg(test)]
+mod tests;
+mod xattrs;
+
+pub use crate::listing::{Order, OrderBy};
+pub use error::Error;
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use crate::api::Api;
+use crate::entry::Entry;
+use crate::inodes::{Ino, Version};
+use crate::listing::Source;
+use crate::model::{Capabilities, FileInfo, FileKind};
+use crate::names::{NamePolicy, ServerName};
+use crate::read::Reader;
+use crate::uri::FileUri;
+
+use files::Files;
+use folders::Folders;
+use namespace::Namespace;
+use sizes::FolderSizes;
+use space::Quota;
+
+/// How the drive is shown.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What is mounted.
+    pub root: FileUri,
+    /// Oldest that a name, an attribute or a listing in use may be.
+    pub metadata_ttl: Duration,
+    /// Files and folders remembered at most.
+    pub metadata_entries: usize,
+    /// How names are exchanged for those the server takes.
+    pub names: NamePolicy,
+    /// The order in which folders are read.
+    pub order: Order,
+    /// Other clients' unfinished uploads are not shown.
+    pub hide_uploading: bool,
+    /// Folders show the size of what lies below them, asked for lazily.
+    pub folder_size: bool,
+    /// Owner shown.
+    pub uid: u32,
+    /// Group shown.
+    pub gid: u32,
+    /// Permission bits of files, umask applied.
+    pub file_mode: u16,
+    /// Permission bits of folders, umask applied.
+    pub dir_mode: u16,
+    /// Longest a call waits without bytes arriving.
+    pub timeout: Duration,
+}
+
+/// What stat(2) shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attr {
+    /// Number.
+    pub ino: Ino,
+    /// File or folder.
+    pub kind: FileKind,
+    /// Bytes.
+    pub size_bytes: u64,
+    /// Last change of content; also shown as the last access.
+    pub mtime: SystemTime,
+    /// When the server made the record.
+    pub created: SystemTime,
+    /// Permission bits.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Links; 1 also for a folder, which says that its folders are not counted (as btrfs says it).
+    pub links: u32,
+}
+
+/// What the kernel may believe, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Believed {
+    /// The attributes.
+    pub attr: Attr,
+    /// For how long.
+    pub ttl: Duration,
+}
+
+/// Answer of a lookup. `Found` counts one lookup, paid back by [`Fs::forget`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// It is there.
+    Found(Believed),
+    /// It is definitely not there.
+    Absent {
+        /// For how long that may be believed.
+        ttl: Duration,
+    },
+}
+
+/// One entry as readdir shows it; `.` and `..` included (their `believed` is not to be counted).
+#[derive(Debug)]
+pub struct FolderEntry<'a> {
+    /// The name here.
+    pub name: &'a OsStr,
+    /// Its number.
+    pub ino: Ino,
+    /// File or folder.
+    pub kind: FileKind,
+    /// Where reading goes on behind it.
+    pub next_offset: u64,
+    /// Attributes.
+    pub believed: Believed,
+}
+
+/// An open file or folder, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HandleId(pub u64);
+
+/// What opening gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// The handle.
+    pub handle: HandleId,
+    /// The kernel's cached pages (or directory entries) are still right.
+    pub keep_cache: bool,
+    /// The kernel's pages must not be used: they are of another version of the file, which is open too.
+    pub direct_io: bool,
+}
+
+/// Space, for statfs(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes in all.
+    pub total_bytes: u64,
+    /// Bytes free.
+    pub free_bytes: u64,
+}
+
+/// Counters for `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Files and folders whose attributes are known.
+    pub known_entries: u64,
+    /// Inodes the kernel holds.
+    pub inodes: u64,
+    /// Open handles.
+    pub handles: u64,
+}
+
+/// A drive as a filesystem.
+pub struct Fs {
+    namespace: Namespace,
+    folders: Folders,
+    files: Files,
+    /// Open files, and whether they pin the version that is shown.
+    open: Mutex<HashMap<HandleId, (Ino, bool)>>,
+    quota: Quota,
+    api: Api,
+    user: crate::model::User,
+}
+
+impl Fs {
+    /// Asks the server for the root of `options.root`: the drive is known to be there when this returns.
+    /// A URI that names a file or nothing is an error.
+    pub async fn new(options: Options, api: Api, reader: Arc<Reader>) -> Result<Arc<Self>, Error> {
+        let site = api.site().await?;
+        let sizes = options
+            .folder_size
+            .then(|| FolderSizes::new(summaries(&api)));
+        let namespace = Namespace::new(options, &site.instance_id, Source::of(&api), sizes).await?;
+        let quota = Quota::of(&api, namespace.options.root.file_system());
+        Ok(Arc::new(Self {
+            namespace,
+            folders: Folders::new(),
+            files: Files::new(reader),
+            open: Mutex::default(),
+            quota,
+            api,
+            user: site.user,
+        }))
+    }
+
+    /// For `status`.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            known_entries: self.namespace.metadata.entries() as u64,
+            inodes: self.namespace.inodes.len() as u64,
+            handles: self.folders.count() + self.files.count(),
+        }
+    }
+
+    /// lookup: counts one reference where found.
+    pub async fn lookup(&self, parent: Ino, name: &OsStr) -> Result<Lookup, Error> {
+        self.namespace.lookup(parent, name).await
+    }
+
+    /// Gives back `lookups` references.
+    pub fn forget(&self, ino: Ino, lookups: u64) {
+        self.namespace.inodes.forget(ino, lookups);
+    }
+
+    /// stat(2).
+    pub async fn attr(&self, ino: Ino) -> Result<Believed, Error> {
+        self.namespace.attr(ino).await
+    }
+
+    /// opendir(3).
+    pub async fn open_folder(&self, ino: Ino) -> Result<Opened, Error> {
+        self.folders.open(&self.namespace, ino).await
+    }
+
+    /// Waits until an entry at `offset` is there (or the end), then hands entries to `take` until it answers false (full:
+    /// that entry is not taken) or no more are there yet. With `count`, each one taken except `.` and `..` counts one
+    /// lookup. Nothing handed out: the end.
+    pub async fn read_folder(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        count: bool,
+        take: &mut (dyn FnMut(FolderEntry<'_>) -> bool + Send),
+    ) -> Result<(), Error> {
+        self.folders
+            .read(&self.namespace, handle, offset, count, take)
+            .await
+    }
+
+    /// closedir(3).
+    pub fn release_folder(&self, handle: HandleId) {
+        self.folders.release(handle);
+    }
+
+    /// open(2) for reading: pins the entity that is current now.
+    pub async fn open(&self, ino: Ino) -> Result<Opened, Error> {
+        let space = &self.namespace;
+        let node = space.inodes.node(ino).ok_or(Error::NotFound)?;
+        if node.entry.kind == FileKind::Folder {
+            return Err(Error::IsAFolder);
+        }
+        let entry = space.current(ino, &node).await?.what;
+        let (entry, uri, moves) = match space
+            .target(&space.folder_key(node.parent)?, &entry)
+            .await?
+        {
+            Some((target, uri)) => (target, uri, false),
+            None => (entry, space.inodes.uri(ino).ok_or(Error::NotFound)?, true),
+        };
+        let opened = self.files.open(
+            &info(&entry, uri.clone()),
+            ino,
+            self.locator(ino, uri, moves),
+        )?;
+        let pinned = !opened.direct_io;
+        if pinned {
+            space.inodes.pin(ino, Version::of(&entry));
+        }
+        self.open
+            .lock()
+            .unwrap()
+            .insert(opened.handle, (ino, pinned));
+        Ok(opened)
+    }
+
+    /// pread(2) of the pinned entity.
+    pub async fn read(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        size_bytes: u32,
+    ) -> Result<Bytes, Error> {
+        self.files.read(handle, offset, size_bytes).await
+    }
+
+    /// The last close(2).
+    pub fn release(&self, handle: HandleId) {
+        self.files.release(handle);
+        if let Some((ino, true)) = self.open.lock().unwrap().remove(&handle) {
+            self.namespace.inodes.unpin(ino);
+        }
+    }
+
+    /// statfs(2), from the quota.
+    pub async fn space(&self) -> Result<Space, Error> {
+        Ok(self.quota.space().await)
+    }
+
+    /// Where the file of an open handle is by now: it follows renames, and targets of shortcuts stay where they are.
+    fn locator(
+        &self,
+        ino: Ino,
+        uri: FileUri,
+        moves: bool,
+    ) -> Arc<dyn Fn() -> FileUri + Send + Sync> {
+        let inodes = Arc::clone(&self.namespace.inodes);
+        Arc::new(move || {
+            let now = moves.then(|| inodes.uri(ino)).flatten();
+            now.unwrap_or_else(|| uri.clone())
+        })
+    }
+}
+
+fn summaries(api: &Api) -> sizes::AskSummary {
+    let api = api.clone();
+    Arc::new(move |uri| {
+        let api = api.clone();
+        Box::pin(async move { api.folder_summary(&uri).await })
+    })
+}
+
+/// What `files` needs to know of `entry`, which is at `uri`.
+fn info(entry: &Entry, uri: FileUri) -> FileInfo {
+    FileInfo {
+        id: entry.id.clone(),
+        kind: entry.kind,
+        name: uri
+            .name()
+            .cloned()
+            .unwrap_or_else(|| ServerName::from_wire(*b"")),
+        uri,
+        size_bytes: entry.size_bytes,
+        created: entry.created,
+        updated: entry.updated,
+        entity: entry.entity.clone(),
+        owned: entry.owned,
+        shared: entry.shared,
+        capabilities: Capabilities::default(),
+        metadata: None,
+    }
+}

@@ -1,0 +1,368 @@
+//! Names and attributes: lookup, stat, forget, and how what is believed is kept fresh.
+//!
+//! What `metadata` believes is answered at once. Beyond that one question goes to the server: a listing of the parent
+//! where one listing beats many questions, `info` otherwise. While handles read a version of a file through the
+//! kernel's cache, that version's size and time are shown, for the kernel would cut the readers short at another's.
+
+use std::ffi::OsStr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::api;
+use crate::entry::{Entry, FileKey};
+use crate::inodes::{Ino, Inodes, Node, Version};
+use crate::listing::{self, Listings, Source, carries_id, is_flat};
+use crate::metadata::{Belief, Known, Listing, Metadata};
+use crate::model::{EntityId, FileInfo, FileKind};
+use crate::names::{NAME_MAX_BYTES, ServerName};
+use crate::uri::{FileSystem, FileUri};
+
+use super::questions::{is_answered_by_listing, is_looked_through};
+use super::root::{self, root_entry, root_key};
+use super::sizes::FolderSizes;
+use super::{Attr, Believed, Error, Lookup, Options};
+
+/// How long a question for one name waits for a listing of its folder that is under way.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The names and attributes of a drive.
+pub(super) struct Namespace {
+    pub(super) options: Options,
+    pub(super) inodes: Arc<Inodes>,
+    pub(super) metadata: Arc<Metadata>,
+    pub(super) listings: Listings,
+    pub(super) sizes: Option<FolderSizes>,
+    pub(super) source: Source,
+    shown: listing::Options,
+    /// What has no content has this entity, on the whole site.
+    empty: Option<EntityId>,
+    /// When the root was last seen to be there.
+    pub(super) root_seen: Mutex<Instant>,
+}
+
+/// Where a folder's entries are kept and asked for.
+pub(super) struct Folder {
+    pub(super) key: FileKey,
+    pub(super) uri: FileUri,
+    /// Its entries can be had by listing only.
+    pub(super) flat: bool,
+}
+
+impl Namespace {
+    /// Looks for the root; its listing goes on in the background.
+    pub(super) async fn new(
+        mut options: Options,
+        instance_id: &str,
+        source: Source,
+        sizes: Option<FolderSizes>,
+    ) -> Result<Self, Error> {
+        let metadata = Arc::new(Metadata::new(
+            options.metadata_ttl,
+            options.metadata_entries,
+        ));
+        let shown = listing::Options {
+            names: options.names,
+            order: options.order,
+            hide_uploading: options.hide_uploading,
+        };
+        let listings = Listings::new(source.clone(), shown.clone(), Arc::clone(&metadata));
+        let root_seen = Instant::now();
+        let key = root_key();
+        let folder = match listings
+            .list(&key, &options.root)
+            .folder(options.timeout)
+            .await
+        {
+            Ok(folder) => folder,
+            Err(error) => {
+                options.root = root::behind(&source, &options, error).await?;
+                listings
+                    .list(&key, &options.root)
+                    .folder(options.timeout)
+                    .await?
+            }
+        };
+        let empty = Some(folder.entity.clone()).filter(|entity| !entity.0.is_empty());
+        let entry = Arc::new(root_entry(folder));
+        Ok(Self {
+            inodes: Arc::new(Inodes::new(instance_id, options.root.clone(), entry)),
+            metadata,
+            listings,
+            sizes,
+            source,
+            shown,
+            empty,
+            root_seen: Mutex::new(root_seen),
+            options,
+        })
+    }
+
+    /// See [`super::Fs::lookup`].
+    pub(super) async fn lookup(&self, parent: Ino, name: &OsStr) -> Result<Lookup, Error> {
+        if name.len() > NAME_MAX_BYTES {
+            return Err(Error::NameTooLong);
+        }
+        let key = self.folder_key(parent)?;
+        let belief = match self.metadata.name(&key, name, Instant::now()) {
+            Some(belief) => belief,
+            None => self.find(&self.folder(parent)?, name).await?,
+        };
+        let Some(entry) = belief.what else {
+            return Ok(Lookup::Absent { ttl: belief.left });
+        };
+        let shown = self.followed(&key, &entry).await?;
+        let (ino, pinned) = self.inodes.count(parent, &entry).ok_or(Error::NotFound)?;
+        Ok(Lookup::Found(self.believed(
+            ino,
+            &shown,
+            pinned,
+            belief.left,
+        )))
+    }
+
+    /// See [`super::Fs::attr`].
+    pub(super) async fn attr(&self, ino: Ino) -> Result<Believed, Error> {
+        let node = self.inodes.node(ino).ok_or(Error::NotFound)?;
+        if node.pinned.is_some() {
+            let ttl = self.metadata.ttl();
+            return Ok(self.believed(ino, &node.entry, node.pinned.clone(), ttl));
+        }
+        let Belief { what, left } = self.current(ino, &node).await?;
+        let shown = self.followed(&self.folder_key(node.parent)?, &what).await?;
+        if let Some(sizes) = &self.sizes
+            && shown.kind == FileKind::Folder
+            && shown.owned
+            && let Some(uri) = self.inodes.folder_uri(ino)
+        {
+            sizes.ask(ino, uri).await;
+        }
+        Ok(self.believed(ino, &shown, None, left))
+    }
+
+    /// What `ino`, which is `node`, is now.
+    pub(super) async fn current(&self, ino: Ino, node: &Node) -> Result<Belief<Arc<Entry>>, Error> {
+        if ino == Ino::ROOT {
+            return self.current_root(node).await;
+        }
+        let key = self.folder_key(node.parent)?;
+        let belief = match self.metadata.known(&key, &node.entry, Instant::now()) {
+            Known::Here(belief) => belief,
+            Known::Gone => return Err(Error::NotFound),
+            Known::Missed => {
+                self.confirm(&self.folder(node.parent)?, &node.entry)
+                    .await?
+            }
+            Known::Unknown => {
+                self.refresh(&self.folder(node.parent)?, &node.entry)
+                    .await?
+            }
+        };
+        if !Arc::ptr_eq(&belief.what, &node.entry) {
+            self.inodes.renew(ino, &belief.what);
+        }
+        Ok(belief)
+    }
+
+    async fn refresh(&self, folder: &Folder, entry: &Entry) -> Result<Belief<Arc<Entry>>, Error> {
+        if let Some((listing, asked)) = self.relisted(folder).await?
+            && let Some(found) = listing.find(entry)
+        {
+            return Ok(self.belief(Arc::clone(found), asked));
+        }
+        self.confirm(folder, entry).await
+    }
+
+    /// Under what the entries of the folder `ino` are kept.
+    pub(super) fn folder_key(&self, ino: Ino) -> Result<FileKey, Error> {
+        if ino == Ino::ROOT {
+            return Ok(root_key());
+        }
+        let node = self.inodes.node(ino).ok_or(Error::NotFound)?;
+        match node.entry.kind {
+            FileKind::Folder => Ok(node.key()),
+            FileKind::File => Err(Error::NotAFolder),
+        }
+    }
+
+    /// The folder `ino`, ready to be asked for what lies in it.
+    pub(super) fn folder(&self, ino: Ino) -> Result<Folder, Error> {
+        let key = self.folder_key(ino)?;
+        let uri = self.inodes.folder_uri(ino).ok_or(Error::NotFound)?;
+        let flat = is_flat(&uri)
+            || self
+                .metadata
+                .last_listing(&key)
+                .is_some_and(|last| last.is_flat());
+        Ok(Folder { key, uri, flat })
+    }
+
+    async fn find(
+        &self,
+        folder: &Folder,
+        name: &OsStr,
+    ) -> Result<Belief<Option<Arc<Entry>>>, Error> {
+        let stored = ServerName::from_local(name, self.options.names).ok();
+        if stored.is_none() && !carries_id(name) {
+            // What the server cannot store is not there.
+            return Ok(self.belief(None, Instant::now()));
+        }
+        if let Some((listing, asked)) = self.relisted(folder).await? {
+            return Ok(self.belief(listing.get(name).cloned(), asked));
+        }
+        let asked = Instant::now();
+        let answer = match stored {
+            Some(stored) => self.info(folder.uri.child(stored)).await,
+            None => Err(api::Error::NotFound),
+        };
+        let entry = match answer {
+            Ok(info) => self
+                .entry(info)
+                .filter(|entry| *entry.name == *name)
+                .map(Arc::new),
+            Err(api::Error::NotFound) if carries_id(name) => {
+                let (listing, asked) = self.listed(folder, self.options.timeout).await?;
+                return Ok(self.belief(listing.get(name).cloned(), asked));
+            }
+            Err(api::Error::NotFound) => None,
+            Err(error) => return Err(self.error(folder, error)),
+        };
+        self.metadata
+            .keep_name(&folder.key, name, entry.clone(), asked);
+        Ok(self.belief(entry, asked))
+    }
+
+    /// Asks for `entry`, which was in `folder` once.
+    async fn confirm(&self, folder: &Folder, entry: &Entry) -> Result<Belief<Arc<Entry>>, Error> {
+        let asked = Instant::now();
+        let is_trash = *folder.uri.file_system() == FileSystem::Trash;
+        let found = match folder.flat && !is_trash {
+            // Such a place has no other answer than its listing, which was just asked.
+            true => None,
+            false => match self.info(folder.uri.child(entry.segment())).await {
+                Ok(info) => self.entry(info).filter(|found| found.id == entry.id),
+                Err(api::Error::NotFound) => None,
+                Err(error) => return Err(self.error(folder, error)),
+            },
+        };
+        // In the trash the name may carry an id, which a single answer does not know of.
+        let found = found.map(|found| {
+            Arc::new(match folder.flat {
+                true => Entry {
+                    name: entry.name.clone(),
+                    segment: entry.segment.clone(),
+                    ..found
+                },
+                false => found,
+            })
+        });
+        self.metadata
+            .keep_name(&folder.key, &entry.name, found.clone(), asked);
+        let found = found.ok_or(Error::NotFound)?;
+        Ok(self.belief(found, asked))
+    }
+
+    /// A listing of `folder` that answers better than a single question: one that is under way, or one that makes many
+    /// questions needless. None where there is no such, or it takes too long.
+    async fn relisted(&self, folder: &Folder) -> Result<Option<(Arc<Listing>, Instant)>, Error> {
+        let question = self.metadata.question(&folder.key);
+        if folder.flat || is_answered_by_listing(question) {
+            return self.listed(folder, self.options.timeout).await.map(Some);
+        }
+        let progress = match self.listings.under_way(&folder.key) {
+            Some(progress) => progress,
+            None if is_looked_through(question) => self.listings.list(&folder.key, &folder.uri),
+            None => return Ok(None),
+        };
+        let complete = progress.complete(self.options.timeout);
+        // A listing that failed, or takes long, says nothing of a single name.
+        let complete = tokio::time::timeout(PATIENCE, complete).await;
+        Ok(complete.ok().and_then(Result::ok))
+    }
+
+    async fn listed(
+        &self,
+        folder: &Folder,
+        timeout: Duration,
+    ) -> Result<(Arc<Listing>, Instant), Error> {
+        let progress = self.listings.list(&folder.key, &folder.uri);
+        let complete = progress.complete(timeout).await;
+        complete.map_err(|error| self.error(folder, error))
+    }
+
+    pub(super) async fn info(&self, uri: FileUri) -> Result<FileInfo, api::Error> {
+        within(self.options.timeout, (self.source.info)(uri)).await
+    }
+
+    pub(super) fn entry(&self, info: FileInfo) -> Option<Entry> {
+        self.shown.entry(info, self.empty.as_ref())
+    }
+
+    /// Behind a shortcut, a share that is gone is a place that is not there; only the mount's own share is stale.
+    pub(super) fn error(&self, folder: &Folder, error: api::Error) -> Error {
+        match error {
+            api::Error::ShareGone(_)
+                if folder.uri.file_system() != self.options.root.file_system() =>
+            {
+                Error::NotFound
+            }
+            error => error.into(),
+        }
+    }
+
+    pub(super) fn belief<T>(&self, what: T, asked: Instant) -> Belief<T> {
+        let left = self
+            .metadata
+            .left(asked, Instant::now())
+            .unwrap_or_default();
+        Belief { what, left }
+    }
+
+    /// What the kernel may believe of `entry`.
+    pub(super) fn believed(
+        &self,
+        ino: Ino,
+        entry: &Entry,
+        pinned: Option<Version>,
+        ttl: Duration,
+    ) -> Believed {
+        let folder = entry.kind == FileKind::Folder;
+        let options = &self.options;
+        let (mut size_bytes, mtime) = match pinned {
+            Some(version) => (version.size_bytes, version.updated),
+            None => (entry.size_bytes, entry.updated),
+        };
+        let mut ttl = ttl;
+        if let Some(sizes) = self.sizes.as_ref().filter(|_| folder && entry.owned) {
+            match sizes.known(ino) {
+                Some(known) => size_bytes = known,
+                // The kernel comes back and asks for this folder alone, if anybody wants to know.
+                None => ttl = Duration::ZERO,
+            }
+        }
+        let attr = Attr {
+            ino,
+            kind: entry.kind,
+            size_bytes,
+            mtime,
+            created: entry.created,
+            mode: if folder {
+                options.dir_mode
+            } else {
+                options.file_mode
+            },
+            uid: options.uid,
+            gid: options.gid,
+            links: 1,
+        };
+        Believed { attr, ttl }
+    }
+}
+
+/// Waits for an answer no longer than `timeout`; the question itself goes on.
+pub(super) async fn within<T>(
+    timeout: Duration,
+    answer: impl Future<Output = Result<T, api::Error>>,
+) -> Result<T, api::Error> {
+    let answer = tokio::time::timeout(timeout, answer).await;
+    answer.unwrap_or(Err(api::Error::Timeout(timeout)))
+}

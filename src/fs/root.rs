@@ -1,0 +1,104 @@
+//! The root of the mount: it has no parent to be listed in, and the server gives no `info` of a root.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::api;
+use crate::entry::{Entry, FileKey, Tree};
+use crate::inodes::{Ino, Node};
+use crate::listing::Source;
+use crate::metadata::Belief;
+use crate::model::{FileId, FileInfo, FileKind};
+use crate::uri::FileUri;
+
+use super::namespace::{Namespace, within};
+use super::questions::is_answered_by_listing;
+use super::{Error, Options};
+
+/// Entries to ask for when only the folder itself is of interest.
+pub(super) const PEEK: u32 = 2;
+
+impl Namespace {
+    /// What the root, which is `node`, is now: a page of it tells.
+    pub(super) async fn current_root(&self, node: &Node) -> Result<Belief<Arc<Entry>>, Error> {
+        let seen = *self.root_seen.lock().unwrap();
+        if let Some(left) = self.metadata.left(seen, Instant::now()) {
+            return Ok(Belief {
+                what: Arc::clone(&node.entry),
+                left,
+            });
+        }
+        let folder = self.folder(Ino::ROOT)?;
+        let asked = Instant::now();
+        let timeout = self.options.timeout;
+        let info = if folder.flat || is_answered_by_listing(self.metadata.question(&folder.key)) {
+            self.listings
+                .list(&folder.key, &folder.uri)
+                .folder(timeout)
+                .await?
+        } else {
+            let page = (self.source.page)(folder.uri, api::PagePosition::First, PEEK);
+            within(timeout, page).await?.folder
+        };
+        let entry = Arc::new(Entry {
+            updated: root_time(&info, node.entry.updated),
+            ..root_entry(info)
+        });
+        self.inodes.renew(Ino::ROOT, &entry);
+        *self.root_seen.lock().unwrap() = asked;
+        Ok(self.belief(entry, asked))
+    }
+}
+
+/// The root is kept under a key of its own: that of the trash has no id, and nothing else has an empty one.
+pub(super) fn root_key() -> FileKey {
+    FileKey {
+        tree: Tree::MAIN,
+        id: FileId("".into()),
+    }
+}
+
+/// What is shown for a root of which a page said `folder`.
+pub(super) fn root_entry(folder: FileInfo) -> Entry {
+    Entry {
+        updated: root_time(&folder, SystemTime::now()),
+        kind: FileKind::Folder,
+        name: OsStr::new("").into(),
+        segment: None,
+        size_bytes: 0,
+        created: folder.created.max(SystemTime::UNIX_EPOCH),
+        id: folder.id,
+        entity: folder.entity,
+        owned: folder.owned,
+        shared: folder.shared,
+        unfinished: false,
+        shortcut: None,
+    }
+}
+
+/// The root of the trash has no time of its own; it shows `otherwise`.
+fn root_time(folder: &FileInfo, otherwise: SystemTime) -> SystemTime {
+    match folder.updated > SystemTime::UNIX_EPOCH {
+        true => folder.updated,
+        false => otherwise,
+    }
+}
+
+/// Where to mount instead of a root that cannot be listed: a shortcut leads on; all else is an error.
+pub(super) async fn behind(
+    source: &Source,
+    options: &Options,
+    error: api::Error,
+) -> Result<FileUri, Error> {
+    let refused = matches!(error, api::Error::NotFound | api::Error::Denied { .. });
+    if !refused || options.root.is_root() {
+        return Err(error.into());
+    }
+    let info = within(options.timeout, (source.info)(options.root.clone())).await?;
+    let target = info.shortcut().and_then(|to| FileUri::parse_wire(to).ok());
+    match info.kind {
+        FileKind::File => Err(Error::NotAFolder),
+        FileKind::Folder => target.ok_or(error.into()),
+    }
+}
