@@ -6,6 +6,7 @@
 //!
 //! | floor | rooms |
 //! |---|---|
+//! | 5 | [`fuse`]: the kernel's requests, translated; [`control`]: a mount's socket |
 //! | 4 | [`fs`]: the filesystem in POSIX verbs; knows no FUSE, no HTTP |
 //! | 3 | movers, which join the gate and the keepers: [`listing`]: whole folders from a server that pages; [`read`]: bytes of an entity |
 //! | 2 | keepers, which remember and never speak: [`accounts`] on disk, [`inodes`], [`metadata`], [`blocks`] of content |
@@ -40,3 +41,6 @@ pub mod listing;
 pub mod read;
 
 pub mod fs;
+
+pub mod control;
+pub mod fuse;

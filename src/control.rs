@@ -1,0 +1,118 @@
+//! A Unix socket for each mount: its status, and its end.
+//!
+//! One request and one answer a connection, each a line of JSON. The socket is named after the mount point, open to
+//! its owner alone, and replaced when the daemon behind it is dead. Whoever asks is checked by the kernel's word on
+//! who he is: the daemon's user, or root. This room knows no mount: the answers are made by who binds the socket.
+
+mod ask;
+mod place;
+mod server;
+
+pub use ask::ask;
+pub use place::{mounts, socket_path};
+pub use server::{Answering, Answers, Socket};
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest line either side takes; a status is a few kilobytes, and lists of owed files are cut by who makes them.
+const LINE_MAX_BYTES: u64 = 4 << 20;
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "ask")]
+pub enum Request {
+    /// How it is.
+    Status,
+    /// End: answered when the directory is free again.
+    Umount {
+        /// Longest to wait for what is owed and for open files.
+        timeout_ms: u64,
+        /// Wait for nothing.
+        force: bool,
+    },
+}
+
+/// What a mount says of itself; printed by `status --json` as it stands. Fields are added, never renamed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are the documentation of a stable JSON"
+)]
+pub struct Status {
+    pub mount_point: PathBuf,
+    pub uri: String,
+    pub address: String,
+    pub version: String,
+    pub pid: u32,
+    pub mounted_since: String,
+    pub read_only: bool,
+    /// Why writing is refused.
+    pub read_only_reason: String,
+    pub account: AccountStatus,
+    pub server: ServerStatus,
+    pub cache: CacheStatus,
+    /// Open files and folders.
+    pub open_handles: u64,
+    /// Files not yet on the server; empty while mounts are read-only.
+    pub owed: Vec<String>,
+    /// Conflicts; empty while mounts are read-only.
+    pub conflicts: Vec<String>,
+    /// What a person should do now, most important first; empty where all is well.
+    pub next_steps: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are the documentation of a stable JSON"
+)]
+pub struct AccountStatus {
+    /// Stored profile it uses, if one.
+    pub profile: Option<String>,
+    /// E-mail, if signed in.
+    pub user: Option<String>,
+    /// `signed_in`, `anonymous`, `signed_out`.
+    pub state: String,
+    pub total_bytes: Option<u64>,
+    pub used_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are the documentation of a stable JSON"
+)]
+pub struct ServerStatus {
+    /// `online`, `degraded`, `offline`.
+    pub state: String,
+    pub version: Option<String>,
+    pub last_error: Option<String>,
+    pub clock_skew_seconds: i64,
+    /// `none` until events are followed.
+    pub event_stream: String,
+    pub requests: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are the documentation of a stable JSON"
+)]
+pub struct CacheStatus {
+    pub known_entries: u64,
+    pub inodes: u64,
+    pub memory_bytes: u64,
+    pub memory_budget_bytes: u64,
+}
+
+/// Answer to a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "answer")]
+#[expect(missing_docs, reason = "each says itself")]
+pub enum Answer {
+    Status(Box<Status>),
+    Unmounted { stays_queued: Vec<String> },
+    Failed { why: String },
+}

@@ -1,0 +1,566 @@
+//! The kernel's requests, answered by [`Fs`]: translate, run, reply; no logic.
+//!
+//! What memory can answer is answered on the thread that took the request, the rest by a task. Every request gets
+//! one answer: a panic, and the end of the mount, become EIO. Everything that would change the drive answers EROFS.
+//! This room never speaks to the network, holds no lock and knows no path.
+//!
+//! Longer than other rooms, since it has a method for each call of the kernel.
+
+mod attr;
+mod errno;
+mod init;
+mod serve;
+
+pub use serve::Closer;
+
+use std::ffi::OsStr;
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    AccessFlags, BsdFileFlags, Config, CopyFileRangeFlags, Errno, FileHandle, Filesystem,
+    FopenFlags, Generation, INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags,
+    PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, Session, SessionACL, TimeOrNow,
+    WriteFlags,
+};
+use tokio::runtime::Handle;
+
+use crate::fs::{Error, FolderEntry, Fs, HandleId, Lookup};
+use crate::inodes::Ino;
+use attr::{absent, file_attr, file_type};
+use errno::logged;
+use serve::Runner;
+
+/// Threads that take requests from the kernel. With one, it must have sent its reply before it can be woken for the
+/// next request, which halves serial lookups; four also cover for one that reads from the local disk.
+const DISPATCH_THREADS: usize = 4;
+
+/// Inode numbers are never used for another file while the mount lives, so there is one generation.
+const GENERATION: Generation = Generation(0);
+
+/// Unit in which statfs(2) counts.
+const SPACE_UNIT_BYTES: u32 = 4096;
+
+/// Longest name in bytes, as the server has it.
+const NAME_MAX_BYTES: u32 = 255;
+
+/// Whose requests are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Those of the user who mounted.
+    #[default]
+    Owner,
+    /// Those of root too.
+    OwnerAndRoot,
+    /// Everybody's.
+    All,
+}
+
+impl Access {
+    fn acl(self) -> SessionACL {
+        match self {
+            Self::Owner => SessionACL::Owner,
+            Self::OwnerAndRoot => SessionACL::RootAndOwner,
+            Self::All => SessionACL::All,
+        }
+    }
+}
+
+/// A mounted device that agreed with the kernel on how to speak.
+pub struct Connection(Session<Adapter>);
+
+/// Agrees with the kernel behind `device`, a FUSE device mounted just now. Requests are answered by `fs` on
+/// `runtime`, from [`Connection::serve`] on; [`Closer`] ends those that wait.
+pub fn connect(
+    device: OwnedFd,
+    fs: Arc<Fs>,
+    runtime: Handle,
+    access: Access,
+) -> io::Result<(Connection, Closer)> {
+    let (runner, closer) = Runner::new(runtime);
+    let mut config = Config::default();
+    config.acl = access.acl();
+    config.n_threads = Some(DISPATCH_THREADS);
+    let session = Session::from_fd(Adapter { fs, runner }, device, access.acl(), config)?;
+    Ok((Connection(session), closer))
+}
+
+impl Connection {
+    /// Answers requests until nothing of the mount is left: it was unmounted, and the last file in it closed.
+    /// Blocks.
+    pub fn serve(self) -> io::Result<()> {
+        self.0.run()
+    }
+}
+
+/// [`Fs`] in the kernel's words.
+struct Adapter {
+    fs: Arc<Fs>,
+    runner: Runner,
+}
+
+impl Adapter {
+    fn serve<F>(&self, call: &'static str, work: impl FnOnce(Arc<Fs>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.runner.run(call, work(Arc::clone(&self.fs)));
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        init::negotiate(config);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let name = name.to_owned();
+        self.serve("lookup", move |fs| async move {
+            match fs.lookup(Ino(parent.0), &name).await {
+                Ok(Lookup::Found(found)) => {
+                    reply.entry(&found.ttl, &file_attr(&found.attr), GENERATION);
+                }
+                Ok(Lookup::Absent { ttl }) if ttl > Duration::ZERO => {
+                    reply.entry(&ttl, &absent(), GENERATION);
+                }
+                Ok(Lookup::Absent { .. }) => reply.error(Errno::ENOENT),
+                Err(err) => reply.error(logged("lookup", parent.0, &err)),
+            }
+        });
+    }
+
+    fn forget(&self, _: &Request, ino: INodeNo, lookups: u64) {
+        self.runner
+            .run_now("forget", || self.fs.forget(Ino(ino.0), lookups));
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.serve("getattr", move |fs| async move {
+            match fs.attr(Ino(ino.0)).await {
+                Ok(known) => reply.attr(&known.ttl, &file_attr(&known.attr)),
+                Err(err) => reply.error(logged("getattr", ino.0, &err)),
+            }
+        });
+    }
+
+    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.serve("opendir", move |fs| async move {
+            match fs.open_folder(Ino(ino.0)).await {
+                Ok(opened) => {
+                    let mut flags = FopenFlags::FOPEN_CACHE_DIR;
+                    flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+                    reply.opened(FileHandle(opened.handle.0), flags);
+                }
+                Err(err) => reply.error(logged("opendir", ino.0, &err)),
+            }
+        });
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        self.serve("readdir", move |fs| async move {
+            let read = read_folder(&fs, handle, offset, false, |entry| {
+                !reply.add(
+                    INodeNo(entry.ino.0),
+                    entry.next_offset,
+                    file_type(entry.kind),
+                    entry.name,
+                )
+            });
+            match read.await {
+                Ok(()) => reply.ok(),
+                Err(err) => reply.error(logged("readdir", ino.0, &err)),
+            }
+        });
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        self.serve("readdirplus", move |fs| async move {
+            let read = read_folder(&fs, handle, offset, true, |entry| {
+                !reply.add(
+                    INodeNo(entry.ino.0),
+                    entry.next_offset,
+                    entry.name,
+                    &entry.believed.ttl,
+                    &file_attr(&entry.believed.attr),
+                    GENERATION,
+                )
+            });
+            match read.await {
+                Ok(()) => reply.ok(),
+                Err(err) => reply.error(logged("readdirplus", ino.0, &err)),
+            }
+        });
+    }
+
+    fn releasedir(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.runner.run_now("releasedir", || {
+            self.fs.release_folder(HandleId(handle.0));
+            reply.ok();
+        });
+    }
+
+    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if flags.acc_mode() != OpenAccMode::O_RDONLY || flags.0 & libc::O_TRUNC != 0 {
+            return reply.error(Errno::EROFS);
+        }
+        self.serve("open", move |fs| async move {
+            match fs.open(Ino(ino.0)).await {
+                Ok(opened) => {
+                    // Nothing was written, so close(2) has nothing to tell.
+                    let mut flags = FopenFlags::FOPEN_NOFLUSH;
+                    flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+                    flags.set(FopenFlags::FOPEN_DIRECT_IO, opened.direct_io);
+                    reply.opened(FileHandle(opened.handle.0), flags);
+                }
+                Err(err) => reply.error(logged("open", ino.0, &err)),
+            }
+        });
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.serve("read", move |fs| async move {
+            match fs.read(HandleId(handle.0), offset, size).await {
+                Ok(bytes) => reply.data(&bytes),
+                Err(err) => reply.error(logged("read", ino.0, &err)),
+            }
+        });
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.runner.run_now("release", || {
+            self.fs.release(HandleId(handle.0));
+            reply.ok();
+        });
+    }
+
+    fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        self.serve("statfs", move |fs| async move {
+            match fs.space().await {
+                Ok(space) => {
+                    let unit = u64::from(SPACE_UNIT_BYTES);
+                    let free = space.free_bytes / unit;
+                    reply.statfs(
+                        space.total_bytes / unit,
+                        free,
+                        free,
+                        // The server sets no limit on the number of files; df shows "-".
+                        0,
+                        0,
+                        SPACE_UNIT_BYTES,
+                        NAME_MAX_BYTES,
+                        SPACE_UNIT_BYTES,
+                    );
+                }
+                Err(err) => reply.error(logged("statfs", ino.0, &err)),
+            }
+        });
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let name = name.to_owned();
+        self.serve("getxattr", move |fs| async move {
+            match fs.xattr(Ino(ino.0), &name).await {
+                Ok(value) => reply_xattr(reply, &value, size),
+                Err(err) => reply.error(logged("getxattr", ino.0, &err)),
+            }
+        });
+    }
+
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.serve("listxattr", move |fs| async move {
+            match fs.xattr_names(Ino(ino.0)).await {
+                Ok(names) => {
+                    let list: Vec<u8> = names
+                        .into_iter()
+                        .flat_map(|name| name.into_vec().into_iter().chain([0]))
+                        .collect();
+                    reply_xattr(reply, &list, size);
+                }
+                Err(err) => reply.error(logged("listxattr", ino.0, &err)),
+            }
+        });
+    }
+
+    /// The kernel checks modes by itself; it asks only for what access(2) adds, which is nothing here.
+    fn access(&self, _: &Request, _: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        if mask.contains(AccessFlags::W_OK) {
+            reply.error(Errno::EROFS);
+        } else {
+            reply.ok();
+        }
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    /// No link was ever shown, so what is asked about is none (→ readlink(2)).
+    fn readlink(&self, _: &Request, _: INodeNo, reply: ReplyData) {
+        reply.error(Errno::EINVAL);
+    }
+
+    /// ENOSYS makes the kernel find holes by itself: there are none.
+    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        _: u32,
+        _: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    /// ENOSYS makes the kernel answer by itself that a file is always ready.
+    fn poll(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: PollNotifier,
+        _: PollEvents,
+        _: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn bmap(&self, _: &Request, _: INodeNo, _: u32, _: u64, reply: ReplyBmap) {
+        reply.error(Errno::EINVAL);
+    }
+
+    // From here on: all that would change the drive. The kernel refuses most of it before it asks, as the mount is
+    // read-only for it too; what arrives all the same gets the same answer.
+
+    fn setattr(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: Option<u32>,
+        _: Option<u32>,
+        _: Option<u32>,
+        _: Option<u64>,
+        _: Option<TimeOrNow>,
+        _: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rmdir(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: INodeNo,
+        _: &OsStr,
+        _: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn create(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: u32,
+        _: u32,
+        _: i32,
+        reply: ReplyCreate,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: u64,
+        _: i32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: u64,
+        _: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn setxattr(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: &[u8],
+        _: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+}
+
+/// Hands entries from `offset` on to `add` until it refuses one. An error after some entries went in is left for the
+/// next call to find: the kernel must learn of entries whose lookups were counted.
+async fn read_folder(
+    fs: &Fs,
+    handle: FileHandle,
+    offset: u64,
+    count: bool,
+    mut add: impl FnMut(FolderEntry<'_>) -> bool + Send,
+) -> Result<(), Error> {
+    let mut added = 0u64;
+    let mut take = |entry: FolderEntry<'_>| {
+        let taken = add(entry);
+        added += u64::from(taken);
+        taken
+    };
+    let read = fs
+        .read_folder(HandleId(handle.0), offset, count, &mut take)
+        .await;
+    match read {
+        Err(err) if added > 0 => {
+            log::debug!("a listing broke off behind entries that are shown: {err}");
+            Ok(())
+        }
+        read => read,
+    }
+}
+
+/// As getxattr(2) and listxattr(2) want it: `size` 0 asks how long the value is, and it must fit otherwise.
+fn reply_xattr(reply: ReplyXattr, value: &[u8], size: u32) {
+    match u32::try_from(value.len()) {
+        Ok(length) if size == 0 => reply.size(length),
+        Ok(length) if length <= size => reply.data(value),
+        Ok(_) => reply.error(Errno::ERANGE),
+        Err(_) => reply.error(Errno::E2BIG),
+    }
+}

@@ -1,0 +1,103 @@
+//! Our attributes become the kernel's.
+
+use std::time::SystemTime;
+
+use fuser::{FileAttr, FileType, INodeNo};
+
+use crate::fs::Attr;
+use crate::model::FileKind;
+
+/// Unit of `st_blocks`, whatever the file system (→ stat(2)).
+const BLOCK_BYTES: u64 = 512;
+
+/// `st_blksize`: a page. Programs that heed it read in larger pieces anyway, and the kernel's read-ahead does not
+/// depend on it.
+const PREFERRED_IO_BYTES: u32 = 4096;
+
+/// What stat(2) shows. The last access is not known and shown as the last change; a change of attributes is not
+/// told from one of content.
+pub(super) fn file_attr(attr: &Attr) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(attr.ino.0),
+        size: attr.size_bytes,
+        blocks: attr.size_bytes.div_ceil(BLOCK_BYTES),
+        atime: attr.mtime,
+        mtime: attr.mtime,
+        ctime: attr.mtime,
+        crtime: attr.created,
+        kind: file_type(attr.kind),
+        perm: attr.mode,
+        nlink: attr.links,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: 0,
+        blksize: PREFERRED_IO_BYTES,
+        flags: 0,
+    }
+}
+
+pub(super) fn file_type(kind: FileKind) -> FileType {
+    match kind {
+        FileKind::File => FileType::RegularFile,
+        FileKind::Folder => FileType::Directory,
+    }
+}
+
+/// The attributes of what is not there: inode 0 makes a lookup's answer one that the kernel remembers as absent.
+pub(super) fn absent() -> FileAttr {
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: SystemTime::UNIX_EPOCH,
+        mtime: SystemTime::UNIX_EPOCH,
+        ctime: SystemTime::UNIX_EPOCH,
+        crtime: SystemTime::UNIX_EPOCH,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
+        flags: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inodes::Ino;
+    use std::time::Duration;
+
+    fn attr(kind: FileKind, size_bytes: u64) -> Attr {
+        Attr {
+            ino: Ino(42),
+            kind,
+            size_bytes,
+            mtime: SystemTime::UNIX_EPOCH + Duration::from_secs(7),
+            created: SystemTime::UNIX_EPOCH,
+            mode: 0o640,
+            uid: 1,
+            gid: 2,
+            links: 1,
+        }
+    }
+
+    #[test]
+    fn du_is_right_for_every_size() {
+        for (size, blocks) in [(0, 0), (1, 1), (512, 1), (513, 2), (1 << 20, 2048)] {
+            assert_eq!(file_attr(&attr(FileKind::File, size)).blocks, blocks);
+        }
+        assert_eq!(file_attr(&attr(FileKind::File, u64::MAX)).size, u64::MAX);
+    }
+
+    #[test]
+    fn kind_mode_owner_and_times_arrive() {
+        let shown = file_attr(&attr(FileKind::Folder, 0));
+        assert_eq!(shown.kind, FileType::Directory);
+        assert_eq!((shown.perm, shown.uid, shown.gid), (0o640, 1, 2));
+        assert_eq!(shown.ino, INodeNo(42));
+        assert_eq!(shown.atime, shown.mtime);
+    }
+}
