@@ -6,11 +6,12 @@
 //!
 //! | floor | rooms |
 //! |---|---|
+//! | 6 | [`config`]: what was decided: flags, then `-o`, environment, file, as plain values for each room |
 //! | 5 | [`fuse`]: the kernel's requests, translated; [`control`]: a mount's socket |
 //! | 4 | [`fs`]: the filesystem in POSIX verbs; knows no FUSE, no HTTP |
 //! | 3 | movers, which join the gate and the keepers: [`listing`]: whole folders from a server that pages; [`read`]: bytes of an entity |
 //! | 2 | keepers, which remember and never speak: [`accounts`] on disk, [`inodes`], [`metadata`], [`blocks`] of content |
-//! | 1 | [`api`]: the gate, the only HTTP; `cli` (to come): what may be typed; [`mountpoint`]: the kernel's mount table; [`systemd`] |
+//! | 1 | [`api`]: the gate, the only HTTP; [`cli`]: what may be typed; [`mountpoint`]: the kernel's mount table; [`systemd`] |
 //! | 0 | the shared words: [`address`], [`uri`], [`names`], [`model`], [`entry`], [`expiry`], [`secret`], [`tokens`], [`failure`]; [`argv`] |
 //!
 //! A read: `fuse` decodes a request and polls it once on the spot → `fs/files` finds the handle, which pinned an entity when
@@ -29,6 +30,7 @@ pub mod tokens;
 pub mod uri;
 
 pub mod api;
+pub mod cli;
 pub mod mountpoint;
 pub mod systemd;
 
@@ -44,3 +46,5 @@ pub mod fs;
 
 pub mod control;
 pub mod fuse;
+
+pub mod config;
