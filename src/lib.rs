@@ -6,6 +6,8 @@
 //!
 //! | floor | rooms |
 //! |---|---|
+//! | 8 | [`commands`]: what each command does; the only room that prints |
+//! | 7 | [`mount`]: builds the rooms from the ground up, waits, closes them from the top down |
 //! | 6 | [`config`]: what was decided: flags, then `-o`, environment, file, as plain values for each room |
 //! | 5 | [`fuse`]: the kernel's requests, translated; [`control`]: a mount's socket |
 //! | 4 | [`fs`]: the filesystem in POSIX verbs; knows no FUSE, no HTTP |
@@ -48,3 +50,7 @@ pub mod control;
 pub mod fuse;
 
 pub mod config;
+
+pub mod mount;
+
+pub mod commands;

@@ -1,0 +1,344 @@
+//! `status`: what is mounted, as whom, and how it is doing.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cli::StatusArgs;
+use crate::cli::values::show_size;
+use crate::commands::{print, print_json, table};
+use crate::config::environment::Environment;
+use crate::config::{self, mount_point};
+use crate::control::{self, Answer, Request, Status};
+use crate::failure::Failure;
+use crate::mountpoint::{self, Condition};
+
+/// Longest wait for a daemon to tell of itself: it answers from memory.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A mount, or what is left of one.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Mount {
+    Alive(Box<Status>),
+    Other(Silent),
+}
+
+/// A mount whose daemon does not tell of itself. Fields are added, never renamed.
+#[derive(Debug, Serialize)]
+struct Silent {
+    mount_point: PathBuf,
+    /// `dead`, `silent` (it lives and does not answer), `foreign` (somebody else's).
+    state: &'static str,
+    next_steps: Vec<String>,
+}
+
+pub(super) fn run(args: &StatusArgs, environment: &Environment) -> Result<(), Failure> {
+    let local = config::local(&args.options.0, environment)?;
+    let control_dir = local.dirs.control.as_path();
+    let all = points(control_dir)?;
+    let points = match &args.dir {
+        None => all,
+        Some(dir) => vec![mount_of(dir, &all)?],
+    };
+    // Side by side: one that does not answer keeps the others waiting no longer than it must.
+    let mounts: Vec<Mount> = std::thread::scope(|scope| {
+        let asked: Vec<_> = points
+            .iter()
+            .map(|point| scope.spawn(|| ask(control_dir, point)))
+            .collect();
+        asked
+            .into_iter()
+            .filter_map(|mount| mount.join().ok().flatten())
+            .collect()
+    });
+    match args.json {
+        true => print_json(&mounts),
+        false if mounts.is_empty() => {
+            print("Nothing is mounted; 'cloudreve-fuse mount URI DIR' mounts a drive.\n")
+        }
+        false => print(&mounts.iter().map(text).collect::<Vec<_>>().join("\n")),
+    }
+}
+
+/// Every mount point with a socket here; behind them what else of ours is in the kernel's table.
+fn points(control_dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failed = |err| Failure::failed(format!("{}: {err}", control_dir.display()));
+    let mut points = control::mounts(control_dir).map_err(failed)?;
+    points.sort();
+    let table = mountpoint::mounts();
+    let table = table.map_err(|err| Failure::failed(format!("the mount table: {err}")))?;
+    for entry in table.into_iter().filter(|entry| entry.is_ours()) {
+        if !points.contains(&entry.point) {
+            points.push(entry.point);
+        }
+    }
+    Ok(points)
+}
+
+/// The mount that `path` lies on: the innermost of those it is below.
+fn mount_of(path: &Path, points: &[PathBuf]) -> Result<PathBuf, Failure> {
+    let above = |path: &Path| {
+        let above = points.iter().filter(|point| path.starts_with(point));
+        above
+            .max_by_key(|point| point.components().count())
+            .cloned()
+    };
+    // As typed first: to look for links on a mount asks its daemon, which may hang.
+    let typed = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    above(&typed)
+        .or_else(|| above(&mount_point(path)))
+        .ok_or_else(|| {
+            Failure::failed(format!(
+                "{} is on no mount of this program; 'cloudreve-fuse status' lists them",
+                path.display()
+            ))
+        })
+}
+
+fn ask(control_dir: &Path, point: &Path) -> Option<Mount> {
+    let socket = control::socket_path(control_dir, point);
+    let err = match control::ask(&socket, &Request::Status, PATIENCE) {
+        Ok(Answer::Status(status)) => return Some(Mount::Alive(status)),
+        Ok(_) => std::io::ErrorKind::InvalidData.into(),
+        Err(err) => err,
+    };
+    log::debug!("{}: {err}", socket.display());
+    let condition = mountpoint::condition(point).unwrap_or(Condition::Unmounted);
+    let command = format!("cloudreve-fuse umount {}", point.display());
+    let (state, next_step) = match (condition, err.kind()) {
+        // A socket that a killed daemon left, and nothing mounted: nothing to tell.
+        (Condition::Unmounted | Condition::Other(_) | Condition::StaleOther(_), _) => return None,
+        (Condition::Stale(_), _) => (
+            "dead",
+            format!(
+                "its daemon died; '{command}' frees the directory, and so does mounting there again"
+            ),
+        ),
+        (
+            Condition::Ours(_),
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied,
+        ) => (
+            "foreign",
+            "another user mounted it, or with another --control; ask there".to_owned(),
+        ),
+        (Condition::Ours(_), _) => (
+            "silent",
+            format!("its daemon does not answer; '{command} --force' detaches it"),
+        ),
+    };
+    Some(Mount::Other(Silent {
+        mount_point: point.to_owned(),
+        state,
+        next_steps: vec![next_step],
+    }))
+}
+
+fn text(mount: &Mount) -> String {
+    let (point, rows) = match mount {
+        Mount::Alive(status) => (&status.mount_point, rows(status)),
+        Mount::Other(silent) => (&silent.mount_point, silent_rows(silent)),
+    };
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|(name, value)| vec![format!("  {name}"), value])
+        .collect();
+    format!("{}\n{}", point.display(), table(&rows))
+}
+
+fn silent_rows(silent: &Silent) -> Vec<(&'static str, String)> {
+    let mut rows = vec![("state", silent.state.to_owned())];
+    rows.extend(silent.next_steps.iter().map(|step| ("next", step.clone())));
+    rows
+}
+
+fn rows(status: &Status) -> Vec<(&'static str, String)> {
+    let Status {
+        account,
+        server,
+        cache,
+        ..
+    } = status;
+    let mut rows = vec![
+        ("shows", format!("{} on {}", status.uri, status.address)),
+        ("writing", writing(status)),
+        ("account", account_text(status)),
+    ];
+    if let (Some(used), Some(total)) = (account.used_bytes, account.total_bytes) {
+        rows.push((
+            "space",
+            format!("{} of {} used", show_size(used), show_size(total)),
+        ));
+    }
+    let version = server
+        .version
+        .as_ref()
+        .map_or_else(String::new, |version| format!(", Cloudreve {version}"));
+    rows.push((
+        "server",
+        format!("{}{version}, {} requests", server.state, server.requests),
+    ));
+    if server.clock_skew_seconds.abs() > 1 {
+        let side = if server.clock_skew_seconds > 0 {
+            "ahead of"
+        } else {
+            "behind"
+        };
+        rows.push((
+            "clock",
+            format!(
+                "the server's is {} s {side} ours",
+                server.clock_skew_seconds.abs()
+            ),
+        ));
+    }
+    if let Some(err) = &server.last_error {
+        rows.push(("last error", err.clone()));
+    }
+    rows.push(("events", server.event_stream.clone()));
+    let (held, budget) = (
+        show_size(cache.memory_bytes),
+        show_size(cache.memory_budget_bytes),
+    );
+    rows.push((
+        "cache",
+        format!(
+            "{} files and folders known, {held} of {budget} in memory",
+            cache.known_entries
+        ),
+    ));
+    rows.push((
+        "daemon",
+        format!(
+            "{}, pid {}, since {}, {} open",
+            status.version, status.pid, status.mounted_since, status.open_handles
+        ),
+    ));
+    rows.push((
+        "owed",
+        if status.owed.is_empty() {
+            "nothing".to_owned()
+        } else {
+            status.owed.join(", ")
+        },
+    ));
+    rows.extend(
+        status
+            .conflicts
+            .iter()
+            .map(|conflict| ("conflict", conflict.clone())),
+    );
+    rows.extend(status.next_steps.iter().map(|step| ("next", step.clone())));
+    rows
+}
+
+fn writing(status: &Status) -> String {
+    match status.read_only {
+        true if status.read_only_reason.is_empty() => "read-only".to_owned(),
+        true => format!("read-only: {}", status.read_only_reason),
+        false => "yes".to_owned(),
+    }
+}
+
+fn account_text(status: &Status) -> String {
+    let account = &status.account;
+    let who = account.user.clone().unwrap_or_else(|| "nobody".to_owned());
+    let profile = account
+        .profile
+        .as_ref()
+        .map_or_else(String::new, |profile| format!(", profile {profile}"));
+    match account.state.as_str() {
+        "anonymous" => "nobody (anonymous)".to_owned(),
+        state => format!("{who}{profile}, {}", state.replace('_', " ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{AccountStatus, CacheStatus, ServerStatus};
+
+    fn status() -> Status {
+        Status {
+            mount_point: "/mnt/a".into(),
+            uri: "cloudreve://my/".into(),
+            address: "https://h".into(),
+            version: "0.1.0".into(),
+            pid: 7,
+            mounted_since: "2026-01-01T00:00:00Z".into(),
+            read_only: true,
+            read_only_reason: "writing is not there yet".into(),
+            account: AccountStatus {
+                profile: Some("home".into()),
+                user: Some("me@example.com".into()),
+                state: "signed_in".into(),
+                total_bytes: Some(1 << 30),
+                used_bytes: Some(1 << 20),
+            },
+            server: ServerStatus {
+                state: "online".into(),
+                version: Some("4.18.0".into()),
+                last_error: None,
+                clock_skew_seconds: -40,
+                event_stream: "none".into(),
+                requests: 12,
+            },
+            cache: CacheStatus {
+                known_entries: 3,
+                inodes: 2,
+                memory_bytes: 0,
+                memory_budget_bytes: 128 << 20,
+            },
+            open_handles: 1,
+            owed: Vec::new(),
+            conflicts: Vec::new(),
+            next_steps: vec!["do this".into()],
+        }
+    }
+
+    #[test]
+    fn a_mount_is_shown_in_aligned_lines() {
+        let shown = text(&Mount::Alive(Box::new(status())));
+        for line in [
+            "/mnt/a",
+            "  shows    cloudreve://my/ on https://h",
+            "  writing  read-only: writing is not there yet",
+            "  account  me@example.com, profile home, signed in",
+            "  space    1.00 MiB of 1.00 GiB used",
+            "  server   online, Cloudreve 4.18.0, 12 requests",
+            "  clock    the server's is 40 s behind ours",
+            "  owed     nothing",
+            "  next     do this",
+        ] {
+            assert!(
+                shown.lines().any(|shown| shown == line),
+                "'{line}' is not in:\n{shown}"
+            );
+        }
+    }
+
+    #[test]
+    fn json_is_what_the_daemon_said_or_why_it_said_nothing() {
+        let dead = Silent {
+            mount_point: "/mnt/b".into(),
+            state: "dead",
+            next_steps: vec!["umount".into()],
+        };
+        let mounts = [Mount::Alive(Box::new(status())), Mount::Other(dead)];
+        let json: serde_json::Value = serde_json::to_value(mounts).unwrap();
+        assert_eq!(json[0]["account"]["user"], "me@example.com");
+        assert_eq!(json[1]["state"], "dead");
+    }
+
+    #[test]
+    fn a_path_belongs_to_the_innermost_mount_above_it() {
+        let points = [PathBuf::from("/m"), "/m/inner".into(), "/m/inn".into()];
+        assert_eq!(
+            mount_of(Path::new("/m/inner/file"), &points),
+            Ok("/m/inner".into())
+        );
+        assert_eq!(mount_of(Path::new("/m/x"), &points), Ok("/m".into()));
+        assert!(mount_of(Path::new("/elsewhere"), &points).is_err());
+    }
+}

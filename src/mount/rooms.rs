@@ -1,0 +1,88 @@
+//! The rooms of a mount, from the ground up: each is asked something before the next one stands on it.
+
+use std::sync::Arc;
+
+use crate::api::{Api, Credentials, Options, Site};
+use crate::config::{Account, MountPlan};
+use crate::failure::Failure;
+use crate::fs::Fs;
+use crate::mount::end::Draining;
+use crate::mount::explain;
+use crate::read::Reader;
+use crate::secret::Secret;
+use crate::tokens::{MemoryStore, TokenStore};
+
+/// What a mount is made of.
+pub(super) struct Rooms {
+    pub(super) api: Api,
+    pub(super) site: Site,
+    pub(super) reader: Arc<Reader>,
+    pub(super) fs: Arc<Fs>,
+}
+
+/// Signs in, asks the site who it is, and the drive for its root. Every way to the server goes into `draining`
+/// before it is used.
+pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms, Failure> {
+    let explain = |err: crate::api::Error| explain::api(&err, plan);
+    let credentials = credentials(plan, draining).await?;
+    let api = open(&plan.api, credentials, draining).map_err(explain)?;
+    let site = api.site().await.map_err(explain)?;
+    if site.user.anonymous && !matches!(plan.account, Account::Anonymous) {
+        // A server takes a dead token for a visitor's, without an error.
+        let dead = "the server does not know this account's token any more".to_owned();
+        return Err(explain(crate::api::Error::SignedOut(dead)));
+    }
+    let reader = Reader::new(api.clone(), plan.read.clone());
+    let fs = Fs::new(plan.fs.clone(), api.clone(), Arc::clone(&reader))
+        .await
+        .map_err(|err| explain::fs(&err, plan))?;
+    Ok(Rooms {
+        api,
+        site,
+        reader,
+        fs,
+    })
+}
+
+fn open(
+    options: &Options,
+    credentials: Credentials,
+    draining: &Draining,
+) -> Result<Api, crate::api::Error> {
+    let api = Api::new(options.clone(), credentials)?;
+    draining.add(&api);
+    Ok(api)
+}
+
+async fn credentials(plan: &MountPlan, draining: &Draining) -> Result<Credentials, Failure> {
+    Ok(match &plan.account {
+        Account::Anonymous => Credentials::Anonymous,
+        Account::Profile { store, .. } => Credentials::Stored(Arc::clone(store)),
+        Account::Password { email, password } => Credentials::Password {
+            email: email.clone(),
+            password: password.clone(),
+        },
+        Account::AccessToken(token) => Credentials::AccessToken(token.clone()),
+        Account::RefreshToken(token) => {
+            let store = first_tokens(plan, token, draining)
+                .await
+                .map_err(|err| explain::api(&err, plan))?;
+            Credentials::Stored(store)
+        }
+    })
+}
+
+/// Buys the first pair with a refresh token that lives nowhere but in this process.
+async fn first_tokens(
+    plan: &MountPlan,
+    refresh_token: &Secret,
+    draining: &Draining,
+) -> Result<Arc<dyn TokenStore>, crate::api::Error> {
+    let anybody = open(&plan.api, Credentials::Anonymous, draining)?;
+    let tokens = anybody.refresh(refresh_token).await?;
+    let store = MemoryStore::default();
+    store
+        .save(&tokens)
+        .map_err(|err| crate::api::Error::Local(err.to_string()))?;
+    Ok(Arc::new(store))
+}

@@ -1,0 +1,268 @@
+//! What a mount says of itself.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::api::{Api, Health, Site};
+use crate::config::{Account, MountPlan};
+use crate::control::{AccountStatus, CacheStatus, ServerStatus, Status};
+use crate::fs::Fs;
+use crate::model::Capacity;
+use crate::mount::rooms::Rooms;
+use crate::read::Reader;
+
+/// How old the quota shown may be.
+const CAPACITY_TTL: Duration = Duration::from_secs(60);
+
+/// How long a status waits for the server to tell a newer quota, or its version.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// From here on a wrong clock is worth a word: signed URLs and tokens live by it.
+const SKEW_WORTH_TELLING_SECONDS: i64 = 120;
+
+/// Why writing is refused; the same for every mount as long as none can write.
+const READ_ONLY_REASON: &str = "writing is not there yet in this version";
+
+/// Where a status comes from.
+pub(super) struct StatusSource {
+    mount_point: PathBuf,
+    uri: String,
+    since: SystemTime,
+    profile: Option<String>,
+    anonymous: bool,
+    memory_budget_bytes: u64,
+    site: Site,
+    api: Api,
+    fs: Arc<Fs>,
+    reader: Arc<Reader>,
+    capacity: Mutex<Option<(Instant, Capacity)>>,
+    version: OnceLock<String>,
+}
+
+impl StatusSource {
+    pub(super) fn new(plan: &MountPlan, rooms: &Rooms) -> Self {
+        Self {
+            mount_point: plan.dir.clone(),
+            uri: plan.source.clone(),
+            since: SystemTime::now(),
+            profile: match &plan.account {
+                Account::Profile { name, .. } => Some(name.clone()),
+                _ => None,
+            },
+            anonymous: matches!(plan.account, Account::Anonymous),
+            memory_budget_bytes: plan.read.memory_bytes,
+            site: rooms.site.clone(),
+            api: rooms.api.clone(),
+            fs: Arc::clone(&rooms.fs),
+            reader: Arc::clone(&rooms.reader),
+            capacity: Mutex::new(None),
+            version: OnceLock::new(),
+        }
+    }
+
+    /// What is wrong, in a line; none where all is well.
+    pub(super) fn trouble(&self) -> Option<String> {
+        next_steps(&self.api.health()).into_iter().next()
+    }
+
+    /// Asks the server only for what it told too long ago, and waits for that a moment at most.
+    pub(super) async fn status(&self) -> Status {
+        let (capacity, version) = tokio::join!(self.capacity(), self.server_version());
+        let health = self.api.health();
+        let counts = self.fs.counts();
+        Status {
+            mount_point: self.mount_point.clone(),
+            uri: self.uri.clone(),
+            address: self.api.address().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            mounted_since: rfc3339(self.since),
+            read_only: true,
+            read_only_reason: READ_ONLY_REASON.to_owned(),
+            account: AccountStatus {
+                profile: self.profile.clone(),
+                user: self.site.user.email.clone(),
+                state: account_state(self.anonymous, &health).to_owned(),
+                total_bytes: capacity.map(|capacity| capacity.total_bytes),
+                used_bytes: capacity.map(|capacity| capacity.used_bytes),
+            },
+            server: ServerStatus {
+                state: server_state(&health).to_owned(),
+                version,
+                last_error: health.last_error.clone(),
+                clock_skew_seconds: health.clock_skew_seconds,
+                event_stream: "none".to_owned(),
+                requests: health.requests,
+            },
+            cache: CacheStatus {
+                known_entries: counts.known_entries,
+                inodes: counts.inodes,
+                memory_bytes: self.reader.memory_bytes(),
+                memory_budget_bytes: self.memory_budget_bytes,
+            },
+            open_handles: counts.handles,
+            owed: Vec::new(),
+            conflicts: Vec::new(),
+            next_steps: next_steps(&health),
+        }
+    }
+
+    async fn capacity(&self) -> Option<Capacity> {
+        if self.anonymous {
+            return None;
+        }
+        let known = *self.capacity.lock().unwrap();
+        match known {
+            Some((at, capacity)) if at.elapsed() < CAPACITY_TTL => Some(capacity),
+            older => match tokio::time::timeout(PATIENCE, self.api.capacity()).await {
+                Ok(Ok(capacity)) => {
+                    *self.capacity.lock().unwrap() = Some((Instant::now(), capacity));
+                    Some(capacity)
+                }
+                // The one known is better than none; why there is no newer one stands in the server's state.
+                Ok(Err(_)) | Err(_) => older.map(|(_, capacity)| capacity),
+            },
+        }
+    }
+
+    async fn server_version(&self) -> Option<String> {
+        if self.version.get().is_none()
+            && let Ok(Ok(version)) = tokio::time::timeout(PATIENCE, self.api.ping()).await
+        {
+            // Where two ask at once, the first answer stays; they are equal.
+            let _ = self.version.set(version);
+        }
+        self.version.get().cloned()
+    }
+}
+
+fn account_state(anonymous: bool, health: &Health) -> &'static str {
+    match (anonymous, &health.signed_out) {
+        (true, _) => "anonymous",
+        (false, Some(_)) => "signed_out",
+        (false, None) => "signed_in",
+    }
+}
+
+fn server_state(health: &Health) -> &'static str {
+    match (&health.unreachable_since, &health.last_error) {
+        (Some(_), _) => "offline",
+        (None, Some(_)) => "degraded",
+        (None, None) => "online",
+    }
+}
+
+fn next_steps(health: &Health) -> Vec<String> {
+    let mut steps = Vec::new();
+    steps.extend(health.signed_out.clone());
+    if let Some(since) = health.unreachable_since {
+        steps.push(format!(
+            "the server has not been reached since {}: check the network; what is in memory is still served",
+            rfc3339(since)
+        ));
+    }
+    let skew = health.clock_skew_seconds;
+    if skew.abs() >= SKEW_WORTH_TELLING_SECONDS {
+        let side = if skew > 0 { "behind" } else { "ahead of" };
+        steps.push(format!(
+            "this machine's clock is {} s {side} the server's: set it (timedatectl set-ntp true)",
+            skew.abs()
+        ));
+    }
+    steps
+}
+
+/// `YYYY-MM-DDTHH:MM:SSZ`. Moments before 1970 are shown as 1970.
+fn rfc3339(moment: SystemTime) -> String {
+    let seconds = moment
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let (year, month, day) = civil(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Year, month and day of a number of days after 1970-01-01, by the Gregorian calendar: counted from 0000-03-01, so
+/// that leap days come last in their year and 400 years are 146,097 days.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health() -> Health {
+        Health {
+            signed_out: None,
+            unreachable_since: None,
+            last_error: None,
+            clock_skew_seconds: 0,
+            requests: 1,
+        }
+    }
+
+    #[test]
+    fn moments_are_written_as_the_calendar_has_them() {
+        let at = |seconds| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(at(1_709_210_096), "2024-02-29T12:34:56Z");
+        assert_eq!(at(4_107_542_399), "2100-02-28T23:59:59Z");
+        assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00Z");
+        assert_eq!(
+            rfc3339(SystemTime::UNIX_EPOCH - Duration::from_secs(9)),
+            at(0)
+        );
+    }
+
+    #[test]
+    fn a_mount_in_good_order_has_nothing_to_say() {
+        assert_eq!(next_steps(&health()), Vec::<String>::new());
+        assert_eq!(server_state(&health()), "online");
+        assert_eq!(account_state(false, &health()), "signed_in");
+        assert_eq!(account_state(true, &health()), "anonymous");
+    }
+
+    #[test]
+    fn the_most_important_trouble_comes_first() {
+        let bad = Health {
+            signed_out: Some("sign in again".into()),
+            unreachable_since: Some(SystemTime::UNIX_EPOCH),
+            last_error: Some("refused".into()),
+            clock_skew_seconds: -300,
+            requests: 1,
+        };
+        let steps = next_steps(&bad);
+        assert_eq!(steps.len(), 3);
+        assert_eq!(steps[0], "sign in again");
+        assert!(steps[1].contains("1970-01-01T00:00:00Z"));
+        assert!(steps[2].contains("300 s ahead of"));
+        assert_eq!(server_state(&bad), "offline");
+        assert_eq!(account_state(false, &bad), "signed_out");
+    }
+
+    #[test]
+    fn an_error_after_which_others_were_answered_is_a_degraded_server() {
+        let shaky = Health {
+            last_error: Some("502".into()),
+            ..health()
+        };
+        assert_eq!(server_state(&shaky), "degraded");
+    }
+}
