@@ -1,0 +1,16 @@
+//! What a mount promises, tried from outside: the built program, a server on loopback, the kernel between them.
+//!
+//! Needs `/dev/fuse`, and root or fusermount3. `support/` has the world these suites stand on.
+
+mod accounts;
+mod bad_input;
+mod bytes;
+mod ends;
+mod faults;
+mod hangups;
+mod helper;
+mod places;
+mod secrets;
+mod shown;
+mod support;
+mod walks;

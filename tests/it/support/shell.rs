@@ -1,0 +1,81 @@
+//! Programs run from a test, each bounded in time.
+
+use std::io;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+/// Longest that a program may take; a hang fails the test instead of stopping the suite.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What `command` printed and how it ended; killed and failed after [`PATIENCE`].
+pub(crate) fn output(command: &mut Command) -> Output {
+    let what = format!("{command:?}");
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let child = child.unwrap_or_else(|err| panic!("{what}: {err}"));
+    wait_with_output(child, &what)
+}
+
+/// What `child` printed into its pipes and how it ended; killed and failed after [`PATIENCE`].
+pub(crate) fn wait_with_output(child: Child, what: &str) -> Output {
+    bounded(child.id(), what, move || child.wait_with_output())
+}
+
+/// How `child` ended; killed and failed after [`PATIENCE`].
+pub(crate) fn wait(mut child: Child, what: &str) -> ExitStatus {
+    bounded(child.id(), what, move || child.wait())
+}
+
+fn bounded<T: Send + 'static>(
+    pid: u32,
+    what: &str,
+    wait: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> T {
+    let (done, waits) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(wait()));
+    match waits.recv_timeout(PATIENCE) {
+        Ok(outcome) => outcome.unwrap_or_else(|err| panic!("{what}: {err}")),
+        Err(_) => {
+            kill(pid, libc::SIGKILL);
+            panic!("{what}: still running after {PATIENCE:?}");
+        }
+    }
+}
+
+/// Standard output of a program that must succeed.
+pub(crate) fn stdout(command: &mut Command) -> String {
+    let output = output(command);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?} ended with {}: {stderr}",
+        output.status
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Sends `signal` to a process that this test started.
+pub(crate) fn kill(pid: u32, signal: libc::c_int) {
+    let pid = libc::pid_t::try_from(pid).expect("a pid fits");
+    #[expect(
+        unsafe_code,
+        reason = "std has no way to send a signal other than SIGKILL"
+    )]
+    // SAFETY: kill(2) touches no memory of ours.
+    unsafe {
+        libc::kill(pid, signal);
+    }
+}
+
+/// Gives `command` the environment that `from` was to have, for wrappers such as unshare(1).
+pub(crate) fn take_environment(command: &mut Command, from: &Command) {
+    for (key, value) in from.get_envs() {
+        match value {
+            Some(value) => command.env(key, value),
+            None => command.env_remove(key),
+        };
+    }
+}
