@@ -219,7 +219,7 @@ impl Caller {
     /// Tries until there is an answer of code 0, a final error, or the caller's patience ends.
     async fn patiently(&self, call: &Call, signed_in: bool) -> Result<Enveloped, Error> {
         let mut patience = Patience::new(self.timeout, Instant::now());
-        let mut backoff = Backoff::new(Instant::now());
+        let mut backoff = Backoff::new(Instant::now(), self.link.is_known_down());
         let mut renewed = false;
         loop {
             let failed = match self.once(call, signed_in, renewed, &mut patience).await {
@@ -242,7 +242,12 @@ impl Caller {
             };
             match delay {
                 Some(delay) => tokio::time::sleep(delay).await,
-                None => return Err(failed.error),
+                None => {
+                    if call.repeatable && !plain && call.lane == Lane::Quick {
+                        self.link.gave_up(&failed.error);
+                    }
+                    return Err(failed.error);
+                }
             }
         }
     }

@@ -140,7 +140,7 @@ async fn patiently(
         .filter(|url| matches!(url.scheme(), "http" | "https"))
         .ok_or_else(|| Error::transport("the server gave a download URL that is none"))?;
     let patience = Patience::new(timeout, Instant::now());
-    let mut backoff = Backoff::new(Instant::now());
+    let mut backoff = Backoff::new(Instant::now(), false);
     loop {
         let request = Request {
             method: Method::GET,

@@ -115,6 +115,8 @@ pub(super) struct Link {
 pub(super) struct State {
     pub(super) unreachable_since: Option<SystemTime>,
     pub(super) last_error: Option<String>,
+    /// A call used up its tries, and none has succeeded since.
+    known_down: bool,
 }
 
 /// Counts a request for as long as it is under way.
@@ -190,7 +192,24 @@ impl Link {
         self.content.close();
     }
 
-    /// Notes how a call went, for `status`.
+    /// Whether a call waited for the server in vain, and none has had an answer since.
+    pub(super) fn is_known_down(&self) -> bool {
+        self.state.lock().unwrap().known_down
+    }
+
+    /// Notes that a call ended with `error` after all of its tries.
+    pub(super) fn gave_up(&self, error: &Error) {
+        let unclassified = matches!(error, Error::Trouble { code: -1, .. });
+        let down = matches!(
+            error,
+            Error::Transport { .. } | Error::Timeout(_) | Error::Trouble { .. }
+        );
+        if down && !unclassified {
+            self.state.lock().unwrap().known_down = true;
+        }
+    }
+
+    /// Notes how a try went, for `status`.
     pub(super) fn note(&self, error: Option<&Error>) {
         let mut state = self.state.lock().unwrap();
         match error {
@@ -204,6 +223,7 @@ impl Link {
             }
             _ => state.unreachable_since = None,
         }
+        state.known_down &= state.unreachable_since.is_some();
     }
 
     /// Sends `request` and brings the whole answer. The caller may stop waiting at any time.

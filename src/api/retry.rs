@@ -20,6 +20,9 @@ const TRANSPORT_BUDGET: Duration = Duration::from_secs(6);
 /// How long the unclassified code -1 is tried again: often a database that was interrupted, as often a request
 /// that never can succeed (→ api part 1 §1.2).
 const UNCLASSIFIED_BUDGET: Duration = Duration::from_secs(2);
+/// The same where an earlier call already waited in vain and none has succeeded since: time for one repetition,
+/// for a connection that the server's restart left half open, and not for another long wait.
+const KNOWN_DOWN_BUDGET: Duration = Duration::from_millis(300);
 
 /// Until when a caller waits; bytes that arrive extend it.
 #[derive(Debug, Clone)]
@@ -78,14 +81,20 @@ impl From<Error> for Failed {
 pub(super) struct Backoff {
     began: Instant,
     next: Duration,
+    limit: Duration,
 }
 
 impl Backoff {
-    /// Before the first try, at `now`.
-    pub(super) fn new(now: Instant) -> Self {
+    /// Before the first try, at `now`; `known_down` where an earlier call waited in vain already.
+    pub(super) fn new(now: Instant, known_down: bool) -> Self {
         Self {
             began: now,
             next: FIRST_DELAY,
+            limit: if known_down {
+                KNOWN_DOWN_BUDGET
+            } else {
+                Duration::MAX
+            },
         }
     }
 
@@ -104,11 +113,12 @@ impl Backoff {
             Error::Trouble { .. } => Duration::MAX,
             _ => return None,
         };
+        let budget = budget.min(self.limit);
         let delay = self.next.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
         let delay = delay.max(failed.retry_after.unwrap_or_default());
         self.next = (self.next * 2).min(LONGEST_DELAY);
-        let in_budget =
-            failed.retry_after.is_some() || (now - self.began).saturating_add(delay) <= budget;
+        let asked_to_wait = failed.retry_after.is_some() && self.limit == Duration::MAX;
+        let in_budget = asked_to_wait || (now - self.began).saturating_add(delay) <= budget;
         (in_budget && delay < patience.left(now)).then_some(delay)
     }
 }
@@ -140,7 +150,7 @@ mod tests {
     fn delays_grow_and_end_with_the_callers_patience() {
         let start = Instant::now();
         let patience = Patience::new(Duration::from_secs(30), start);
-        let mut backoff = Backoff::new(start);
+        let mut backoff = Backoff::new(start, false);
         let mut now = start;
         let mut delays = Vec::new();
         while let Some(delay) = backoff.delay(&failed(trouble(503), None), &patience, now, 1.0) {
@@ -156,7 +166,12 @@ mod tests {
         let now = Instant::now();
         let patience = Patience::new(Duration::from_secs(30), now);
         let delay = |seconds| {
-            Backoff::new(now).delay(&failed(trouble(429), Some(seconds)), &patience, now, 0.0)
+            Backoff::new(now, false).delay(
+                &failed(trouble(429), Some(seconds)),
+                &patience,
+                now,
+                0.0,
+            )
         };
         assert_eq!(delay(7), Some(Duration::from_secs(7)));
         assert_eq!(delay(31), None);
@@ -173,7 +188,10 @@ mod tests {
             Error::Timeout(Duration::ZERO),
         ] {
             let failed = failed(error, None);
-            assert_eq!(Backoff::new(now).delay(&failed, &patience, now, 0.5), None);
+            assert_eq!(
+                Backoff::new(now, false).delay(&failed, &patience, now, 0.5),
+                None
+            );
         }
     }
 
@@ -182,7 +200,7 @@ mod tests {
         let start = Instant::now();
         let patience = Patience::new(Duration::from_secs(30), start);
         let later = start + Duration::from_secs(10);
-        let mut backoff = Backoff::new(start);
+        let mut backoff = Backoff::new(start, false);
         let dead = failed(Error::transport("cut"), None);
         assert_eq!(backoff.delay(&dead, &patience, later, 0.5), None);
         let busy = failed(trouble(503), None);

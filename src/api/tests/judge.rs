@@ -382,6 +382,32 @@ async fn trouble_that_passes_is_waited_out() {
 }
 
 #[tokio::test]
+async fn a_server_known_to_be_down_is_waited_for_once_and_again_after_it_was_back() {
+    let down = Arc::new(AtomicUsize::new(usize::MAX));
+    let left = Arc::clone(&down);
+    let server = Responder::new(move |_| {
+        let fails = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        match fails {
+            Ok(_) => answer("503 Service Unavailable", "", b""),
+            Err(_) => fixture("api1-list-root"),
+        }
+    })
+    .await;
+    let api = server.impatient(Credentials::Anonymous, Duration::from_secs(1));
+    let list = async || api.list_page(&my(""), &PagePosition::First, 9).await;
+    list().await.unwrap_err();
+    let first = server.seen().len();
+    list().await.unwrap_err();
+    let second = server.seen().len() - first;
+    assert!(first >= 3 && second <= 2, "{first} tries, then {second}");
+
+    down.store(0, Ordering::SeqCst);
+    list().await.unwrap();
+    down.store(2, Ordering::SeqCst);
+    list().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_server_that_wants_to_be_left_alone_longer_than_anyone_waits_is_left_alone() {
     let busy = answer("503 Service Unavailable", "Retry-After: 3600\r\n", b"");
     let server = Responder::new(move |_| busy.clone()).await;
