@@ -62,7 +62,7 @@ Examples:
   pass show drive | cloudreve-fuse login https://drive.example.com --username me@example.com --password-stdin
   cloudreve-fuse login https://drive.example.com --browser")]
 pub struct LoginArgs {
-    /// The server: https://host[:port][/prefix]; the address of any of its pages will do.
+    /// The server, as https://host, with :port and /prefix where it has them; the address of any of its pages will do.
     pub address: OsString,
     /// Name to keep the account under [default: the host's name]
     #[arg(long, value_name = "NAME")]
