@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use cloudreve_test_server::{Options, Server, generated_bytes};
 
+use crate::support::dice;
 use crate::support::map::Map;
 use crate::support::mounted::Mounted;
 
@@ -14,17 +15,6 @@ const MIB: u64 = 1 << 20;
 
 /// Sizes around what the kernel, our blocks and the first range are made of.
 const SIZES: [u64; 8] = [0, 1, 4095, 4096, 4097, MIB - 1, MIB, MIB + 1];
-
-/// Numbers that look random and are the same in each run.
-fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
-    let mut state = seed | 1;
-    move |bound| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % bound
-    }
-}
 
 #[track_caller]
 fn assert_same(found: &[u8], expected: &[u8], what: &str) {

@@ -12,5 +12,6 @@ mod helper;
 mod places;
 mod secrets;
 mod shown;
+mod storms;
 mod support;
 mod walks;
