@@ -194,11 +194,13 @@ impl Fetch {
         let error = match failure {
             Failure::Link(error) => return Err(error),
             Failure::Body(error) => error,
-            Failure::Answer(_, Error::EntityGone) => return Err(Error::EntityGone),
+            // Of trouble, `api` has waited out what can be: it wants to be left alone for longer than we are waited for.
+            Failure::Answer(_, error @ (Error::EntityGone | Error::Trouble { .. })) => {
+                return Err(error);
+            }
             Failure::Answer(route, error) => {
-                let may_be_the_host = !matches!(error, Error::Trouble { .. });
                 let routes = &self.shared.routes;
-                if may_be_the_host && routes.failed(&route) && self.patience.turn() {
+                if routes.failed(&route) && self.patience.turn() {
                     return Ok(Duration::ZERO);
                 }
                 if is_of_the_url(&error) {

@@ -125,6 +125,17 @@ async fn a_server_and_a_network_gone_bad_give_right_bytes_or_an_error() {
 }
 
 #[tokio::test]
+async fn a_store_that_wants_to_be_left_alone_longer_than_anyone_waits_is_left_alone() {
+    let drive = Drive::new(M, TIMEOUT).await;
+    let busy = Fault::on(Route::Content).status(429);
+    drive.server.fail(busy.retry_after(Duration::from_secs(60)));
+    let begun = Instant::now();
+    assert!(!try_generated(&drive.open(&drive.file.uri), 0, 4096).await);
+    assert!(begun.elapsed() < TIMEOUT / 2, "it was waited for in vain");
+    assert_eq!(drive.server.count(Route::Content), 1);
+}
+
+#[tokio::test]
 async fn a_reader_keeps_the_version_it_opened_past_the_end_of_its_url() {
     let drive = Drive::new(8 * M, TIMEOUT).await;
     let stream = drive.open(&drive.file.uri);
