@@ -241,7 +241,10 @@ impl Caller {
                 false => None,
             };
             match delay {
-                Some(delay) => tokio::time::sleep(delay).await,
+                Some(delay) => {
+                    log::debug!("{}, again in {delay:?}: {}", call.path, failed.error);
+                    tokio::time::sleep(delay).await;
+                }
                 None => {
                     if call.repeatable && !plain && call.lane == Lane::Quick {
                         self.link.gave_up(&failed.error);

@@ -163,7 +163,11 @@ async fn patiently(
             return Err(failed.error);
         }
         match backoff.delay(&failed, &patience, Instant::now(), jitter()) {
-            Some(delay) => tokio::time::sleep(delay).await,
+            Some(delay) => {
+                let host = url.host_str().unwrap_or_default();
+                log::debug!("content of {host}, again in {delay:?}: {}", failed.error);
+                tokio::time::sleep(delay).await;
+            }
             None => return Err(failed.error),
         }
     }

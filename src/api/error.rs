@@ -125,17 +125,29 @@ impl Error {
     }
 }
 
-/// The server's words made fit for logs: one short line, and no password of a share in it (error chains repeat
-/// the URI that was asked for, → api part 1 §1.5).
+/// The server's words made fit for logs: one short line, and in its URLs neither a share's password (error chains repeat
+/// the URI that was asked for, → api part 1 §1.5) nor a query (a node or a store that cannot be reached is named with the
+/// whole signed URL).
 pub(super) fn harmless(msg: &str) -> String {
     const LONGEST_CHARS: usize = 200;
+    let line: String = without_queries(&without_passwords(msg))
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(LONGEST_CHARS)
+        .collect();
+    match line.trim() {
+        "" => "no reason given".to_owned(),
+        line => line.to_owned(),
+    }
+}
+
+fn without_passwords(msg: &str) -> String {
     let mut out = String::new();
     let mut rest = msg;
-    while let Some(at) = rest.find("://") {
-        let (before, authority) = rest.split_at(at + "://".len());
+    while let Some((before, authority)) = next_url(rest) {
         out += before;
         let end = authority
-            .find(|c: char| c == '/' || c == '"' || c.is_whitespace())
+            .find(|c: char| c == '/' || ends_url(c))
             .unwrap_or(authority.len());
         match (authority[..end].find(':'), authority[..end].rfind('@')) {
             (Some(colon), Some(host)) if colon < host => {
@@ -146,16 +158,34 @@ pub(super) fn harmless(msg: &str) -> String {
             _ => rest = authority,
         }
     }
-    out += rest;
-    let line: String = out
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(LONGEST_CHARS)
-        .collect();
-    match line.trim() {
-        "" => "no reason given".to_owned(),
-        line => line.to_owned(),
+    out + rest
+}
+
+fn without_queries(msg: &str) -> String {
+    let mut out = String::new();
+    let mut rest = msg;
+    while let Some((before, url)) = next_url(rest) {
+        out += before;
+        let end = url.find(ends_url).unwrap_or(url.len());
+        match url[..end].find('?') {
+            Some(query) => {
+                out += &url[..query];
+                out += "?***";
+                rest = &url[end..];
+            }
+            None => rest = url,
+        }
     }
+    out + rest
+}
+
+/// What comes before the next URL's authority, and what from there.
+fn next_url(text: &str) -> Option<(&str, &str)> {
+    Some(text.split_at(text.find("://")? + "://".len()))
+}
+
+fn ends_url(c: char) -> bool {
+    c == '"' || c.is_whitespace()
 }
 
 #[cfg(test)]
@@ -207,6 +237,19 @@ mod tests {
             said,
             "failed to walk cloudreve://AbCd:***@share/x then cloudreve://my/y"
         );
+        assert_eq!(
+            harmless(r#"Get "https://node/slave/f?download=true&sign=hunter2%3D:17": refused"#),
+            r#"Get "https://node/slave/f?***": refused"#
+        );
+        assert_eq!(
+            harmless("a://b:c@d?e f://g?h=i,j://k?l"),
+            "a://b:***@d?*** f://g?***"
+        );
+        assert_eq!(
+            harmless("c://a/x,c://b:hunter2@share/y?z, c://a"),
+            "c://a/x,c://b:***@share/y?*** c://a"
+        );
+        assert_eq!(harmless("is this it? no: x://"), "is this it? no: x://");
         assert!(harmless(&"x".repeat(5000)).len() <= 200);
         assert_eq!(harmless(""), "no reason given");
     }

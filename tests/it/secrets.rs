@@ -13,6 +13,9 @@ use crate::support::shell;
 
 const SHARE_PASSWORD: &str = "sharesecret42";
 
+/// A signature that the server's own words repeat, as those of Go's HTTP client do where a node cannot be reached.
+const NODE_SIGNATURE: &str = "nodesignature43";
+
 #[track_caller]
 fn assert_hidden(text: &str, secrets: &[String], place: &str) {
     for secret in secrets {
@@ -76,6 +79,8 @@ fn no_secret_is_in_argv_children_logs_status_or_errors() {
     assert_eq!(std::fs::read(mount.path("a.txt")).unwrap(), b"some content");
     server.advance_clock(Duration::from_secs(2 * 3600));
     server.fail(Fault::on(Route::Content).status(500).times(2));
+    let said = format!("Get \"http://node/f?sign={NODE_SIGNATURE}\": refused");
+    server.fail(Fault::on(Route::Content).code(50001, &said).times(1));
     assert_eq!(std::fs::read(mount.path("b.txt")).unwrap(), b"more content");
     server.fail(Fault::on(Route::List).html_page().times(1000));
     server.fail(Fault::on(Route::Info).reset_before_headers().times(1000));
@@ -89,12 +94,17 @@ fn no_secret_is_in_argv_children_logs_status_or_errors() {
     let mut secrets = server.secrets_issued();
     secrets.push(server.user().password);
     secrets.push(SHARE_PASSWORD.to_owned());
+    secrets.push(NODE_SIGNATURE.to_owned());
     assert!(
         secrets.len() >= 5,
         "the server issued tokens and signatures: {}",
         secrets.len()
     );
     let log = mount.log();
+    assert!(
+        log.contains("http://node/f"),
+        "the server's words are told, but for their secrets"
+    );
     assert!(
         log.contains("TRACE") || log.contains("DEBUG"),
         "the log is talkative: {log}"
