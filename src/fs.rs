@@ -146,6 +146,15 @@ pub struct Opened {
     pub direct_io: bool,
 }
 
+/// Where the bytes of a read go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadInto {
+    /// To a process that called read(2), past the kernel's pages.
+    Caller,
+    /// Into the kernel's pages, which all who read or map the file share.
+    Pages,
+}
+
 /// Space, for statfs(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
@@ -285,16 +294,19 @@ impl Fs {
         handle: HandleId,
         offset: u64,
         size_bytes: u32,
+        into: ReadInto,
     ) -> Result<Bytes, Error> {
-        self.files.read(handle, offset, size_bytes).await
+        self.files.read(handle, offset, size_bytes, into).await
     }
 
     /// The last close(2).
     pub fn release(&self, handle: HandleId) {
-        self.files.release(handle);
+        // Unpinned first: who opens a newer version in between must still find the pages taken, else it would pin nothing
+        // and read that version at the size of the old one.
         if let Some((ino, true)) = self.open.lock().unwrap().remove(&handle) {
             self.namespace.inodes.unpin(ino);
         }
+        self.files.release(handle);
     }
 
     /// statfs(2), from the quota.

@@ -32,7 +32,7 @@ use fuser::{
 };
 use tokio::runtime::Handle;
 
-use crate::fs::{Error, FolderEntry, Fs, HandleId, Lookup};
+use crate::fs::{Error, FolderEntry, Fs, HandleId, Lookup, ReadInto};
 use crate::inodes::Ino;
 use attr::{absent, file_attr, file_type};
 use errno::logged;
@@ -254,11 +254,17 @@ impl Filesystem for Adapter {
         offset: u64,
         size: u32,
         _: OpenFlags,
-        _: Option<LockOwner>,
+        owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        // The kernel names an owner where it reads for a process, and none where it fills pages (fs/fuse/file.c,
+        // `fuse_send_read` and `fuse_read_args_fill`).
+        let into = match owner {
+            Some(_) => ReadInto::Caller,
+            None => ReadInto::Pages,
+        };
         self.serve("read", move |fs| async move {
-            match fs.read(HandleId(handle.0), offset, size).await {
+            match fs.read(HandleId(handle.0), offset, size, into).await {
                 Ok(bytes) => reply.data(&bytes),
                 Err(err) => reply.error(logged("read", ino.0, &err)),
             }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use lru::LruCache;
 
 use super::handles::Handles;
-use super::{Error, HandleId, Opened};
+use super::{Error, HandleId, Opened, ReadInto};
 use crate::api;
 use crate::inodes::Ino;
 use crate::model::{EntityId, FileInfo, FileKind};
@@ -128,14 +128,20 @@ impl Files {
         })
     }
 
-    /// pread(2): short only at the end of the version that was opened.
+    /// pread(2): short only at the end of the version that was opened. Refuses to fill the kernel's pages for a handle
+    /// that must not use them: a private mapping and readahead(2) do that also where reads go past them.
     pub(super) async fn read(
         &self,
         handle: HandleId,
         offset: u64,
         size_bytes: u32,
+        into: ReadInto,
     ) -> Result<Bytes, Error> {
         let file = self.handles.get(handle).ok_or(Error::BadHandle)?;
+        if into == ReadInto::Pages && !file.cached {
+            let why = "opened while another version of the file was open: it can be read, and mapped by who opens it later";
+            return Err(Error::Io(api::Error::Local(why.to_owned())));
+        }
         file.stream.read(offset, size_bytes).await.map_err(error)
     }
 
@@ -246,10 +252,16 @@ mod tests {
         let files = files();
         let handle = open(&files, FileKind::File).unwrap().handle;
         assert_eq!(files.count(), 1);
-        assert!(files.read(handle, 0, 4096).await.unwrap().is_empty());
+        assert!(
+            files
+                .read(handle, 0, 4096, ReadInto::Caller)
+                .await
+                .unwrap()
+                .is_empty()
+        );
         files.release(handle);
         assert_eq!(files.count(), 0);
-        let late = files.read(handle, 0, 4096).await;
+        let late = files.read(handle, 0, 4096, ReadInto::Caller).await;
         assert!(matches!(late, Err(Error::BadHandle)));
     }
 

@@ -167,3 +167,30 @@ fn a_reader_keeps_the_version_it_opened_and_the_next_open_sees_the_new_one() {
     drop(reader);
     assert_same(&std::fs::read(&path).unwrap(), &new, "the next open");
 }
+
+#[test]
+fn what_is_mapped_of_a_new_version_never_shows_in_the_old_one() {
+    let server = Server::start(Options::default()).unwrap();
+    let old: Vec<u8> = (0..MIB).map(|i| (i % 251) as u8).collect();
+    let new: Vec<u8> = (0..MIB).map(|i| (i % 241) as u8).collect();
+    server.put("file.bin", old.clone());
+    let mount = Mounted::new(&server, "cloudreve://my/", &["--metadata-ttl", "0s"]);
+    let path = mount.path("file.bin");
+
+    let reader = File::open(&path).unwrap();
+    server.put("file.bin", new.clone());
+    let other = File::open(&path).unwrap();
+    // Asks for the pages of the whole file, which the two versions would share.
+    let pages = Map::private(&other, new.len()).and_then(|map| map.populate());
+    if let Ok(pages) = pages {
+        assert_same(&pages, &new, "the mapped version");
+    }
+    let mut found = vec![0; old.len()];
+    reader.read_exact_at(&mut found, 0).unwrap();
+    assert_same(&found, &old, "the open handle");
+    other.read_exact_at(&mut found, 0).unwrap();
+    assert_same(&found, &new, "the new version, read");
+    drop((reader, other));
+    let file = File::open(&path).unwrap();
+    assert_same(&Map::of(&file, new.len()), &new, "mapped by itself");
+}

@@ -1,10 +1,11 @@
 //! A file mapped into memory, for the suites that read as linkers and databases do.
 
 use std::fs::File;
+use std::io;
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
 
-/// The first bytes of a file, mapped shared and read-only.
+/// The first bytes of a file, mapped read-only.
 pub(crate) struct Map {
     start: *mut libc::c_void,
     length: usize,
@@ -13,6 +14,15 @@ pub(crate) struct Map {
 impl Map {
     /// Maps the first `length` bytes, at least one.
     pub(crate) fn of(file: &File, length: usize) -> Self {
+        Self::with(file, length, libc::MAP_SHARED).expect("it can be mapped")
+    }
+
+    /// As [`Map::of`], but a private mapping, as programs and libraries are mapped.
+    pub(crate) fn private(file: &File, length: usize) -> io::Result<Self> {
+        Self::with(file, length, libc::MAP_PRIVATE)
+    }
+
+    fn with(file: &File, length: usize, kind: libc::c_int) -> io::Result<Self> {
         // SAFETY: a fresh mapping of a descriptor that is open; the kernel chooses the place.
         #[expect(unsafe_code, reason = "std has no mmap(2)")]
         let start = unsafe {
@@ -20,18 +30,26 @@ impl Map {
                 std::ptr::null_mut(),
                 length,
                 libc::PROT_READ,
-                libc::MAP_SHARED,
+                kind,
                 file.as_raw_fd(),
                 0,
             )
         };
-        assert_ne!(
-            start,
-            libc::MAP_FAILED,
-            "mmap: {}",
-            std::io::Error::last_os_error()
-        );
-        Self { start, length }
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { start, length })
+    }
+
+    /// Reads all of it in: an error here would be a SIGBUS for who looks at a page.
+    pub(crate) fn populate(self) -> io::Result<Self> {
+        // SAFETY: the mapping is ours, and as long as it says.
+        #[expect(unsafe_code, reason = "std has no madvise(2)")]
+        let result = unsafe { libc::madvise(self.start, self.length, libc::MADV_POPULATE_READ) };
+        match result {
+            0 => Ok(self),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
 
