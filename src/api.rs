@@ -218,7 +218,7 @@ pub struct Health {
     pub signed_out: Option<String>,
     /// Since when no answer of the server came through, if the last try failed.
     pub unreachable_since: Option<SystemTime>,
-    /// What the last failure was.
+    /// What the last failure was, content included; none where it is ten minutes old.
     pub last_error: Option<String>,
     /// Seconds the server's clock is ahead of ours (negative: behind).
     pub clock_skew_seconds: i64,
@@ -245,11 +245,11 @@ impl Api {
 
     /// For `status`.
     pub fn health(&self) -> Health {
-        let state = self.0.link.state();
+        let noted = &self.0.link.noted;
         Health {
             signed_out: self.0.auth.verdict(),
-            unreachable_since: state.unreachable_since,
-            last_error: state.last_error,
+            unreachable_since: noted.unreachable_since(),
+            last_error: noted.last_error(),
             clock_skew_seconds: self.0.link.skew_seconds(),
             requests: self.0.link.requests(),
         }

@@ -219,7 +219,7 @@ impl Caller {
     /// Tries until there is an answer of code 0, a final error, or the caller's patience ends.
     async fn patiently(&self, call: &Call, signed_in: bool) -> Result<Enveloped, Error> {
         let mut patience = Patience::new(self.timeout, Instant::now());
-        let mut backoff = Backoff::new(Instant::now(), self.link.is_known_down());
+        let mut backoff = Backoff::new(Instant::now(), self.link.noted.is_known_down());
         let mut renewed = false;
         loop {
             let failed = match self.once(call, signed_in, renewed, &mut patience).await {
@@ -234,7 +234,7 @@ impl Caller {
                     }
                 }
             };
-            self.link.note(Some(&failed.error));
+            self.link.noted.failure(&failed.error);
             let plain = matches!(failed.error, Error::Trouble { code, .. } if Some(code) == call.plain_code);
             let delay = match call.repeatable && !plain {
                 true => backoff.delay(&failed, &patience, Instant::now(), jitter()),
@@ -247,7 +247,7 @@ impl Caller {
                 }
                 None => {
                     if call.repeatable && !plain && call.lane == Lane::Quick {
-                        self.link.gave_up(&failed.error);
+                        self.link.noted.gave_up(&failed.error);
                     }
                     return Err(failed.error);
                 }
@@ -287,7 +287,7 @@ impl Caller {
         }
         match answer.head.code {
             0 => {
-                self.link.note(None);
+                self.link.noted.success();
                 Ok(answer)
             }
             _ => Err(answer.head.error(call.asked, &self.auth.advice()).into()),

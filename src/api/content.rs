@@ -168,7 +168,10 @@ async fn patiently(
                 log::debug!("content of {host}, again in {delay:?}: {}", failed.error);
                 tokio::time::sleep(delay).await;
             }
-            None => return Err(failed.error),
+            None => {
+                link.noted.no_content(&failed.error);
+                return Err(failed.error);
+            }
         }
     }
 }

@@ -7,10 +7,11 @@
 //!
 //! Never sends a token to another origin than the server's, and never on the way to content.
 
+mod noted;
 mod pools;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -28,6 +29,7 @@ use super::{Error, Options};
 use crate::address::Address;
 use crate::expiry::ServerClock;
 use crate::secret::Secret;
+use noted::Noted;
 use pools::Pools;
 
 /// Requests for metadata under way at once. With SQLite all of them share one database connection there, so
@@ -108,15 +110,8 @@ pub(super) struct Link {
     requests: AtomicU64,
     clock: ServerClock,
     clock_was_set: AtomicBool,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Clone, Default)]
-pub(super) struct State {
-    pub(super) unreachable_since: Option<SystemTime>,
-    pub(super) last_error: Option<String>,
-    /// A call used up its tries, and none has succeeded since.
-    known_down: bool,
+    /// How the last calls went.
+    pub(super) noted: Noted,
 }
 
 /// Counts a request for as long as it is under way.
@@ -142,7 +137,7 @@ impl Link {
             requests: AtomicU64::new(0),
             clock: ServerClock::new(),
             clock_was_set: AtomicBool::new(false),
-            state: Mutex::default(),
+            noted: Noted::default(),
         })
     }
 
@@ -174,11 +169,6 @@ impl Link {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// How the last calls went.
-    pub(super) fn state(&self) -> State {
-        self.state.lock().unwrap().clone()
-    }
-
     /// Resolves when no request is under way.
     pub(super) async fn drain(&self) {
         // The sender lives in `self`, so waiting cannot fail.
@@ -190,40 +180,6 @@ impl Link {
         self.metadata.close();
         self.slow.close();
         self.content.close();
-    }
-
-    /// Whether a call waited for the server in vain, and none has had an answer since.
-    pub(super) fn is_known_down(&self) -> bool {
-        self.state.lock().unwrap().known_down
-    }
-
-    /// Notes that a call ended with `error` after all of its tries.
-    pub(super) fn gave_up(&self, error: &Error) {
-        let unclassified = matches!(error, Error::Trouble { code: -1, .. });
-        let down = matches!(
-            error,
-            Error::Transport { .. } | Error::Timeout(_) | Error::Trouble { .. }
-        );
-        if down && !unclassified {
-            self.state.lock().unwrap().known_down = true;
-        }
-    }
-
-    /// Notes how a try went, for `status`.
-    pub(super) fn note(&self, error: Option<&Error>) {
-        let mut state = self.state.lock().unwrap();
-        match error {
-            Some(error @ (Error::Transport { .. } | Error::Timeout(_) | Error::Trouble { .. })) => {
-                state.unreachable_since.get_or_insert(SystemTime::now());
-                state.last_error = Some(error.to_string());
-            }
-            Some(error @ (Error::SignedOut(_) | Error::Denied { .. } | Error::Refused { .. })) => {
-                state.unreachable_since = None;
-                state.last_error = Some(error.to_string());
-            }
-            _ => state.unreachable_since = None,
-        }
-        state.known_down &= state.unreachable_since.is_some();
     }
 
     /// Sends `request` and brings the whole answer. The caller may stop waiting at any time.

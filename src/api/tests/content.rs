@@ -239,3 +239,14 @@ async fn a_store_that_cannot_be_reached_is_said_at_once() {
     assert_eq!(variant(&error), "Transport");
     assert_eq!(api.health().requests, 1);
 }
+
+#[tokio::test]
+async fn content_that_cannot_be_had_shows_in_the_health() {
+    let server = Responder::new(|_| answer("403 Forbidden", "", b"")).await;
+    let api = server.api(Credentials::Anonymous);
+    let url = Secret::new(format!("{}/c?sign=x", server.address));
+    let error = api.content(&url, 0..5, 10).await.unwrap_err();
+    let health = api.health();
+    assert_eq!(health.last_error, Some(error.to_string()));
+    assert_eq!(health.unreachable_since, None);
+}
