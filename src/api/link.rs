@@ -193,11 +193,12 @@ impl Link {
             Lane::Quick => &self.metadata,
             Lane::Slow => &self.slow,
         };
+        // Counted before it has its place: who closes and drains must not overlook it between the two.
+        let under_way = self.count();
         let place = self.place(places, patience).await?;
         let (reply, mut answer) = oneshot::channel();
         let (progress, mut pieces) = watch::channel(());
         let link = Arc::clone(self);
-        let under_way = self.count();
         // A task of its own: nothing that happens to the caller reaches it.
         tokio::spawn(async move {
             let result = link.whole(request, &progress).await;
@@ -229,10 +230,11 @@ impl Link {
         request: Request,
         patience: &Patience,
     ) -> Result<Response, Error> {
+        // Counted before it has its place: who closes and drains must not overlook it between the two.
+        let under_way = self.count();
         let place = self.place(&self.content, patience).await?;
         let (reply, answer) = oneshot::channel();
         let link = Arc::clone(self);
-        let under_way = self.count();
         tokio::spawn(async move {
             let result = link.headers(request).await;
             drop(place);
