@@ -36,7 +36,8 @@ struct World {
     signed: AtomicUsize,
     /// Of those, made anew.
     fresh: AtomicUsize,
-    sign_faults: Mutex<VecDeque<Error>>,
+    /// What becomes of the next requests for a URL.
+    sign_answers: Mutex<VecDeque<Result<(), Error>>>,
     places: Mutex<Vec<FileUri>>,
     life: Option<Duration>,
     url: String,
@@ -57,7 +58,7 @@ impl World {
             clock: AtomicU64::new(1_000_000),
             signed: AtomicUsize::new(0),
             fresh: AtomicUsize::new(0),
-            sign_faults: Mutex::default(),
+            sign_answers: Mutex::default(),
             places: Mutex::default(),
             life: Some(Duration::from_secs(3600)),
             url: "https://h/api/v4/file/content/e/0/f?sign=".to_owned(),
@@ -108,8 +109,8 @@ impl World {
     async fn sign(&self, place: FileUri, fresh: bool) -> Result<origin::Signed, Error> {
         self.places.lock().unwrap().push(place);
         tokio::time::sleep(LATENCY).await;
-        if let Some(error) = self.sign_faults.lock().unwrap().pop_front() {
-            return Err(error);
+        if let Some(answer) = self.sign_answers.lock().unwrap().pop_front() {
+            answer?;
         }
         let number = self.signed.fetch_add(1, Ordering::Relaxed);
         self.fresh.fetch_add(usize::from(fresh), Ordering::Relaxed);
@@ -429,6 +430,27 @@ async fn a_url_that_expires_in_mid_read_is_renewed_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_url_may_expire_again_after_bytes_came() {
+    let expired = || Mishap::Refuse(Error::UrlExpired);
+    let world = World::with_faults([expired(), Mishap::CutAfter(B), expired()]);
+    let stream = open(&world.reader(64 * M), 2 * B);
+    assert_eq!(check(&stream, 0, 2 * B).await, 2 * B);
+    assert_eq!(world.fresh.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_fresh_url_could_not_be_had_the_next_reader_asks_for_a_fresh_one_too() {
+    let world = World::with_faults([Mishap::Refuse(Error::UrlExpired)]);
+    let stream = open(&world.reader(64 * M), B);
+    let signs = [Ok(()), Err(transport("cut"))];
+    world.sign_answers.lock().unwrap().extend(signs);
+    assert!(stream.read(0, 4096).await.is_err());
+    assert_eq!(check(&stream, 0, 4096).await, 4096);
+    let signed = (world.signed(), world.fresh.load(Ordering::Relaxed));
+    assert_eq!(signed, (2, 1), "the server would give the old one again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_url_that_does_not_work_either_is_an_error() {
     let world = World::with_faults((0..2).map(|_| Mishap::Refuse(Error::UrlExpired)));
     let stream = open(&world.reader(64 * M), 64 * K);
@@ -462,7 +484,11 @@ async fn on_shares_where_each_url_is_a_download_it_is_used_to_its_end() {
 #[tokio::test(start_paused = true)]
 async fn a_file_that_moved_is_found_by_its_identity() {
     let world = Arc::new(World::new());
-    world.sign_faults.lock().unwrap().push_back(Error::NotFound);
+    world
+        .sign_answers
+        .lock()
+        .unwrap()
+        .push_back(Err(Error::NotFound));
     let stream = open(&world.reader(64 * M), 64 * K);
     check(&stream, 0, 10).await;
     let places: Vec<String> = world
@@ -479,10 +505,10 @@ async fn a_file_that_moved_is_found_by_its_identity() {
 async fn a_version_that_is_gone_is_said_at_once() {
     let world = Arc::new(World::new());
     world
-        .sign_faults
+        .sign_answers
         .lock()
         .unwrap()
-        .push_back(Error::EntityGone);
+        .push_back(Err(Error::EntityGone));
     let error = open(&world.reader(64 * M), 64 * K).read(0, 10).await;
     assert!(matches!(error, Err(Error::EntityGone)));
     let world = World::with_faults([Mishap::Refuse(Error::EntityGone)]);
@@ -696,7 +722,7 @@ async fn a_host_that_says_nothing_holds_the_first_read_up_for_seconds_only() {
 async fn who_waits_for_a_url_shares_the_answer_also_if_there_is_none() {
     let world = Arc::new(World::new());
     let gone = Error::ShareGone("revoked".to_owned());
-    world.sign_faults.lock().unwrap().push_back(gone);
+    world.sign_answers.lock().unwrap().push_back(Err(gone));
     let stream = open(&world.reader(64 * M), 8 * M);
     let reads = (4..8).map(|i| stream.read(i * M, 10));
     for read in future::join_all(reads).await {

@@ -470,3 +470,19 @@ async fn a_server_too_old_for_oauth_says_so_and_a_refused_code_too() {
             .contains("client_secret=s%26&grant_type=authorization_code")
     );
 }
+
+#[tokio::test]
+async fn an_answer_that_does_not_end_is_given_up_before_it_fills_the_memory() {
+    let endless = vec![b' '; (64 << 20) + 1];
+    let server =
+        Responder::new(move |_| answer("200 OK", "Content-Type: application/json\r\n", &endless))
+            .await;
+    let api = server.api(Credentials::Anonymous);
+    let sign_in = SignIn {
+        email: "a@example.com".into(),
+        password: Secret::new("p"),
+        captcha: None,
+    };
+    let error = api.sign_in(&sign_in).await.unwrap_err();
+    assert!(error.to_string().contains("too long"), "{error}");
+}
