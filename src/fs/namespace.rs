@@ -235,30 +235,55 @@ impl Namespace {
     async fn confirm(&self, folder: &Folder, entry: &Entry) -> Result<Belief<Arc<Entry>>, Error> {
         let asked = Instant::now();
         let is_trash = *folder.uri.file_system() == FileSystem::Trash;
-        let found = match folder.flat && !is_trash {
+        let told = match folder.flat && !is_trash {
             // Such a place has no other answer than its listing, which was just asked.
             true => None,
             false => match self.info(folder.uri.child(entry.segment())).await {
-                Ok(info) => self.entry(info).filter(|found| found.id == entry.id),
+                Ok(info) => self.entry(info),
                 Err(api::Error::NotFound) => None,
                 Err(error) => return Err(self.error(folder, error)),
             },
         };
-        // In the trash the name may carry an id, which a single answer does not know of.
-        let found = found.map(|found| {
-            Arc::new(match folder.flat {
-                true => Entry {
+        let found = self.keep_told(folder, entry, told, asked);
+        let found = found.ok_or(Error::NotFound)?;
+        Ok(self.belief(found, asked))
+    }
+
+    /// Keeps what was `told` of the place of `entry`: the file itself, which is handed on, nothing, or another file that
+    /// has its name by now and is as much there as any.
+    fn keep_told(
+        &self,
+        folder: &Folder,
+        entry: &Entry,
+        told: Option<Entry>,
+        asked: Instant,
+    ) -> Option<Arc<Entry>> {
+        let keep = |name: &OsStr, entry| self.metadata.keep_name(&folder.key, name, entry, asked);
+        let is_it = told.as_ref().is_some_and(|told| told.id == entry.id);
+        if folder.flat {
+            // Names are given there by what else is in the listing: a single answer knows none, and denies none.
+            let found = told.filter(|_| is_it).map(|found| {
+                Arc::new(Entry {
                     name: entry.name.clone(),
                     segment: entry.segment.clone(),
                     ..found
-                },
-                false => found,
-            })
-        });
-        self.metadata
-            .keep_name(&folder.key, &entry.name, found.clone(), asked);
-        let found = found.ok_or(Error::NotFound)?;
-        Ok(self.belief(found, asked))
+                })
+            });
+            if found.is_some() {
+                keep(&entry.name, found.clone());
+            }
+            return found;
+        }
+        let told = told.map(Arc::new);
+        let (same_name, renamed) = match told {
+            Some(told) if told.name != entry.name => (None, Some(told)),
+            told => (told, None),
+        };
+        if let Some(renamed) = &renamed {
+            keep(&renamed.name, Some(Arc::clone(renamed)));
+        }
+        keep(&entry.name, same_name.clone());
+        same_name.or(renamed).filter(|_| is_it)
     }
 
     /// A listing of `folder` that answers better than a single question: one that is under way, or one that makes many

@@ -71,6 +71,12 @@ impl World {
         self.find(parent, name).await.expect(name).ino
     }
 
+    /// Nothing is believed any more of what lies in `folder`.
+    fn forget(&self, folder: Ino) {
+        let key = self.space.folder_key(folder).unwrap();
+        self.space.metadata.forget(&key);
+    }
+
     /// Reads a folder in pieces of so many entries, each counted as looked up.
     async fn read_by(&self, ino: Ino, piece: usize) -> Result<Vec<(String, Believed)>, Error> {
         let opened = self.folders.open(&self.space, ino).await?;
@@ -227,6 +233,41 @@ async fn a_change_shows_once_the_belief_has_run_out() {
     drive.remove("cloudreve://my/docs");
     let opened = world.folders.open(&world.space, docs).await;
     assert!(matches!(opened, Err(Error::NotFound)), "{opened:?}");
+}
+
+#[tokio::test]
+async fn a_file_whose_name_another_one_has_by_now_is_gone_and_the_other_is_there() {
+    let drive = drive();
+    let world = world(&drive, LONG).await;
+    let docs = world.ino(Ino::ROOT, "docs").await;
+    let a = world.ino(docs, "a.txt").await;
+    drive.remove("cloudreve://my/docs/a.txt");
+    drive.file("cloudreve://my/docs/a.txt", 9);
+    world.forget(docs);
+    assert!(matches!(world.space.attr(a).await, Err(Error::NotFound)));
+    let other = world.find(docs, "a.txt").await;
+    assert_eq!(other.map(|attr| attr.size_bytes), Some(9));
+}
+
+#[tokio::test]
+async fn a_name_of_the_trash_goes_over_to_the_next_file_that_had_it() {
+    let drive = Arc::new(Drive::default());
+    let place = |number| format!("cloudreve://trash/place{number}");
+    for number in [1, 2] {
+        drive.add(&place(number), FileKind::File, number, |file| {
+            file.name = ServerName::from_wire(*b"a.txt");
+        });
+    }
+    let options = options("cloudreve://trash", LONG);
+    let world = mount(&drive, options).await.unwrap();
+    let first = world.find(Ino::ROOT, "a.txt").await.unwrap();
+    assert_eq!(first.size_bytes, 1);
+    drive.remove(&place(1));
+    world.forget(Ino::ROOT);
+    let gone = world.space.attr(first.ino).await;
+    assert!(matches!(gone, Err(Error::NotFound)), "{gone:?}");
+    let second = world.find(Ino::ROOT, "a.txt").await;
+    assert_eq!(second.map(|attr| attr.size_bytes), Some(2));
 }
 
 #[tokio::test]
