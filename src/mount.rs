@@ -16,7 +16,7 @@ mod signals;
 mod status;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
@@ -130,7 +130,7 @@ async fn serve(
     let socket = match control::Socket::bind(&plan.control_dir, &plan.dir, answers) {
         Ok(socket) => socket,
         Err(err) => {
-            mounted.detach(Duration::ZERO, signals, manager).await;
+            mounted.detach(signals, manager).await;
             return Err(Failure::failed(format!(
                 "the control socket in {} cannot be made: {err}; choose another directory with --control",
                 plan.control_dir.display()
@@ -152,15 +152,48 @@ async fn serve(
     };
     manager.stopping(&format!("{}: {end}", plan.dir.display()));
     log::info!("{} ends: {end}", plan.dir.display());
-    let patience = end.patience();
-    let freed = mounted.detach(patience, signals, manager).await;
+    let mut ends = vec![end];
+    let freed = free(
+        &mut mounted,
+        &mut ends,
+        &mut asked_for_end,
+        signals,
+        manager,
+    )
+    .await;
     drop(beating);
     socket.remove();
-    end.answer(freed.as_deref());
+    for end in ends {
+        end.answer(freed.as_deref());
+    }
+    // Who asks from here on is answered that it ended.
+    drop(asked_for_end);
     socket.close(LAST_ANSWER_PATIENCE).await;
     match freed {
         None => Ok(()),
         Some(why) => Err(Failure::failed(why)),
+    }
+}
+
+/// Frees the directory, then waits for open files no longer than the least patient of `ends`. Who `asked` meanwhile
+/// joins them, so that `umount --force` ends a wait that began before it. Tells why the directory is not free, if it
+/// is not.
+async fn free(
+    mounted: &mut Mounted,
+    ends: &mut Vec<End>,
+    asked: &mut mpsc::Receiver<Asked>,
+    signals: &mut Signals,
+    manager: &Manager,
+) -> Option<String> {
+    let began = Instant::now();
+    let stays = mounted.leave().await;
+    loop {
+        let patience = ends.iter().map(End::patience).min().unwrap_or_default();
+        let left = patience.saturating_sub(began.elapsed());
+        tokio::select! {
+            () = mounted.outlast(left, signals, manager) => return stays,
+            Some(also) = asked.recv() => ends.push(End::Asked(also)),
+        }
     }
 }
 

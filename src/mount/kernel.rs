@@ -94,15 +94,25 @@ impl Mounted {
         !matches!(self.seen(), Seen::Hidden)
     }
 
-    /// Frees the directory, lazily where files are open, then waits for those at most `patience`; what still waits
-    /// for an answer then gets EIO. Tells why the directory is not free, if it is not.
+    /// Frees the directory and ends at once. Tells why the directory is not free, if it is not.
     pub(super) async fn detach(
         &mut self,
-        patience: Duration,
         signals: &mut Signals,
         manager: &Manager,
     ) -> Option<String> {
         let stays = self.leave().await;
+        self.outlast(Duration::ZERO, signals, manager).await;
+        stays
+    }
+
+    /// Waits for open files at most `patience`; what still waits for an answer then gets EIO. May be dropped and
+    /// begun again.
+    pub(super) async fn outlast(
+        &mut self,
+        patience: Duration,
+        signals: &mut Signals,
+        manager: &Manager,
+    ) {
         if !self.wait(patience, signals, manager).await {
             log::warn!(
                 "{}: files are still open; they answer with errors from now on",
@@ -111,10 +121,10 @@ impl Mounted {
             self.closer.abort();
             self.wait(LAST_PATIENCE, signals, manager).await;
         }
-        stays
     }
 
-    async fn leave(&self) -> Option<String> {
+    /// Frees the directory, lazily where files are open. Tells why it is not free, if it is not.
+    pub(super) async fn leave(&self) -> Option<String> {
         let shown = self.dir.display();
         match self.seen() {
             Seen::Gone => return None,

@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use cloudreve_test_server::{Options, Server, generated_bytes};
 
 use crate::support::mounted::Mounted;
-use crate::support::shell;
+use crate::support::shell::{self, wait_until};
 
 const SIZE: u64 = 8 << 20;
 
@@ -51,6 +51,59 @@ fn the_umount_command_ends_it() {
     let dir = mount.path("");
     mount.command(&[std::ffi::OsStr::new("umount"), dir.as_os_str()]);
     let status = mount.wait();
+    assert_ended(&server, &mount, status);
+}
+
+#[test]
+fn a_forced_umount_ends_the_wait_of_one_before_it() {
+    let server = drive();
+    let mut mount = Mounted::new(&server, "cloudreve://my/", &[]);
+    let file = File::open(mount.path("big.bin")).unwrap();
+    let umount = |options: &[&str]| {
+        let mut command = mount.home.program();
+        command.arg("umount").args(options).arg(mount.path(""));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let began = Instant::now();
+    let first = umount(&["--timeout", "60s"]);
+    wait_until("the directory is free", || !is_mounted(&mount));
+    let forced = umount(&["--force"]);
+    for (umount, what) in [(forced, "forced"), (first, "first")] {
+        let output = shell::wait_with_output(umount, what);
+        assert!(output.status.success(), "{what}: {output:?}");
+    }
+    let status = mount.wait();
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "it took {took:?}");
+    assert_ended(&server, &mount, status);
+    drop(file);
+}
+
+#[test]
+fn two_umounts_at_once_wait_for_the_same_file_and_no_longer() {
+    let server = drive();
+    let mut mount = Mounted::new(&server, "cloudreve://my/", &[]);
+    let file = File::open(mount.path("big.bin")).unwrap();
+    let umounts: Vec<_> = (0..2)
+        .map(|_| {
+            let mut command = mount.home.program();
+            command
+                .args(["umount", "--timeout", "60s"])
+                .arg(mount.path(""));
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().unwrap()
+        })
+        .collect();
+    wait_until("the directory is free", || !is_mounted(&mount));
+    drop(file);
+    let closed = Instant::now();
+    let status = mount.wait();
+    let took = closed.elapsed();
+    assert!(took < Duration::from_secs(4), "it took {took:?}");
+    for umount in umounts {
+        shell::wait_with_output(umount, "umount");
+    }
     assert_ended(&server, &mount, status);
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest that a program may take; a hang fails the test instead of stopping the suite.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -22,6 +22,16 @@ pub(crate) fn output(command: &mut Command) -> Output {
 /// What `child` printed into its pipes and how it ended; killed and failed after [`PATIENCE`].
 pub(crate) fn wait_with_output(child: Child, what: &str) -> Output {
     bounded(child.id(), what, move || child.wait_with_output())
+}
+
+/// Looks again and again until `holds`; fails after [`PATIENCE`].
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "{what}: not after {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// How `child` ended; killed and failed after [`PATIENCE`].
