@@ -5,13 +5,16 @@
 mod accounts;
 mod bad_input;
 mod bytes;
+mod elsewhere;
 mod ends;
 mod faults;
 mod hangups;
 mod helper;
+mod names;
 mod places;
 mod secrets;
 mod shown;
+mod stalls;
 mod storms;
 mod support;
 mod walks;

@@ -7,7 +7,7 @@ use std::process::Command;
 use cloudreve_test_server::{Options, Route, Server};
 
 use crate::support::mounted::Mounted;
-use crate::support::shell;
+use crate::support::shell::{self, wait_until};
 
 /// Folders × files of the tree that the walkers walk: 20,000 files.
 const FOLDERS: usize = 40;
@@ -129,4 +129,27 @@ fn a_dry_run_of_rsync_asks_for_each_page_once() {
         },
         |line| line.starts_with(">f"),
     );
+}
+
+/// Inodes that the daemon holds.
+fn inodes(mount: &Mounted) -> u64 {
+    let status = mount.command(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    status[0]["cache"]["inodes"].as_u64().unwrap()
+}
+
+#[test]
+fn what_the_kernel_forgets_is_forgotten() {
+    let server = tree();
+    let mount = Mounted::new(&server, "cloudreve://my/", &[]);
+    let files = (FOLDERS * FILES_IN_EACH) as u64;
+    shell::stdout(Command::new("ls").arg("-lR").arg(mount.path("")));
+    assert!(inodes(&mount) > files / 2, "the walk left no inodes");
+    wait_until("inodes are given back", || {
+        // 2: dentries and inodes, and not the pages of everybody's files (→ proc_sys_vm(5)).
+        std::fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+        inodes(&mount) < 10
+    });
+    let folder = std::fs::read_dir(mount.path("folder 00")).unwrap();
+    assert_eq!(folder.count(), FILES_IN_EACH, "it still answers");
 }
