@@ -194,8 +194,11 @@ impl Job {
             },
         )
         .await?;
-        let back = vanished::still_there(&self.source, &self.uri, self.previous.as_deref(), &paged)
-            .await?;
+        let previous = self.previous.as_deref();
+        let back = vanished::still_there(&self.source, &self.uri, previous, &paged, || {
+            self.progress.answered();
+        })
+        .await?;
         let back = back
             .into_iter()
             .filter_map(|info| self.options.entry(info, None));

@@ -39,6 +39,8 @@ pub(crate) struct State {
     pub(crate) unreadable_tokens: bool,
     pub(crate) numbered: bool,
     pub(crate) single_file: HashSet<String>,
+    /// Each answer takes as long.
+    pub(crate) delay: Duration,
 }
 
 pub(crate) fn uri(text: &str) -> FileUri {
@@ -110,12 +112,20 @@ impl Drive {
         self.state().folders.remove(place);
     }
 
+    async fn delay(&self) {
+        let delay = self.state().delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+    }
+
     pub(crate) fn source(self: &Arc<Self>) -> Source {
         let (lists, tells) = (Arc::clone(self), Arc::clone(self));
         Source {
             page: Arc::new(move |uri, position, size| {
                 let drive = Arc::clone(&lists);
                 Box::pin(async move {
+                    drive.delay().await;
                     if let Some(gate) = &drive.gate {
                         gate.acquire().await.unwrap().forget();
                     }
@@ -124,7 +134,10 @@ impl Drive {
             }),
             info: Arc::new(move |uri| {
                 let drive = Arc::clone(&tells);
-                Box::pin(async move { drive.state().info(&uri) })
+                Box::pin(async move {
+                    drive.delay().await;
+                    drive.state().info(&uri)
+                })
             }),
         }
     }

@@ -69,6 +69,11 @@ impl Progress {
         self.steps.send_modify(|steps| *steps += 1);
     }
 
+    /// The server answered something that brought no entries: who waits need not lose patience.
+    pub(super) fn answered(&self) {
+        self.steps.send_modify(|steps| *steps += 1);
+    }
+
     pub(super) fn early(&self) -> Vec<Arc<Entry>> {
         self.state.lock().unwrap().entries.clone()
     }
@@ -125,7 +130,7 @@ impl Progress {
         .await
     }
 
-    /// What `look` finds, as soon as it finds something. Gives up when no page comes for as long as `timeout`.
+    /// What `look` finds, as soon as it finds something. Gives up when no answer comes for as long as `timeout`.
     async fn wait<T>(
         &self,
         timeout: Duration,

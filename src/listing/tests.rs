@@ -239,6 +239,25 @@ async fn many_missing_files_are_confirmed_by_a_second_listing() {
     assert!(after.0 - before.0 <= 6, "{before:?} {after:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_patient_as_long_as_answers_come_however_many_are_needed() {
+    let drive = Arc::new(Drive::default());
+    for file in 0..5000 {
+        drive.file(&format!("{FOLDER}/{file:04}"), 1);
+    }
+    let lists = lists(drive, plain());
+    lists.list().await.unwrap();
+    lists.drive.state().delay = Duration::from_secs(6);
+    for removed in [0..10, 10..1000] {
+        for file in removed {
+            lists.drive.remove(&format!("{FOLDER}/{file:04}"));
+        }
+        let progress = lists.listings.list(&key(), &uri(FOLDER));
+        let complete = progress.complete(Duration::from_secs(10)).await;
+        assert!(complete.is_ok(), "{complete:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_listing_with_the_same_names_has_the_same_version() {
     let lists = lists(drive(1, 3), plain());

@@ -19,11 +19,13 @@ const SINGLY_MAX: usize = 16;
 const OTHER_PAGE_SIZE: u32 = paging::PAGE_SIZE - 523;
 
 /// Those of the `previous` entries that the listing of `folder` did not bring, and that are there all the same.
+/// `answered` hears of each answer, since many may be needed.
 pub(super) async fn still_there(
     source: &Source,
     folder: &FileUri,
     previous: Option<&Listing>,
     paged: &Paged,
+    answered: impl Fn(),
 ) -> Result<Vec<FileInfo>, api::Error> {
     let previous = previous.map(Listing::entries).unwrap_or_default();
     let missing: Vec<&Entry> = previous
@@ -33,10 +35,10 @@ pub(super) async fn still_there(
         .collect();
     match missing.len() {
         0 => Ok(Vec::new()),
-        1..=SINGLY_MAX => one_by_one(source, folder, &missing).await,
+        1..=SINGLY_MAX => one_by_one(source, folder, &missing, answered).await,
         // One page has no border at which anything could be lost.
         _ if paged.pages == 1 => Ok(Vec::new()),
-        _ => once_more(source, folder, paged).await,
+        _ => once_more(source, folder, paged, answered).await,
     }
 }
 
@@ -44,10 +46,13 @@ async fn one_by_one(
     source: &Source,
     folder: &FileUri,
     missing: &[&Entry],
+    answered: impl Fn(),
 ) -> Result<Vec<FileInfo>, api::Error> {
     let mut there = Vec::new();
     for entry in missing {
-        match (source.info)(folder.child(entry.segment())).await {
+        let answer = (source.info)(folder.child(entry.segment())).await;
+        answered();
+        match answer {
             Ok(info) if info.id == entry.id => there.push(info),
             // Something else has its name; that is in the listing itself.
             Ok(_) | Err(api::Error::NotFound) => {}
@@ -61,10 +66,12 @@ async fn once_more(
     source: &Source,
     folder: &FileUri,
     paged: &Paged,
+    answered: impl Fn(),
 ) -> Result<Vec<FileInfo>, api::Error> {
     let mut there = Vec::new();
     let fetch = |position, size| (source.page)(folder.clone(), position, size);
     paging::all_pages(OTHER_PAGE_SIZE, fetch, |_, files, _| {
+        answered();
         there.extend(
             files
                 .into_iter()
