@@ -151,6 +151,7 @@ struct Job {
 
 impl Job {
     async fn run(self) {
+        let began = Instant::now();
         let outcome = self.list().await;
         let Some(shared) = self.shared.upgrade() else {
             return;
@@ -163,7 +164,7 @@ impl Job {
             let listing = Arc::new(Listing::new(entries, version, self.progress.is_flat()));
             shared
                 .metadata
-                .keep_listing(&self.folder, Arc::clone(&listing), asked);
+                .keep_listing(&self.folder, Arc::clone(&listing), began, asked);
             (listing, asked)
         });
         if let Err(error) = &outcome {

@@ -79,6 +79,9 @@ struct Folder {
 #[derive(Debug)]
 struct Listed {
     listing: Arc<Listing>,
+    /// When its first page was asked for: what was said of a single name since may be newer than its page.
+    began: Instant,
+    /// When its last page was asked for; it is believed from then on, or one that takes long never could be.
     asked: Instant,
     /// False once an answer contradicted it.
     believed: bool,
@@ -147,22 +150,18 @@ impl Metadata {
         let Some(folder) = state.folders.get(folder) else {
             return Known::Unknown;
         };
-        let single = folder.newest_single(&entry.name);
-        let single = single.and_then(|single| Some((single, self.left(single.asked, now)?)));
-        match single {
-            Some((
-                Single {
-                    entry: Some(found), ..
-                },
-                left,
-            )) if found.id == entry.id => {
-                return Known::Here(Belief {
-                    what: Arc::clone(found),
-                    left,
-                });
+        if let Some(single) = folder.newest_single(&entry.name) {
+            match (&single.entry, self.left(single.asked, now)) {
+                (_, None) => return Known::Unknown,
+                (None, Some(_)) => return Known::Gone,
+                (Some(found), Some(left)) if found.id == entry.id => {
+                    return Known::Here(Belief {
+                        what: Arc::clone(found),
+                        left,
+                    });
+                }
+                (Some(_), Some(_)) => {}
             }
-            Some((Single { entry: None, .. }, _)) => return Known::Gone,
-            _ => {}
         }
         let Some((listing, left)) = self.believed_listing(folder, now) else {
             return Known::Unknown;
@@ -207,16 +206,23 @@ impl Metadata {
         question
     }
 
-    /// Keeps the complete listing of `folder` of which the last page was asked for at `asked`. One that is larger than
-    /// the whole cache is not kept.
-    pub fn keep_listing(&self, folder: &FileKey, listing: Arc<Listing>, asked: Instant) {
+    /// Keeps the complete listing of `folder` of which the first page was asked for at `began` or later, and the last at
+    /// `asked`. One that is larger than the whole cache is not kept.
+    pub fn keep_listing(
+        &self,
+        folder: &FileKey,
+        listing: Arc<Listing>,
+        began: Instant,
+        asked: Instant,
+    ) {
         let mut state = self.state.lock().unwrap();
         let believed = true;
         state.change(folder, |folder| {
-            folder.names.retain(|_, single| single.asked > asked);
+            folder.names.retain(|_, single| single.asked > began);
             folder.questions = 0;
             folder.listing = Some(Listed {
                 listing,
+                began,
                 asked,
                 believed,
             });
@@ -235,7 +241,7 @@ impl Metadata {
         let mut state = self.state.lock().unwrap();
         state.change(folder, |folder| {
             if let Some(listed) = &mut folder.listing
-                && listed.asked <= asked
+                && listed.began <= asked
                 && listed.listing.get(name) != entry.as_ref()
             {
                 listed.believed = false;
@@ -272,12 +278,12 @@ impl Metadata {
 }
 
 impl Folder {
-    /// What was said of `name` alone, unless the listing is newer.
+    /// What was said of `name` alone, unless all of the listing is newer.
     fn newest_single(&self, name: &OsStr) -> Option<&Single> {
         let single = self.names.get(name)?;
         let listed = self.listing.as_ref().filter(|listed| listed.believed);
         listed
-            .is_none_or(|listed| listed.asked <= single.asked)
+            .is_none_or(|listed| listed.began <= single.asked)
             .then_some(single)
     }
 
@@ -359,8 +365,9 @@ mod tests {
                 metadata: Metadata::new(TTL, 100),
                 start: Instant::now(),
             };
+            let entries = listing(&[("1", "a"), ("2", "b")]);
             kept.metadata
-                .keep_listing(&key("d"), listing(&[("1", "a"), ("2", "b")]), kept.start);
+                .keep_listing(&key("d"), entries, kept.start, kept.start);
             kept
         }
 
@@ -403,11 +410,34 @@ mod tests {
         kept.check("c", 20, "3");
         kept.check("a", 14, "?");
         kept.metadata
-            .keep_listing(&d, listing(&[("1", "a")]), kept.at(11));
+            .keep_listing(&d, listing(&[("1", "a")]), kept.at(11), kept.at(11));
         kept.check("c", 20, "-");
         kept.metadata.keep_name(&d, "a".as_ref(), None, kept.at(12));
         kept.check("a", 20, "-");
         kept.check("a", 28, "?");
+    }
+
+    #[test]
+    fn what_was_said_of_a_name_while_its_folder_was_listed_is_not_taken_back() {
+        let kept = Kept::new();
+        let d = key("d");
+        let said = |name: &str, entry, seconds| {
+            kept.metadata
+                .keep_name(&d, name.as_ref(), entry, kept.at(seconds));
+        };
+        said("c", Some(entry("3", "c")), 5);
+        said("b", None, 6);
+        said("a", Some(entry("1", "a")), 2);
+        let pages = listing(&[("1", "a"), ("2", "b")]);
+        kept.metadata
+            .keep_listing(&d, pages, kept.at(4), kept.at(12));
+        kept.check("c", 13, "3");
+        kept.check("b", 13, "-");
+        kept.check("a", 27, "1");
+        // Beyond its time neither it nor the listing, which may be older, is the answer.
+        kept.check("c", 21, "?");
+        let known = kept.metadata.known(&d, &entry("2", "b"), kept.at(22));
+        assert_eq!(known, Known::Unknown);
     }
 
     #[test]
@@ -443,7 +473,7 @@ mod tests {
         let metadata = Metadata::new(TTL, 6);
         let now = Instant::now();
         for folder in ["x", "y"] {
-            metadata.keep_listing(&key(folder), listing(&[("1", "a"), ("2", "b")]), now);
+            metadata.keep_listing(&key(folder), listing(&[("1", "a"), ("2", "b")]), now, now);
         }
         assert_eq!(metadata.entries(), 6);
         assert!(metadata.listing(&key("x"), now).is_some());
@@ -451,7 +481,7 @@ mod tests {
         assert!(metadata.last_listing(&key("y")).is_none());
         assert!(metadata.last_listing(&key("x")).is_some());
         assert_eq!(metadata.entries(), 5);
-        metadata.keep_listing(&key("z"), listing(&[]), now);
+        metadata.keep_listing(&key("z"), listing(&[]), now, now);
         metadata.keep_name(&key("z"), "a".as_ref(), None, now);
         metadata.forget(&key("x"));
         assert_eq!(metadata.entries(), 2);
