@@ -454,6 +454,20 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_only_a_moved_file_held_is_dropped_with_all_above_it() {
+        let inodes = inodes();
+        let outer = count(&inodes, Ino::ROOT, &folder("o", "outer"));
+        let inner = count(&inodes, outer, &folder("i", "inner"));
+        let file = file("f", "file");
+        count(&inodes, inner, &file);
+        inodes.forget(inner, 1);
+        inodes.forget(outer, 1);
+        assert_eq!(inodes.len(), 4, "they are on the way to the file");
+        count(&inodes, Ino::ROOT, &file);
+        assert_eq!(inodes.len(), 2);
+    }
+
+    #[test]
     fn a_number_is_the_same_at_each_mount_and_under_each_name() {
         let (one, other) = (inodes(), inodes());
         let ino = count(&one, Ino::ROOT, &file("abcd", "a"));

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -285,6 +286,9 @@ async fn while_a_version_is_read_its_size_is_shown() {
     let shown = world.find(Ino::ROOT, "b.txt").await.unwrap();
     assert_eq!(shown.size_bytes, 7);
     assert_eq!(world.space.attr(b).await.unwrap().attr.size_bytes, 7);
+    let read = world.read_by(Ino::ROOT, 10).await.unwrap();
+    let shown = read.iter().find(|(name, _)| name == "b.txt").unwrap();
+    assert_eq!(shown.1.attr.size_bytes, 7);
     drive.state().failing_infos = true;
     assert!(world.space.attr(b).await.is_ok(), "no server is needed");
     drive.state().failing_infos = false;
@@ -361,6 +365,23 @@ async fn an_error_in_a_later_page_reaches_the_reader_and_is_not_the_end() {
     let read = world.read_by(d, 2).await;
     assert!(matches!(read, Err(Error::Io(_))), "{read:?}");
     assert_eq!(world.names(d).await.len(), 9);
+}
+
+#[tokio::test]
+async fn a_folder_that_is_still_coming_is_not_shown_from_the_kernels_memory() {
+    let drive = Drive::with_gate();
+    for name in ["a", "b", "c"] {
+        drive.file(&format!("cloudreve://my/{name}"), 1);
+    }
+    drive.state().page_max = Some(1);
+    let gate = drive.gate.as_ref().unwrap();
+    gate.add_permits(1);
+    let world = world(&drive, LONG).await;
+    let opened = world.folders.open(&world.space, Ino::ROOT).await.unwrap();
+    assert!(!opened.keep_cache);
+    gate.add_permits(10);
+    let read = world.read_handle(opened.handle, 10).await.unwrap();
+    assert_eq!(read.len(), 3);
 }
 
 #[tokio::test]
@@ -458,6 +479,10 @@ async fn a_shortcut_to_a_file_shows_that_file_and_is_never_an_empty_one_in_passi
     );
     let world = world(&drive, LONG).await;
     let read = world.read_by(Ino::ROOT, 100).await.unwrap();
+    let (pages, trouble) = (drive.state().pages, "a file in trouble is no empty file");
+    drive.state().failing_page = Some(pages);
+    let found = world.space.lookup(Ino::ROOT, OsStr::new("short.bin")).await;
+    assert!(matches!(found, Err(Error::Io(_))), "{trouble}: {found:?}");
     let passing = |name: &str| read.iter().find(|(found, _)| found == name).unwrap().1;
     assert_eq!(passing("short.bin").ttl, Duration::ZERO);
     let found = world.find(Ino::ROOT, "short.bin").await.unwrap();
@@ -538,7 +563,10 @@ async fn space_is_shown_even_if_the_server_never_answers() {
     })));
     let shown = silent.space().await;
     assert!(shown.free_bytes > 1 << 40, "{shown:?}");
-    let full = space::Quota::new(Some(Arc::new(|| -> Asked<Capacity> {
+    let asked = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&asked);
+    let full = space::Quota::new(Some(Arc::new(move || -> Asked<Capacity> {
+        counter.fetch_add(1, SeqCst);
         Box::pin(async {
             Ok(Capacity {
                 total_bytes: 10,
@@ -548,7 +576,12 @@ async fn space_is_shown_even_if_the_server_never_answers() {
     })));
     let shown = full.space().await;
     assert_eq!((shown.total_bytes, shown.free_bytes), (12, 0));
-    assert_eq!(at_once(full.space()), shown, "no second question");
+    let questions = asked.load(SeqCst);
+    for _ in 0..3 {
+        assert_eq!(at_once(full.space()), shown);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(asked.load(SeqCst), questions, "it was told just now");
     let nobodys = space::Quota::new(None);
     assert!(at_once(nobodys.space()).free_bytes > 1 << 40);
 }
@@ -557,7 +590,6 @@ async fn space_is_shown_even_if_the_server_never_answers() {
 async fn the_size_of_a_folder_is_asked_for_by_stat_alone_and_once() {
     use crate::listing::Asked;
     use crate::model::FolderSummary;
-    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
     let asked = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&asked);
     let sizes = FolderSizes::new(Arc::new(move |_| -> Asked<FolderSummary> {

@@ -8,7 +8,7 @@ use super::pretend::{Drive, trouble, uri};
 use super::*;
 use crate::entry::Tree;
 use crate::metadata::Metadata;
-use crate::model::{FileId, FileKind};
+use crate::model::{EntityId, FileId, FileKind};
 use crate::names::NamePolicy;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -305,19 +305,28 @@ async fn an_unfinished_upload_is_hidden_only_if_it_is_one() {
     // A copy keeps the mark for ever; a version being uploaded leaves the old content in its place.
     drive.add(&format!("{FOLDER}/copy"), FileKind::File, 5, mark);
     drive.file(&format!("{FOLDER}/empty"), 0);
+    // What was uploaded may be empty too: it has an entity of its own.
+    drive.add(&format!("{FOLDER}/nothing"), FileKind::File, 0, |file| {
+        mark(file);
+        file.entity = EntityId("of nothing".into());
+    });
     let hidden = Options {
         hide_uploading: true,
         ..plain()
     };
     assert_eq!(
         lists(Arc::clone(&drive), hidden).names().await,
-        ["copy", "empty"]
+        ["copy", "empty", "nothing"]
     );
     let lists = lists(drive, plain());
-    assert_eq!(lists.names().await, ["copy", "empty", "placeholder"]);
+    assert_eq!(
+        lists.names().await,
+        ["copy", "empty", "nothing", "placeholder"]
+    );
     let listing = lists.list().await.unwrap();
     let unfinished = |name: &str| listing.get(name.as_ref()).unwrap().unfinished;
-    assert!(unfinished("placeholder") && !unfinished("copy") && !unfinished("empty"));
+    assert!(unfinished("placeholder"));
+    assert!(["copy", "empty", "nothing"].map(unfinished) == [false; 3]);
 }
 
 #[tokio::test]
