@@ -8,6 +8,9 @@ pub enum Error {
     /// ENOENT: definitely absent.
     #[error("no such file or folder")]
     NotFound,
+    /// ESTALE: what an inode stood for is gone, which says nothing of its name; the kernel looks that up anew.
+    #[error("this file is gone")]
+    Gone,
     /// ENOTDIR.
     #[error("not a folder")]
     NotAFolder,

@@ -139,7 +139,7 @@ impl Namespace {
         Ok(self.believed(ino, &shown, None, left))
     }
 
-    /// What `ino`, which is `node`, is now.
+    /// What `ino`, which is `node`, is now; `Gone` where its file is, whoever has its name by now.
     pub(super) async fn current(&self, ino: Ino, node: &Node) -> Result<Belief<Arc<Entry>>, Error> {
         if ino == Ino::ROOT {
             return self.current_root(node).await;
@@ -147,7 +147,7 @@ impl Namespace {
         let key = self.folder_key(node.parent)?;
         let belief = match self.metadata.known(&key, &node.entry, Instant::now()) {
             Known::Here(belief) => belief,
-            Known::Gone => return Err(Error::NotFound),
+            Known::Gone => return Err(Error::Gone),
             Known::Missed => {
                 self.confirm(&self.folder(node.parent)?, &node.entry)
                     .await?
@@ -245,7 +245,7 @@ impl Namespace {
             },
         };
         let found = self.keep_told(folder, entry, told, asked);
-        let found = found.ok_or(Error::NotFound)?;
+        let found = found.ok_or(Error::Gone)?;
         Ok(self.belief(found, asked))
     }
 

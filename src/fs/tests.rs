@@ -228,7 +228,7 @@ async fn a_change_shows_once_the_belief_has_run_out() {
     });
     assert_eq!(world.space.attr(a).await.unwrap().attr.size_bytes, 50);
     drive.remove("cloudreve://my/docs/a.txt");
-    assert!(matches!(world.space.attr(a).await, Err(Error::NotFound)));
+    assert!(matches!(world.space.attr(a).await, Err(Error::Gone)));
     assert!(world.find(docs, "a.txt").await.is_none());
     assert_eq!(world.names(docs).await, ["deep"]);
     drive.remove("cloudreve://my/docs");
@@ -245,7 +245,7 @@ async fn a_file_whose_name_another_one_has_by_now_is_gone_and_the_other_is_there
     drive.remove("cloudreve://my/docs/a.txt");
     drive.file("cloudreve://my/docs/a.txt", 9);
     world.forget(docs);
-    assert!(matches!(world.space.attr(a).await, Err(Error::NotFound)));
+    assert!(matches!(world.space.attr(a).await, Err(Error::Gone)));
     let other = world.find(docs, "a.txt").await;
     assert_eq!(other.map(|attr| attr.size_bytes), Some(9));
 }
@@ -266,7 +266,7 @@ async fn a_name_of_the_trash_goes_over_to_the_next_file_that_had_it() {
     drive.remove(&place(1));
     world.forget(Ino::ROOT);
     let gone = world.space.attr(first.ino).await;
-    assert!(matches!(gone, Err(Error::NotFound)), "{gone:?}");
+    assert!(matches!(gone, Err(Error::Gone)), "{gone:?}");
     let second = world.find(Ino::ROOT, "a.txt").await;
     assert_eq!(second.map(|attr| attr.size_bytes), Some(2));
 }

@@ -12,7 +12,7 @@ pub(super) fn errno(err: &Error) -> Errno {
         Error::IsAFolder => Errno::EISDIR,
         Error::ReadOnly => Errno::EROFS,
         Error::Denied(_) => Errno::EACCES,
-        Error::Stale(_) => Errno::ESTALE,
+        Error::Gone | Error::Stale(_) => Errno::ESTALE,
         Error::Busy(_) => Errno::EBUSY,
         Error::TimedOut(_) => Errno::ETIMEDOUT,
         Error::Io(_) => Errno::EIO,
@@ -42,6 +42,7 @@ fn level(err: &Error) -> log::Level {
         | Error::Io(_)
         | Error::BadHandle => log::Level::Warn,
         Error::NotFound
+        | Error::Gone
         | Error::NotAFolder
         | Error::IsAFolder
         | Error::ReadOnly
@@ -110,6 +111,11 @@ mod tests {
     #[test]
     fn what_vanished_while_it_was_open_is_estale() {
         check(Error::Stale(cause()), libc::ESTALE);
+    }
+
+    #[test]
+    fn an_inode_whose_file_is_gone_is_estale_so_that_its_name_is_looked_up_anew() {
+        check(Error::Gone, libc::ESTALE);
     }
 
     #[test]

@@ -135,7 +135,8 @@ fn of_fs(err: &fs::Error, typed: &Typed<'_>) -> Failure {
         fs::Error::InvalidName | fs::Error::NameTooLong => Failure::usage(format!(
             "{source} has a name in it that the server does not take: {err}"
         )),
-        fs::Error::IsAFolder
+        fs::Error::Gone
+        | fs::Error::IsAFolder
         | fs::Error::ReadOnly
         | fs::Error::NoAttribute
         | fs::Error::NotSupported
