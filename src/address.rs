@@ -159,7 +159,19 @@ impl FromStr for Target {
     }
 }
 
-/// `https://host[/prefix]`, `…/home?path=URI`, `…/s/ID[/PASSWORD]`.
+/// The first segments of the web interface's pages that show no folder: the one to sign in on is often the one at hand.
+const OTHER_PAGES: [&str; 8] = [
+    "session",
+    "admin",
+    "settings",
+    "tasks",
+    "shares",
+    "connect",
+    "downloads",
+    "profile",
+];
+
+/// `https://host[/prefix]`, `…/home?path=URI`, `…/s/ID[/PASSWORD]`, and the pages that show no folder.
 fn web_page(text: &str) -> Result<Target, AddressError> {
     let page = Url::parse(text).map_err(|_| AddressError::NotWeb)?;
     let segments: Vec<String> = page
@@ -173,7 +185,11 @@ fn web_page(text: &str) -> Result<Target, AddressError> {
         [prefix @ .., "s", id] => (prefix, share(id, None)),
         [prefix @ .., "s", id, password] => (prefix, share(id, Some(password))),
         [prefix @ .., "home"] => (prefix, home(&page)?),
-        prefix => (prefix, FileUri::my()),
+        other => {
+            let is_page = |segment: &&str| OTHER_PAGES.contains(segment);
+            let prefix_len = other.iter().position(is_page).unwrap_or(other.len());
+            (&other[..prefix_len], FileUri::my())
+        }
     };
     let mut base = page.clone();
     base.set_path(&prefix.join("/"));
@@ -265,6 +281,17 @@ mod tests {
             "https://h",
             "cloudreve://AbCd:pw@share/",
         );
+        for page in [
+            "session/signin?redirect=%2Fhome",
+            "admin/dashboard",
+            "settings",
+        ] {
+            check(
+                &format!("https://h/cloud/{page}"),
+                "https://h/cloud",
+                "cloudreve://my/",
+            );
+        }
         check("https://h/s/AbCd", "https://h", "cloudreve://AbCd@share/");
         check(
             "http://h:5212/s/AbCd/p%20w",
