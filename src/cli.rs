@@ -80,15 +80,16 @@ pub fn form(args: &[OsString]) -> Form {
 /// Understands a command line, the program's name included.
 pub fn parse(args: &[OsString]) -> Result<Invocation, Instead> {
     if form(args) == Form::MountHelper {
-        let helper = HelperArgs::try_parse_from(args).map_err(instead)?;
+        let helper = HelperArgs::try_parse_from(args).map_err(|err| instead(err, args))?;
         let command = Command::Helper(helper);
         return Ok(Invocation {
             verbosity: 0,
             command,
         });
     }
-    let matches = definition().try_get_matches_from(args).map_err(instead)?;
-    let cli = Cli::from_arg_matches(&matches).map_err(instead)?;
+    let matches = definition().try_get_matches_from(args);
+    let matches = matches.map_err(|err| instead(err, args))?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|err| instead(err, args))?;
     if let Command::Other(words) = &cli.command {
         return Err(Instead::Fail(no_such_command(
             words.first().map_or(OsStr::new(""), OsString::as_os_str),
@@ -115,7 +116,7 @@ pub fn server_address(typed: &OsStr) -> Result<Address, String> {
             ..
         }) => Ok(address),
         Ok(_) | Err(crate::address::TargetError::Neither) => {
-            let hint = if text.contains("://") {
+            let hint = if text.is_empty() || text.contains("://") {
                 String::new()
             } else {
                 format!("; did you mean https://{text}?")
@@ -125,6 +126,7 @@ pub fn server_address(typed: &OsStr) -> Result<Address, String> {
                 crate::address::AddressError::NotWeb
             ))
         }
+        // Not repeated: a password may stand in it.
         Err(err) => Err(err.to_string()),
     }
 }
@@ -148,7 +150,7 @@ fn no_such_command(word: &OsStr) -> Failure {
 }
 
 /// Clap's several lines for a person become our one; help and version are no failure.
-fn instead(err: clap::Error) -> Instead {
+fn instead(err: clap::Error, args: &[OsString]) -> Instead {
     match err.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             return Instead::Show(err.render().to_string());
@@ -160,7 +162,7 @@ fn instead(err: clap::Error) -> Instead {
         }
         ErrorKind::UnknownArgument => {
             if let Some(ContextValue::String(typed)) = err.get(ContextKind::InvalidArg) {
-                return Instead::Fail(Failure::usage(no_such_option(typed, &err)));
+                return Instead::Fail(Failure::usage(no_such_option(typed, args)));
             }
         }
         _ => {}
@@ -182,21 +184,34 @@ fn one_line(err: &clap::Error) -> String {
     told.strip_prefix("error: ").unwrap_or(&told).to_owned()
 }
 
-fn no_such_option(typed: &str, err: &clap::Error) -> String {
+fn no_such_option(typed: &str, args: &[OsString]) -> String {
     let Some(name) = typed.strip_prefix("--") else {
         return format!("'{typed}' was not expected; see --help");
     };
     if options::is_secret(name) {
         return format!("--{name}: {}", options::SECRETS_HINT);
     }
-    let of_clap = match err.get(ContextKind::SuggestedArg) {
-        Some(ContextValue::String(name)) => Some(name.trim_start_matches("--").to_owned()),
-        _ => None,
-    };
-    let mut candidates: Vec<&str> = options::names().collect();
-    candidates.extend(of_clap.as_deref());
-    let meant = did_you_mean(name, candidates, |name| format!("--{name}"));
-    format!("--{name}: no such option{meant}")
+    // What another command takes is no help here.
+    let mut definition = definition();
+    // Only then do the commands know the options that all have.
+    definition.build();
+    let command = args
+        .iter()
+        .skip(1)
+        .find_map(|word| definition.find_subcommand(word));
+    let options: Vec<&str> = command
+        .unwrap_or(&definition)
+        .get_arguments()
+        .flat_map(|option| option.get_long_and_visible_aliases().unwrap_or_default())
+        .collect();
+    let meant = did_you_mean(name, options, |name| format!("--{name}"));
+    match (command, options::names().any(|other| other == name)) {
+        (Some(command), true) => format!(
+            "--{name}: '{}' has no such option{meant}",
+            command.get_name()
+        ),
+        _ => format!("--{name}: no such option{meant}"),
+    }
 }
 
 #[cfg(test)]
@@ -349,6 +364,14 @@ mod tests {
             (
                 &["status", "--jsn"],
                 "--jsn: no such option; did you mean --json?",
+            ),
+            (
+                &["status", "--verbos"],
+                "--verbos: no such option; did you mean --verbose?",
+            ),
+            (
+                &["umount", "a", "--memory", "3"],
+                "--memory: 'umount' has no such option",
             ),
             (&["mount", "a"], "missing: <DIR>; see --help"),
             (
