@@ -421,8 +421,12 @@ impl Link {
             true => "cannot be reached",
             false => "closed the connection without an answer",
         };
+        let why = match is_no_tls(&err) {
+            true => "it does not speak TLS there: is its address http://…, or another port?".into(),
+            false => innermost(&err),
+        };
         Error::Transport {
-            what: format!("{host} {what}: {}", innermost(&err)),
+            what: format!("{host} {what}: {why}"),
             source: Some(Arc::new(err)),
         }
     }
@@ -465,6 +469,27 @@ fn innermost(err: &dyn std::error::Error) -> String {
         cause = deeper;
     }
     cause.to_string()
+}
+
+/// Whether what answered is no TLS at all, as when `https://` is written before the port of a plain HTTP server.
+fn is_no_tls(err: &(dyn std::error::Error + 'static)) -> bool {
+    use rustls::{Error, InvalidMessage};
+    let mut cause = Some(err);
+    while let Some(this) = cause {
+        if let Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) = this.downcast_ref()
+        {
+            return true;
+        }
+        // An io::Error's source is that of what it wraps, not what it wraps.
+        let wrapped = this
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        cause = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => this.source(),
+        };
+    }
+    false
 }
 
 fn lost() -> Error {
