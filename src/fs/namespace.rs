@@ -48,6 +48,14 @@ pub(super) struct Folder {
     pub(super) flat: bool,
 }
 
+impl Folder {
+    /// Whether it was deleted: the server lets nobody into such a folder, and says "not found" of all that lies there
+    /// (→ api part 1 §9.2). That proves nothing absent.
+    fn is_in_trash(&self) -> bool {
+        *self.uri.file_system() == FileSystem::Trash && !self.uri.is_root()
+    }
+}
+
 impl Namespace {
     /// Looks for the root; its listing goes on in the background.
     pub(super) async fn new(
@@ -223,7 +231,7 @@ impl Namespace {
                 let (listing, asked) = self.listed(folder, self.options.timeout).await?;
                 return Ok(self.belief(listing.get(name).cloned(), asked));
             }
-            Err(api::Error::NotFound) => None,
+            Err(api::Error::NotFound) if !folder.is_in_trash() => None,
             Err(error) => return Err(self.error(folder, error)),
         };
         self.metadata
@@ -330,6 +338,10 @@ impl Namespace {
             {
                 Error::NotFound
             }
+            api::Error::NotFound if folder.is_in_trash() => Error::Denied(api::Error::Denied {
+                code: 40016,
+                said: "a folder in the trash cannot be looked into".into(),
+            }),
             error => error.into(),
         }
     }

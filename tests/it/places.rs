@@ -176,6 +176,11 @@ fn the_trash_under_the_names_things_had() {
     // The server gives no content out of the trash, and says so.
     let denied = std::fs::read(mount.path("a.txt")).unwrap_err();
     assert_eq!(denied.raw_os_error(), Some(libc::EACCES));
+    // Nor does it let anybody into a folder there; what lies in it is not absent for that.
+    let closed = std::fs::read_dir(mount.path("deep")).unwrap_err();
+    assert_eq!(closed.raw_os_error(), Some(libc::EACCES));
+    let unknown = std::fs::metadata(mount.path("deep/b.txt")).unwrap_err();
+    assert_eq!(unknown.raw_os_error(), Some(libc::EACCES));
     let read_only = std::fs::write(mount.path("new"), b"x").unwrap_err();
     assert_eq!(read_only.raw_os_error(), Some(libc::EROFS));
 }
