@@ -45,8 +45,17 @@ pub(super) fn run(args: &LoginArgs, environment: &Environment) -> Result<(), Fai
         terminal: Terminal::find(),
     };
     let account = login.account()?;
-    let stored = login.local.accounts().store(&name, &account);
+    let accounts = login.local.accounts();
+    let before = accounts.load(&name).ok().flatten();
+    let stored = accounts.store(&name, &account);
     stored.map_err(|err| Failure::failed(format!("the account could not be stored: {err}")))?;
+    if let Some(Account { address, user, .. }) = before
+        && (&address, &user) != (&account.address, &account.user)
+    {
+        say(&format!(
+            "note: '{name}' was {user} at {address}, which is no longer stored; another --profile keeps both"
+        ));
+    }
     print(&farewell(&name, &account))
 }
 
@@ -104,17 +113,13 @@ impl Login<'_> {
     }
 
     async fn by_password(&self, api: &Api, given: Option<Secret>) -> Result<Tokens, Failure> {
-        let email = match self
-            .args
-            .username
-            .clone()
-            .or_else(|| self.local.settings.text("username"))
-        {
-            Some(email) => email,
+        let named = self.args.username.clone();
+        let named = named.or_else(|| self.local.settings.text("username"));
+        let mut email = match &named {
+            Some(email) => email.clone(),
             None => {
-                self.terminal("--username and --password-stdin")?
-                    .line("E-mail")
-                    .await?
+                let terminal = self.terminal("--username and --password-stdin")?;
+                terminal.some_line("E-mail").await?
             }
         };
         let given = given.or_else(|| self.environment.secrets.password.clone());
@@ -129,9 +134,8 @@ impl Login<'_> {
             let current = match password.take() {
                 Some(password) => password,
                 None => {
-                    self.terminal("--password-stdin")?
-                        .secret("Password")
-                        .await?
+                    let terminal = self.terminal("--password-stdin")?;
+                    terminal.some_secret("Password").await?
                 }
             };
             let captcha = match wants_captcha {
@@ -160,9 +164,20 @@ impl Login<'_> {
             }
             if left > 0 {
                 say(&last.to_string());
+                // It may be the e-mail that was mistyped.
+                if named.is_none() && password.is_none() {
+                    email = self.email_again(email).await?;
+                }
             }
         }
         Err(last)
+    }
+
+    /// The e-mail that is meant after all; nothing typed means `email` still.
+    async fn email_again(&self, email: String) -> Result<String, Failure> {
+        let terminal = self.terminal("--username and --password-stdin")?;
+        let typed = terminal.line(&format!("E-mail [{email}]")).await?;
+        Ok(if typed.is_empty() { email } else { typed })
     }
 
     async fn captcha(&self, api: &Api, kind: &str) -> Result<(String, String), Failure> {

@@ -43,6 +43,26 @@ impl Terminal {
         .await
     }
 
+    /// Like [`Terminal::line`], until something is typed.
+    pub(super) async fn some_line(self, question: &str) -> Result<String, Failure> {
+        loop {
+            let line = self.line(question).await?;
+            if !line.is_empty() {
+                return Ok(line);
+            }
+        }
+    }
+
+    /// Like [`Terminal::secret`], until something is typed.
+    pub(super) async fn some_secret(self, question: &str) -> Result<Secret, Failure> {
+        loop {
+            let secret = self.secret(question).await?;
+            if !secret.is_empty() {
+                return Ok(secret);
+            }
+        }
+    }
+
     /// Asks for a secret, which is not shown.
     pub(super) async fn secret(self, question: &str) -> Result<Secret, Failure> {
         let question = format!("{question}: ");
