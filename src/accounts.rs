@@ -206,6 +206,10 @@ impl Accounts {
 }
 
 impl TokenStore for AccountStore {
+    fn profile(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+
     fn load(&self) -> io::Result<Option<Tokens>> {
         let Some(at_rest) = self.accounts.read(&self.name)? else {
             return Ok(None);

@@ -27,6 +27,10 @@ pub trait TokenStore: Send + Sync + 'static {
     fn load(&self) -> io::Result<Option<Tokens>>;
     /// Keeps `tokens`, atomically, unless a later pair is there already. Durable when it returns.
     fn save(&self, tokens: &Tokens) -> io::Result<()>;
+    /// The profile they are stored under, for whoever has to sign in again.
+    fn profile(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// Tokens of a mount that has no stored account: gone with the process.

@@ -196,8 +196,13 @@ impl Auth {
             Credentials::AccessToken(_) => format!(
                 "the access token has expired or is not accepted; give a new one, or sign in: cloudreve-fuse login {address}"
             ),
-            Credentials::Stored(_) => {
-                format!("signed out; sign in again: cloudreve-fuse login {address}")
+            Credentials::Stored(store) => {
+                // Without its name another account of the same server would be replaced.
+                let profile = store
+                    .profile()
+                    .map(|name| format!(" --profile {name}"))
+                    .unwrap_or_default();
+                format!("signed out; sign in again: cloudreve-fuse login {address}{profile}")
             }
             Credentials::Password { .. } => format!(
                 "the server signed this e-mail and password out; check them, or sign in: cloudreve-fuse login {address}"

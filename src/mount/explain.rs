@@ -67,6 +67,18 @@ pub(super) fn mount(err: &MountError, dir: &Path) -> Failure {
     }
 }
 
+fn share_password(typed: &Typed<'_>) -> String {
+    let source = typed.source;
+    if source.contains("***") {
+        return format!("the share {source} wants another password than this one");
+    }
+    let with_it = match source.contains("@share") {
+        true => "cloudreve://ID:PASSWORD@share/".to_owned(),
+        false => format!("{}/PASSWORD", source.trim_end_matches('/')),
+    };
+    format!("the share {source} wants a password: add it, as {with_it}")
+}
+
 fn of_api(err: &api::Error, typed: &Typed<'_>) -> Failure {
     let Typed {
         source, address, ..
@@ -79,9 +91,10 @@ fn of_api(err: &api::Error, typed: &Typed<'_>) -> Failure {
         api::Error::ShareGone(said) => Failure::failed(format!(
             "the share {source} is gone ({said}): ask its owner for a new link"
         )),
-        api::Error::SharePassword => Failure::usage(format!(
-            "the share {source} wants a password, or another one: cloudreve://ID:PASSWORD@share/"
-        )),
+        api::Error::SharePassword => Failure::usage(share_password(typed)),
+        api::Error::SignedOut(said) if said.contains("cloudreve-fuse login") => {
+            Failure::failed(said.as_str())
+        }
         api::Error::SignedOut(said) => Failure::failed(format!("{said}; to sign in: {login}")),
         api::Error::WrongPassword => Failure::failed(format!(
             "{address} does not accept this e-mail and password: check both, or {login}"

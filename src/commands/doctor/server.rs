@@ -194,11 +194,8 @@ fn accounts(
                 format!("signed in as {}", user.email.unwrap_or(user.nickname)),
             ),
             Err(Error::Denied { .. }) => Check::fine(what, "signed in"),
-            Err(err @ Error::SignedOut(_)) => Check::broken(
-                what,
-                err.to_string(),
-                format!("cloudreve-fuse login {address} --profile {name}"),
-            ),
+            // It says the command to type itself.
+            Err(err @ Error::SignedOut(_)) => Check::broken(what, err.to_string(), ""),
             Err(err) => Check::broken(
                 what,
                 err.to_string(),
