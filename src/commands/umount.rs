@@ -2,6 +2,8 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use crate::cli::UmountArgs;
@@ -16,6 +18,9 @@ use crate::mountpoint::{self, Condition};
 /// none of them, and unmounts.
 const ORDERLY_END: Duration = Duration::from_secs(75);
 
+/// How long a person waits before being told what for.
+const SILENCE: Duration = Duration::from_secs(2);
+
 pub(super) fn run(args: &UmountArgs, environment: &Environment) -> Result<(), Failure> {
     let local = config::local(&args.options.0, environment)?;
     let point = mount_point(&args.dir);
@@ -25,7 +30,14 @@ pub(super) fn run(args: &UmountArgs, environment: &Environment) -> Result<(), Fa
         timeout_ms,
         force: args.force,
     };
-    match control::ask(&socket, &request, args.timeout.saturating_add(ORDERLY_END)) {
+    let patience = args.timeout.saturating_add(ORDERLY_END);
+    let waits = format!(
+        "waiting for {}: files are open in it, or requests are under way; --force waits for no files",
+        point.display()
+    );
+    match saying_after(SILENCE, &waits, || {
+        control::ask(&socket, &request, patience)
+    }) {
         Ok(Answer::Unmounted { stays_queued }) => report(&point, &stays_queued),
         Ok(Answer::Failed { why }) => Err(Failure::failed(format!("{}: {why}", point.display()))),
         Ok(Answer::Status(_)) => Err(Failure::failed(format!(
@@ -37,6 +49,21 @@ pub(super) fn run(args: &UmountArgs, environment: &Environment) -> Result<(), Fa
             by_kernel(&point, &err, args.force)
         }
     }
+}
+
+/// What `work` answers; `words` are said once where it takes longer than `silence`.
+fn saying_after<T>(silence: Duration, words: &str, work: impl FnOnce() -> T) -> T {
+    let (done, is_done) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if is_done.recv_timeout(silence) == Err(mpsc::RecvTimeoutError::Timeout) {
+                say(words);
+            }
+        });
+        let answer = work();
+        drop(done);
+        answer
+    })
 }
 
 fn report(point: &Path, stays_queued: &[String]) -> Result<(), Failure> {

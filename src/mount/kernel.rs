@@ -24,6 +24,9 @@ const READ_AHEAD_KIB: u32 = 512;
 /// How long an aborted connection may take to end by itself.
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long open files are waited for before it is said.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// A mount with a thread that answers it.
 pub(super) struct Mounted {
     dir: PathBuf,
@@ -113,7 +116,17 @@ impl Mounted {
         signals: &mut Signals,
         manager: &Manager,
     ) {
-        if !self.wait(patience, signals, manager).await {
+        let silence = patience.min(SILENCE);
+        let mut is_free = self.wait(silence, signals, manager).await;
+        if !is_free && patience > silence {
+            let (shown, left) = (self.dir.display(), patience - silence);
+            log::warn!(
+                "{shown}: waiting for open files to be closed, at most {} s",
+                left.as_secs()
+            );
+            is_free = self.wait(left, signals, manager).await;
+        }
+        if !is_free {
             log::warn!(
                 "{}: files are still open; they answer with errors from now on",
                 self.dir.display()
