@@ -4,6 +4,7 @@ mod machine;
 mod server;
 
 use std::ffi::OsStr;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::config::environment::Environment;
 use crate::config::{self, Local, mount_point};
 use crate::control::{self, Answer, Request};
 use crate::failure::Failure;
+use crate::mountpoint::{self, Condition};
 
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,13 +101,20 @@ fn addresses(
         Some(text) if text.to_string_lossy().contains("://") => {
             Ok(vec![cli::server_address(text).map_err(Failure::usage)?])
         }
-        Some(dir) if Path::new(dir).is_dir() || dir.to_string_lossy().contains('/') => {
-            of_mount(Path::new(dir), local, checks)
-        }
+        Some(dir) if is_place(Path::new(dir)) => of_mount(Path::new(dir), local, checks),
         Some(text) => Err(Failure::usage(
             cli::server_address(text).err().unwrap_or_default(),
         )),
     }
+}
+
+/// Whether a path is meant, and not a host's name without `https://`. What cannot be looked at is there: the mount of a
+/// daemon that died, or of another user.
+fn is_place(path: &Path) -> bool {
+    let is_absent = path
+        .symlink_metadata()
+        .is_err_and(|err| err.kind() == io::ErrorKind::NotFound);
+    !is_absent || path.as_os_str().as_encoded_bytes().contains(&b'/')
 }
 
 fn of_accounts(local: &Local, checks: &mut Vec<Check>) -> Vec<Address> {
@@ -164,13 +173,35 @@ fn of_mount(dir: &Path, local: &Local, checks: &mut Vec<Check>) -> Result<Vec<Ad
             Ok(status.address.parse().into_iter().collect())
         }
         Ok(_) | Err(_) => {
-            checks.push(Check::broken(
-                what,
-                "no daemon of yours answers for it",
-                "'cloudreve-fuse status' tells more",
-            ));
+            let (found, fix) = unanswered(&point);
+            checks.push(Check::broken(what, found, fix));
             Ok(Vec::new())
         }
+    }
+}
+
+/// What is the matter with a place for which no daemon of ours answers, and what mends it.
+fn unanswered(point: &Path) -> (String, String) {
+    let dir = point.display();
+    match mountpoint::condition(point) {
+        Ok(Condition::Stale(_)) => (
+            "its daemon died".into(),
+            format!(
+                "'cloudreve-fuse umount {dir}' frees the directory, and so does mounting there again"
+            ),
+        ),
+        Ok(Condition::Unmounted) => (
+            "nothing is mounted there".into(),
+            "'cloudreve-fuse status' lists the mounts".into(),
+        ),
+        Ok(Condition::Other(entry) | Condition::StaleOther(entry)) => (
+            format!("is a mount of another kind ({})", entry.fs_type),
+            "'cloudreve-fuse status' lists the mounts".into(),
+        ),
+        Ok(Condition::Ours(_)) | Err(_) => (
+            "no daemon of yours answers for it".into(),
+            "another user mounted it, or with another --control; ask there".into(),
+        ),
     }
 }
 

@@ -101,6 +101,12 @@ fn a_wrong_address() {
         .args(["--address", "drive"]);
     case.check(&mut not_an_address, 2, &["drive", "https://host"]);
 
+    let mut no_tls = case.home.program();
+    let address = case.server.address().replace("http://", "https://");
+    no_tls.args(["login", &address, "--username", "a@example.com"]);
+    no_tls.env("CLOUDREVE_PASSWORD", "password");
+    case.check(&mut no_tls, 1, &[&address, "does not speak TLS", "http://"]);
+
     case.server
         .fail(cloudreve_test_server::Fault::everywhere().html_page());
     case.check(
@@ -191,7 +197,13 @@ fn a_uri_that_cannot_be_mounted() {
     case.check(
         case.anonymous(&locked).args(["--auth", "anonymous"]),
         2,
-        &["password"],
+        &["password", "add it"],
+    );
+    case.check(
+        case.anonymous(&format!("{}/s/{share}/open", case.server.address()))
+            .args(["--auth", "anonymous"]),
+        2,
+        &["/***", "another password"],
     );
 }
 
@@ -292,6 +304,12 @@ fn a_mount_point_of_a_dead_daemon_is_cleaned_and_used() {
     assert!(
         said.contains("dead") && said.contains("umount"),
         "status does not say it: {said}"
+    );
+    let dir = dead.path("");
+    let said = dead.report(&["doctor".as_ref(), dir.as_os_str()]);
+    assert!(
+        said.contains("its daemon died") && said.contains("umount"),
+        "doctor does not say it: {said}"
     );
     let again = dead.again(&case.server, "cloudreve://my/", &[]);
     assert_eq!(std::fs::read(again.path("file.txt")).unwrap(), b"content");

@@ -209,6 +209,12 @@ impl Mounted {
         shell::stdout(self.home.program().args(args))
     }
 
+    /// What a command reports on standard output, also where it finds something amiss and ends with an error.
+    pub(crate) fn report(&self, args: &[impl AsRef<OsStr>]) -> String {
+        let output = shell::output(self.home.program().args(args));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     fn wait_until_ready(&mut self, notices: &UnixDatagram) {
         // A daemon that dies says nothing, so the wait is cut into pieces that look whether it lives.
         notices
