@@ -565,6 +565,18 @@ mod tests {
     }
 
     #[test]
+    fn a_user_without_a_password_is_not_taken_for_the_profile_of_another() {
+        let home = Home::new().account("home", "https://a");
+        let plan = |user| home.plan("https://a", &[("username", user), ("profile", "home")]);
+        let said = who(plan("me@example.com"));
+        assert!(
+            said.starts_with("Usage") && said.contains("'home' is home@example.com"),
+            "{said}"
+        );
+        assert_eq!(who(plan("Home@example.com")), "profile home at https://a");
+    }
+
+    #[test]
     fn a_shares_password_is_mounted_and_not_shown() {
         let home = Home::new();
         for uri in [

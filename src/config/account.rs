@@ -330,6 +330,16 @@ fn stored(
     let Some(account) = accounts.load(&name).map_err(unreadable)? else {
         return Err(not_stored(&name, accounts, named.as_ref()));
     };
+    if let Some(user) = settings.text("username")
+        && settings.origin("username") >= Some(Origin::MountOption)
+        && !user.eq_ignore_ascii_case(&account.user)
+    {
+        return Err(Failure::usage(format!(
+            "{}: there is no password for it, and the profile '{name}' is {}; leave one out",
+            settings.written("username"),
+            account.user
+        )));
+    }
     match named {
         Some(named) if named != account.address => Err(Failure::failed(format!(
             "the account '{name}' is on {}, not on {named}: sign in there with 'cloudreve-fuse login {named}'",
