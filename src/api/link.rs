@@ -106,6 +106,8 @@ pub(super) struct Link {
     slow: Arc<Semaphore>,
     content: Arc<Semaphore>,
     header_timeout: Duration,
+    /// The same at a storage, which no promise protects: what hangs there must not keep its place from others.
+    storage_timeout: Duration,
     in_flight: watch::Sender<usize>,
     requests: AtomicU64,
     clock: ServerClock,
@@ -133,6 +135,7 @@ impl Link {
             slow: Arc::new(Semaphore::new(SLOW_REQUESTS)),
             content: Arc::new(Semaphore::new(CONTENT_REQUESTS)),
             header_timeout: HEADER_TIMEOUT.max(options.timeout.saturating_mul(2)),
+            storage_timeout: options.timeout,
             in_flight: watch::Sender::new(0),
             requests: AtomicU64::new(0),
             clock: ServerClock::new(),
@@ -318,7 +321,11 @@ impl Link {
         builder = builder.header(ACCEPT_ENCODING, "identity");
         self.requests.fetch_add(1, Ordering::Relaxed);
         let began = Instant::now();
-        let sent = tokio::time::timeout(self.header_timeout, builder.send()).await;
+        let limit = match self.address.is_origin_of(&request.url) {
+            true => self.header_timeout,
+            false => self.storage_timeout,
+        };
+        let sent = tokio::time::timeout(limit, builder.send()).await;
         let result = match sent {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(err)) => Err(self.unreached(&request.url, err)),

@@ -103,6 +103,37 @@ async fn content_is_not_hung_up_on_before_its_headers() {
 }
 
 #[tokio::test]
+async fn a_storage_that_never_answers_keeps_no_content_of_others_waiting() {
+    let (storage, _gate) = stuck().await;
+    let server = Responder::new(|_| {
+        answer(
+            "206 Partial Content",
+            "Content-Range: bytes 0-9/10\r\n",
+            b"0123456789",
+        )
+    })
+    .await;
+    let timeout = Duration::from_millis(500);
+    let api = server.impatient(Credentials::Anonymous, timeout);
+    let at = |host: &Responder| Secret::new(format!("{}/file", host.address));
+    let stuck: Vec<_> = (0..40)
+        .map(|_| {
+            let (api, url) = (api.clone(), at(&storage));
+            tokio::spawn(async move { api.content(&url, 0..10, 10).await.map(|_| ()) })
+        })
+        .collect();
+    for reader in stuck {
+        reader.await.unwrap().unwrap_err();
+    }
+    // Nothing of the storage's is left in the way.
+    tokio::time::timeout(Duration::from_secs(10), api.drain())
+        .await
+        .unwrap();
+    let mut content = api.content(&at(&server), 0..10, 10).await.unwrap();
+    assert_eq!(content.next().await.unwrap().unwrap(), "0123456789");
+}
+
+#[tokio::test]
 async fn bytes_that_keep_coming_are_waited_for() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
