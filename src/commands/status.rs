@@ -10,7 +10,7 @@ use crate::cli::values::show_size;
 use crate::commands::{print, print_json, table};
 use crate::config::environment::Environment;
 use crate::config::{self, mount_point};
-use crate::control::{self, Answer, Request, Status};
+use crate::control::{self, Answer, CacheStatus, Request, ServerStatus, Status};
 use crate::failure::Failure;
 use crate::mountpoint::{self, Condition};
 
@@ -154,83 +154,68 @@ fn silent_rows(silent: &Silent) -> Vec<(&'static str, String)> {
 }
 
 fn rows(status: &Status) -> Vec<(&'static str, String)> {
-    let Status {
-        account,
-        server,
-        cache,
-        ..
-    } = status;
+    let account = &status.account;
     let mut rows = vec![
         ("shows", format!("{} on {}", status.uri, status.address)),
         ("writing", writing(status)),
         ("account", account_text(status)),
     ];
     if let (Some(used), Some(total)) = (account.used_bytes, account.total_bytes) {
-        rows.push((
-            "space",
-            format!("{} of {} used", show_size(used), show_size(total)),
-        ));
+        let space = format!("{} of {} used", show_size(used), show_size(total));
+        rows.push(("space", space));
     }
-    let version = server
-        .version
-        .as_ref()
-        .map_or_else(String::new, |version| format!(", Cloudreve {version}"));
-    rows.push((
-        "server",
-        format!("{}{version}, {} requests", server.state, server.requests),
-    ));
-    if server.clock_skew_seconds.abs() > 1 {
-        let side = if server.clock_skew_seconds > 0 {
-            "ahead of"
-        } else {
-            "behind"
-        };
+    rows.extend(server_rows(&status.server));
+    rows.push(("cache", cache_text(&status.cache)));
+    let daemon = format!(
+        "{}, pid {}, since {}, {} open",
+        status.version, status.pid, status.mounted_since, status.open_handles
+    );
+    rows.push(("daemon", daemon));
+    let owed = match status.owed.as_slice() {
+        [] => "nothing".to_owned(),
+        owed => owed.join(", "),
+    };
+    rows.push(("owed", owed));
+    let each = |title, texts: &[String]| {
+        let texts = texts.iter().cloned();
+        texts.map(move |text| (title, text)).collect::<Vec<_>>()
+    };
+    rows.extend(each("conflict", &status.conflicts));
+    rows.extend(each("next", &status.next_steps));
+    rows
+}
+
+fn server_rows(server: &ServerStatus) -> Vec<(&'static str, String)> {
+    let version = server.version.as_ref();
+    let version = version.map_or_else(String::new, |version| format!(", Cloudreve {version}"));
+    let state = format!("{}{version}, {} requests", server.state, server.requests);
+    let mut rows = vec![("server", state)];
+    let skew = server.clock_skew_seconds;
+    if skew.abs() > 1 {
+        let side = if skew > 0 { "ahead of" } else { "behind" };
         rows.push((
             "clock",
-            format!(
-                "the server's is {} s {side} ours",
-                server.clock_skew_seconds.abs()
-            ),
+            format!("the server's is {} s {side} ours", skew.abs()),
         ));
     }
-    if let Some(err) = &server.last_error {
-        rows.push(("last error", err.clone()));
-    }
-    rows.push(("events", server.event_stream.clone()));
-    let (held, budget) = (
-        show_size(cache.memory_bytes),
-        show_size(cache.memory_budget_bytes),
-    );
-    rows.push((
-        "cache",
-        format!(
-            "{} files and folders known, {held} of {budget} in memory",
-            cache.known_entries
-        ),
-    ));
-    rows.push((
-        "daemon",
-        format!(
-            "{}, pid {}, since {}, {} open",
-            status.version, status.pid, status.mounted_since, status.open_handles
-        ),
-    ));
-    rows.push((
-        "owed",
-        if status.owed.is_empty() {
-            "nothing".to_owned()
-        } else {
-            status.owed.join(", ")
-        },
-    ));
     rows.extend(
-        status
-            .conflicts
+        server
+            .last_error
             .iter()
-            .map(|conflict| ("conflict", conflict.clone())),
+            .map(|err| ("last error", err.clone())),
     );
-    rows.extend(status.next_steps.iter().map(|step| ("next", step.clone())));
+    rows.push(("events", server.event_stream.clone()));
     rows
+}
+
+fn cache_text(cache: &CacheStatus) -> String {
+    let (held, budget) = (cache.memory_bytes, cache.memory_budget_bytes);
+    format!(
+        "{} files and folders known, {} of {} in memory",
+        cache.known_entries,
+        show_size(held),
+        show_size(budget)
+    )
 }
 
 fn writing(status: &Status) -> String {
