@@ -45,6 +45,22 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// `err` and all that caused it, in a line.
+pub fn chain(err: &dyn std::error::Error) -> String {
+    let mut line = err.to_string();
+    let mut cause = err.source();
+    while let Some(err) = cause {
+        let text = err.to_string();
+        // Some libraries repeat their cause in their own words.
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = err.source();
+    }
+    line
+}
+
 fn one_line(text: String) -> String {
     text.split('\n')
         .map(str::trim)

@@ -202,7 +202,7 @@ impl Auth {
                     .profile()
                     .map(|name| format!(" --profile {name}"))
                     .unwrap_or_default();
-                format!("signed out; sign in again: cloudreve-fuse login {address}{profile}")
+                format!("sign in again: cloudreve-fuse login {address}{profile}")
             }
             Credentials::Password { .. } => format!(
                 "the server signed this e-mail and password out; check them, or sign in: cloudreve-fuse login {address}"

@@ -2,6 +2,7 @@
 
 use fuser::Errno;
 
+use crate::failure::chain;
 use crate::fs::Error;
 
 /// The errno of `err`. One match without a rest, so that no variant is forgotten; each row is in the man page.
@@ -52,22 +53,6 @@ fn level(err: &Error) -> log::Level {
         | Error::NameTooLong
         | Error::AttributeTooLarge => log::Level::Debug,
     }
-}
-
-/// `err` and all that caused it, in a line.
-pub(super) fn chain(err: &dyn std::error::Error) -> String {
-    let mut line = err.to_string();
-    let mut cause = err.source();
-    while let Some(err) = cause {
-        let text = err.to_string();
-        // Some libraries repeat their cause in their own words.
-        if !line.ends_with(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        cause = err.source();
-    }
-    line
 }
 
 #[cfg(test)]

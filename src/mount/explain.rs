@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::api;
 use crate::config::{Account, MountPlan};
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::fs;
 use crate::mountpoint::MountError;
 
@@ -156,20 +156,6 @@ fn of_fs(err: &fs::Error, typed: &Typed<'_>) -> Failure {
         | fs::Error::BadHandle
         | fs::Error::AttributeTooLarge => Failure::failed(format!("{source}: {err}")),
     }
-}
-
-fn chain(err: &api::Error) -> String {
-    let mut line = err.to_string();
-    let mut cause = std::error::Error::source(err);
-    while let Some(err) = cause {
-        let text = err.to_string();
-        if !line.contains(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        cause = err.source();
-    }
-    line
 }
 
 #[cfg(test)]
