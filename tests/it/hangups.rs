@@ -105,12 +105,14 @@ fn interrupted_mounts_and_unmounts_hang_up_on_nobody() {
             scope.spawn(move || {
                 for round in 0..12 {
                     let home = Home::new();
-                    let mut command = home.program();
-                    command
+                    let mut mount = home.program();
+                    mount
                         .args(["mount", "cloudreve://my/"])
                         .arg(home.path("mnt"))
                         .args(["--address", &server.address(), "--username", &user.email])
-                        .env("CLOUDREVE_PASSWORD", &user.password)
+                        .env("CLOUDREVE_PASSWORD", &user.password);
+                    let mut command = shell::with_default_signals(&mount);
+                    command
                         .stdin(Stdio::null())
                         .stdout(Stdio::null())
                         .stderr(Stdio::null());

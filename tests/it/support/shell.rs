@@ -89,3 +89,13 @@ pub(crate) fn take_environment(command: &mut Command, from: &Command) {
         };
     }
 }
+
+/// `command`, with SIGINT and SIGTERM as a terminal's programs have them: what a script runs in its background
+/// inherits an ignored SIGINT.
+pub(crate) fn with_default_signals(command: &Command) -> Command {
+    let mut wrapped = Command::new("env");
+    wrapped.arg("--default-signal=INT,TERM");
+    wrapped.arg(command.get_program()).args(command.get_args());
+    take_environment(&mut wrapped, command);
+    wrapped
+}
