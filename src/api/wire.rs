@@ -171,7 +171,10 @@ impl WireFile {
     /// The folder that was listed, at `folder`: the trash has neither id nor path, and of a share of a single
     /// file the owner's folder is told.
     fn into_root(mut self, folder: &FileUri) -> Result<FileInfo, Error> {
-        self.kind = 1;
+        // The trash tells nothing of its root. All others say what they are, and a single file shared is one.
+        if self.id.is_empty() {
+            self.kind = 1;
+        }
         let told = self
             .path
             .take()

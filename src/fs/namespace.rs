@@ -90,6 +90,10 @@ impl Namespace {
                     .await?
             }
         };
+        // A server lists the file of a single-file share as if it were a folder with itself in it.
+        if folder.kind == FileKind::File {
+            return Err(Error::NotAFolder);
+        }
         let empty = Some(folder.entity.clone()).filter(|entity| !entity.0.is_empty());
         let entry = Arc::new(root_entry(folder));
         Ok(Self {

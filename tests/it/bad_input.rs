@@ -188,6 +188,13 @@ fn a_uri_that_cannot_be_mounted() {
         1,
         &["share"],
     );
+    let shared_file = case.server.share("file.txt", Default::default());
+    case.check(
+        case.anonymous(&format!("cloudreve://{shared_file}@share/file.txt"))
+            .args(["--auth", "anonymous"]),
+        2,
+        &["file.txt", "folder"],
+    );
     let options = cloudreve_test_server::ShareOptions {
         password: Some("sesame".to_owned()),
         ..Default::default()
