@@ -90,7 +90,8 @@ impl Routes {
                 true
             }
             (false, Some(Way::TryingOwn | Way::Own)) => true,
-            (true, Some(Way::TryingOwn)) => {
+            // What answered once may have moved out of reach, as a laptop leaves its network: it is doubted again.
+            (false, Some(Way::Verbatim)) | (true, Some(Way::TryingOwn)) => {
                 ways.remove(host);
                 false
             }
@@ -252,6 +253,17 @@ mod tests {
         check(&routes, INNER, OWN);
         let later = take(&routes, INNER);
         assert!(!routes.failed(&later), "what has answered stays");
+    }
+
+    #[test]
+    fn a_host_that_stops_answering_is_doubted_and_then_exchanged() {
+        let routes = routes(Download::Direct);
+        routes.answered(&take(&routes, INNER));
+        let trusted = take(&routes, INNER);
+        assert!(!trusted.is_doubtful && !routes.failed(&trusted));
+        let doubted = take(&routes, INNER);
+        assert!(doubted.is_doubtful && routes.failed(&doubted));
+        check(&routes, INNER, OWN);
     }
 
     #[test]
