@@ -194,6 +194,11 @@ impl WireFile {
             FileKind::Folder => 0,
             FileKind::File => u64::try_from(self.size).map_err(|_| nonsense("a negative size"))?,
         };
+        let entity = EntityId(self.primary_entity.unwrap_or_default().into());
+        // Content is kept by its version: two files without one would be each other's.
+        if size_bytes > 0 && entity.0.is_empty() {
+            return Err(nonsense("a file with content and without a version"));
+        }
         let time =
             |text: Option<&String>| text.map_or(SystemTime::UNIX_EPOCH, |t| moment_or_epoch(t));
         Ok(FileInfo {
@@ -204,7 +209,7 @@ impl WireFile {
             size_bytes,
             created: time(self.created_at.as_ref()),
             updated: time(self.updated_at.as_ref()),
-            entity: EntityId(self.primary_entity.unwrap_or_default().into()),
+            entity,
             owned: self.owned.unwrap_or(false),
             shared: self.shared.unwrap_or(false),
             capabilities: boolset(self.capability.as_deref()),

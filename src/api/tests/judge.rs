@@ -240,6 +240,7 @@ async fn numbers_that_cannot_be_are_not_believed() {
     assert_eq!(odd.unwrap().files[0].updated, SystemTime::UNIX_EPOCH);
     for wrong in [
         r#","size":-1"#,
+        r#","size":5"#,
         r#","size":1e99"#,
         r#","type":7"#,
         r#","path":"x""#,
