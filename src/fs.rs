@@ -21,19 +21,17 @@ mod xattrs;
 pub use crate::listing::{Order, OrderBy};
 pub use error::Error;
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
 use crate::api::Api;
-use crate::entry::Entry;
-use crate::inodes::{Ino, Version};
+use crate::inodes::Ino;
 use crate::listing::Source;
-use crate::model::{Capabilities, FileInfo, FileKind};
-use crate::names::{NamePolicy, ServerName};
+use crate::model::FileKind;
+use crate::names::NamePolicy;
 use crate::read::Reader;
 use crate::uri::FileUri;
 
@@ -142,17 +140,6 @@ pub struct Opened {
     pub handle: HandleId,
     /// The kernel's cached pages (or directory entries) are still right.
     pub keep_cache: bool,
-    /// The kernel's pages must not be used: they are of another version of the file, which is open too.
-    pub direct_io: bool,
-}
-
-/// Where the bytes of a read go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadInto {
-    /// To a process that called read(2), past the kernel's pages.
-    Caller,
-    /// Into the kernel's pages, which all who read or map the file share.
-    Pages,
 }
 
 /// Space, for statfs(2).
@@ -180,8 +167,6 @@ pub struct Fs {
     namespace: Namespace,
     folders: Folders,
     files: Files,
-    /// Open files, and whether they pin the version that is shown.
-    open: Mutex<HashMap<HandleId, (Ino, bool)>>,
     quota: Quota,
     api: Api,
     user: crate::model::User,
@@ -197,11 +182,11 @@ impl Fs {
             .then(|| FolderSizes::new(summaries(&api)));
         let namespace = Namespace::new(options, &site.instance_id, Source::of(&api), sizes).await?;
         let quota = Quota::of(&api, namespace.options.root.file_system());
+        let files = Files::new(reader, Arc::clone(&namespace.inodes));
         Ok(Arc::new(Self {
             namespace,
             folders: Folders::new(),
-            files: Files::new(reader),
-            open: Mutex::default(),
+            files,
             quota,
             api,
             user: site.user,
@@ -257,7 +242,7 @@ impl Fs {
         self.folders.release(handle);
     }
 
-    /// open(2) for reading: pins the entity that is current now.
+    /// open(2) for reading: pins the entity that is current now; `Gone` where the kernel takes `ino` for another one.
     pub async fn open(&self, ino: Ino) -> Result<Opened, Error> {
         let space = &self.namespace;
         let node = space.inodes.node(ino).ok_or(Error::NotFound)?;
@@ -272,20 +257,7 @@ impl Fs {
             Some((target, uri)) => (target, uri, false),
             None => (entry, space.inodes.uri(ino).ok_or(Error::NotFound)?, true),
         };
-        let opened = self.files.open(
-            &info(&entry, uri.clone()),
-            ino,
-            self.locator(ino, uri, moves),
-        )?;
-        let pinned = !opened.direct_io;
-        if pinned {
-            space.inodes.pin(ino, Version::of(&entry));
-        }
-        self.open
-            .lock()
-            .unwrap()
-            .insert(opened.handle, (ino, pinned));
-        Ok(opened)
+        self.files.open(ino, &entry, self.locator(ino, uri, moves))
     }
 
     /// pread(2) of the pinned entity.
@@ -294,18 +266,12 @@ impl Fs {
         handle: HandleId,
         offset: u64,
         size_bytes: u32,
-        into: ReadInto,
     ) -> Result<Bytes, Error> {
-        self.files.read(handle, offset, size_bytes, into).await
+        self.files.read(handle, offset, size_bytes).await
     }
 
     /// The last close(2).
     pub fn release(&self, handle: HandleId) {
-        // Unpinned first: who opens a newer version in between must still find the pages taken, else it would pin nothing
-        // and read that version at the size of the old one.
-        if let Some((ino, true)) = self.open.lock().unwrap().remove(&handle) {
-            self.namespace.inodes.unpin(ino);
-        }
         self.files.release(handle);
     }
 
@@ -335,25 +301,4 @@ fn summaries(api: &Api) -> sizes::AskSummary {
         let api = api.clone();
         Box::pin(async move { api.folder_summary(&uri).await })
     })
-}
-
-/// What `files` needs to know of `entry`, which is at `uri`.
-fn info(entry: &Entry, uri: FileUri) -> FileInfo {
-    FileInfo {
-        id: entry.id.clone(),
-        kind: entry.kind,
-        name: uri
-            .name()
-            .cloned()
-            .unwrap_or_else(|| ServerName::from_wire(*b"")),
-        uri,
-        size_bytes: entry.size_bytes,
-        created: entry.created,
-        updated: entry.updated,
-        entity: entry.entity.clone(),
-        owned: entry.owned,
-        shared: entry.shared,
-        capabilities: Capabilities::default(),
-        metadata: None,
-    }
 }

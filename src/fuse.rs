@@ -32,7 +32,7 @@ use fuser::{
 };
 use tokio::runtime::Handle;
 
-use crate::fs::{Error, FolderEntry, Fs, HandleId, Lookup, ReadInto};
+use crate::fs::{Error, FolderEntry, Fs, HandleId, Lookup};
 use crate::inodes::Ino;
 use attr::{absent, file_attr, file_type};
 use errno::logged;
@@ -238,7 +238,6 @@ impl Filesystem for Adapter {
                     // Nothing was written, so close(2) has nothing to tell.
                     let mut flags = FopenFlags::FOPEN_NOFLUSH;
                     flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
-                    flags.set(FopenFlags::FOPEN_DIRECT_IO, opened.direct_io);
                     reply.opened(FileHandle(opened.handle.0), flags);
                 }
                 Err(err) => reply.error(logged("open", ino.0, &err)),
@@ -254,17 +253,11 @@ impl Filesystem for Adapter {
         offset: u64,
         size: u32,
         _: OpenFlags,
-        owner: Option<LockOwner>,
+        _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        // The kernel names an owner where it reads for a process, and none where it fills pages (fs/fuse/file.c,
-        // `fuse_send_read` and `fuse_read_args_fill`).
-        let into = match owner {
-            Some(_) => ReadInto::Caller,
-            None => ReadInto::Pages,
-        };
         self.serve("read", move |fs| async move {
-            match fs.read(HandleId(handle.0), offset, size, into).await {
+            match fs.read(HandleId(handle.0), offset, size).await {
                 Ok(bytes) => reply.data(&bytes),
                 Err(err) => reply.error(logged("read", ino.0, &err)),
             }

@@ -1,19 +1,25 @@
 //! Inodes: the numbers by which the kernel knows files, what they stand for, and how often they are held.
 //!
 //! A number is a hash of the site, the way to the file and its id, so it survives renames and remounts; where two
-//! files hash alike the one met later gets the next free number. The table holds what the kernel holds, the folders
-//! above it, and nothing else: what `forget` pays back is dropped. A file's URI is computed upward from the names on
-//! the way and never stored, so a renamed folder renames all below it.
+//! files hash alike the one met later gets the next free number. The kernel has one size and one set of pages for a
+//! number, so a number shows one version while handles are open: a version that comes meanwhile gets another number,
+//! as a file that replaces an open one on a local disk does.
+//!
+//! The table holds what the kernel holds, the folders above it, and nothing else: what `forget` pays back is dropped.
+//! A file's URI is computed upward from the names on the way and never stored, so a renamed folder renames all below it.
 //!
 //! Knows nothing of the server, and not for how long anything may be believed.
+
+mod table;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use crate::entry::{Entry, FileKey, Shortcut, Tree, stable_hash};
-use crate::model::{EntityId, FileId, FileKind};
+use crate::entry::{Entry, FileKey, Shortcut, Tree};
+use crate::model::EntityId;
 use crate::uri::{FileSystem, FileUri};
+use table::{Pin, Slot, Table, is_same_version};
 
 /// A number by which the kernel knows a file; stable for a file's id. The root of the mount is 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,7 +42,7 @@ pub struct Node {
     pub entry: Arc<Entry>,
     /// The tree that it lies in itself.
     pub tree: Tree,
-    /// The version that open handles read through the kernel's cache.
+    /// The version that open handles read.
     pub pinned: Option<Version>,
 }
 
@@ -80,34 +86,6 @@ pub struct Inodes {
     table: Mutex<Table>,
 }
 
-#[derive(Debug)]
-struct Table {
-    slots: HashMap<Ino, Slot>,
-    /// Files whose own number was taken when they came, and the number they have instead.
-    displaced: HashMap<FileKey, Ino>,
-}
-
-#[derive(Debug)]
-struct Slot {
-    tree: Tree,
-    parent: Ino,
-    entry: Arc<Entry>,
-    lookups: u64,
-    /// Inodes that name this one as their parent.
-    children: u64,
-    pin: Option<Box<Pin>>,
-    /// Version of the listing that was last shown.
-    listing: u64,
-}
-
-/// The version that open handles pin.
-#[derive(Debug)]
-struct Pin {
-    version: Version,
-    /// Never 0.
-    handles: u64,
-}
-
 impl Inodes {
     /// A table with nothing but the root, which `entry` describes and `root` names.
     pub fn new(instance_id: &str, root: FileUri, entry: Arc<Entry>) -> Self {
@@ -117,7 +95,7 @@ impl Inodes {
             root,
             table: Mutex::new(Table {
                 slots: HashMap::from([(Ino::ROOT, slot)]),
-                displaced: HashMap::new(),
+                numbers: HashMap::new(),
             }),
         }
     }
@@ -137,37 +115,62 @@ impl Inodes {
         self.table.lock().unwrap().slots.get(&ino).map(Slot::node)
     }
 
-    /// The number of `entry` in the folder `parent`, counted as looked up once more; and the version that handles pin,
-    /// if one. None where the folder is forgotten.
-    pub fn count(&self, parent: Ino, entry: &Arc<Entry>) -> Option<(Ino, Option<Version>)> {
+    /// The number under which the kernel gets to know `entry` in the folder `parent`, counted as looked up once more;
+    /// and the version that handles pin, if one, which is the one of `shown` then. `shown` is what the kernel is told of
+    /// its size; none where that is not known yet. None where the folder is forgotten.
+    pub fn count(
+        &self,
+        parent: Ino,
+        entry: &Arc<Entry>,
+        shown: Option<&Arc<Entry>>,
+    ) -> Option<(Ino, Option<Version>)> {
         let mut table = self.table.lock().unwrap();
         let tree = table.slots.get(&parent)?.tree_below();
-        let ino = table.number(&self.instance_id, tree, &entry.id);
+        let ino = table.number(&self.instance_id, tree, &entry.id, shown);
         if !table.slots.contains_key(&ino) {
-            table.insert(
-                &self.instance_id,
-                ino,
-                Slot::new(tree, parent, Arc::clone(entry)),
-            );
+            let slot = Slot::new(tree, parent, Arc::clone(entry));
+            table.insert(&self.instance_id, ino, slot);
         }
         table.place(ino, parent, entry);
         let slot = table.slots.get_mut(&ino)?;
         slot.lookups += 1;
-        Some((ino, slot.pinned()))
+        Some((ino, slot.tell(shown)))
+    }
+
+    /// Takes back one lookup of which the kernel was not told after all.
+    pub fn discount(&self, ino: Ino) {
+        if let Some(slot) = self.table.lock().unwrap().slots.get_mut(&ino) {
+            slot.tell(None);
+        }
+        self.forget(ino, 1);
     }
 
     /// The number that `entry` has or would get in the folder `parent`, and the version that handles pin.
-    pub fn number(&self, parent: Ino, entry: &Entry) -> Option<(Ino, Option<Version>)> {
+    pub fn number(
+        &self,
+        parent: Ino,
+        entry: &Entry,
+        shown: Option<&Arc<Entry>>,
+    ) -> Option<(Ino, Option<Version>)> {
         let table = self.table.lock().unwrap();
         let tree = table.slots.get(&parent)?.tree_below();
-        let ino = table.number(&self.instance_id, tree, &entry.id);
+        let ino = table.number(&self.instance_id, tree, &entry.id, shown);
         Some((ino, table.slots.get(&ino).and_then(Slot::pinned)))
+    }
+
+    /// The kernel is told the size of `shown` for `ino`, or that of the version that handles pin, which is the answer.
+    pub fn tell(&self, ino: Ino, shown: &Arc<Entry>) -> Option<Version> {
+        let mut table = self.table.lock().unwrap();
+        table.slots.get_mut(&ino)?.tell(Some(shown))
     }
 
     /// Notes what was newly said of `ino`, which still lies in the same folder.
     pub fn renew(&self, ino: Ino, entry: &Arc<Entry>) {
-        if let Some(slot) = self.table.lock().unwrap().slots.get_mut(&ino) {
-            slot.entry = Arc::clone(entry);
+        let mut table = self.table.lock().unwrap();
+        for ino in table.all_of(ino) {
+            if let Some(slot) = table.slots.get_mut(&ino) {
+                slot.entry = Arc::clone(entry);
+            }
         }
     }
 
@@ -187,19 +190,32 @@ impl Inodes {
         slot.is_some_and(|slot| std::mem::replace(&mut slot.listing, version) == version)
     }
 
-    /// Pins `version` of `ino` for a handle that is open now; while another one is pinned, that stays. Paid back by
-    /// [`Inodes::unpin`].
-    pub fn pin(&self, ino: Ino, version: Version) {
-        if let Some(slot) = self.table.lock().unwrap().slots.get_mut(&ino) {
-            match &mut slot.pin {
-                Some(pin) => pin.handles += 1,
-                None => {
-                    slot.pin = Some(Box::new(Pin {
-                        version,
-                        handles: 1,
-                    }))
-                }
-            }
+    /// Pins `version` of `ino` for a handle that is opened now, until [`Inodes::unpin`]; and whether the kernel's pages
+    /// are of that version. None where the kernel takes `ino` for another version, by whose size it would cut this one,
+    /// or with whose pages it would mix it: the name must be looked up anew.
+    pub fn pin(&self, ino: Ino, version: &Arc<Entry>) -> Option<bool> {
+        let mut table = self.table.lock().unwrap();
+        let slot = table.slots.get_mut(&ino)?;
+        if !is_same_version(slot.told.as_deref()?, version) {
+            return None;
+        }
+        let version = Arc::clone(version);
+        let pin = slot.pin.get_or_insert_with(|| {
+            let handles = 0;
+            Box::new(Pin { version, handles })
+        });
+        pin.handles += 1;
+        let pages = slot.pages.take();
+        slot.pages = pages.filter(|pages| is_same_version(pages, &pin.version));
+        Some(slot.pages.is_some())
+    }
+
+    /// A handle of `ino` is read from: pages that the kernel had from before it was opened are gone.
+    pub fn fill_pages(&self, ino: Ino) {
+        if let Some(slot) = self.table.lock().unwrap().slots.get_mut(&ino)
+            && let Some(pin) = &slot.pin
+        {
+            slot.pages = Some(Arc::clone(&pin.version));
         }
     }
 
@@ -270,142 +286,11 @@ fn same_share(a: &FileUri, b: &FileUri) -> bool {
     }
 }
 
-impl Slot {
-    fn new(tree: Tree, parent: Ino, entry: Arc<Entry>) -> Self {
-        Self {
-            tree,
-            parent,
-            entry,
-            lookups: 0,
-            children: 0,
-            pin: None,
-            listing: 0,
-        }
-    }
-
-    fn node(&self) -> Node {
-        Node {
-            parent: self.parent,
-            entry: Arc::clone(&self.entry),
-            tree: self.tree,
-            pinned: self.pinned(),
-        }
-    }
-
-    fn tree_below(&self) -> Tree {
-        match self.entry.shortcut {
-            Some(_) if self.entry.kind == FileKind::Folder => self.tree.behind(&self.entry.id),
-            _ => self.tree,
-        }
-    }
-
-    fn pinned(&self) -> Option<Version> {
-        self.pin.as_ref().map(|pin| pin.version.clone())
-    }
-
-    fn is(&self, tree: Tree, id: &FileId) -> bool {
-        self.tree == tree && self.entry.id == *id
-    }
-
-    fn is_held(&self) -> bool {
-        self.lookups > 0 || self.children > 0 || self.pin.is_some()
-    }
-}
-
-impl Table {
-    /// The number of a file that is in the table, or the one it gets when it comes.
-    fn number(&self, instance_id: &str, tree: Tree, id: &FileId) -> Ino {
-        if !self.displaced.is_empty() {
-            let key = FileKey {
-                tree,
-                id: id.clone(),
-            };
-            if let Some(ino) = self.displaced.get(&key) {
-                return *ino;
-            }
-        }
-        let mut number = own_number(instance_id, tree, id);
-        // 0 and 1 mean something to the kernel; a taken number leaves the next free one.
-        while number <= Ino::ROOT.0
-            || self
-                .slots
-                .get(&Ino(number))
-                .is_some_and(|slot| !slot.is(tree, id))
-        {
-            number = number.wrapping_add(1);
-        }
-        Ino(number)
-    }
-
-    fn insert(&mut self, instance_id: &str, ino: Ino, slot: Slot) {
-        if own_number(instance_id, slot.tree, &slot.entry.id) != ino.0 {
-            let key = FileKey {
-                tree: slot.tree,
-                id: slot.entry.id.clone(),
-            };
-            self.displaced.insert(key, ino);
-        }
-        if let Some(parent) = self.slots.get_mut(&slot.parent) {
-            parent.children += 1;
-        }
-        self.slots.insert(ino, slot);
-    }
-
-    /// Notes that `ino` was met in `parent` as `entry`.
-    fn place(&mut self, ino: Ino, parent: Ino, entry: &Arc<Entry>) {
-        let Some(slot) = self.slots.get_mut(&ino) else {
-            return;
-        };
-        slot.entry = Arc::clone(entry);
-        let old = std::mem::replace(&mut slot.parent, parent);
-        if old != parent {
-            if let Some(parent) = self.slots.get_mut(&parent) {
-                parent.children += 1;
-            }
-            self.drop_child_of(old);
-        }
-    }
-
-    fn drop_child_of(&mut self, parent: Ino) {
-        if let Some(slot) = self.slots.get_mut(&parent) {
-            slot.children = slot.children.saturating_sub(1);
-            self.drop_unheld(parent);
-        }
-    }
-
-    /// Drops `ino` if nothing holds it, and the folders above that only it held.
-    fn drop_unheld(&mut self, ino: Ino) {
-        let mut at = ino;
-        while at != Ino::ROOT && self.slots.get(&at).is_some_and(|slot| !slot.is_held()) {
-            let Some(slot) = self.slots.remove(&at) else {
-                return;
-            };
-            if !self.displaced.is_empty() {
-                let key = FileKey {
-                    tree: slot.tree,
-                    id: slot.entry.id.clone(),
-                };
-                self.displaced.remove(&key);
-            }
-            at = slot.parent;
-            if let Some(parent) = self.slots.get_mut(&at) {
-                parent.children = parent.children.saturating_sub(1);
-            }
-        }
-    }
-}
-
-fn own_number(instance_id: &str, tree: Tree, id: &FileId) -> u64 {
-    stable_hash([
-        instance_id.as_bytes(),
-        &tree.number().to_le_bytes(),
-        id.0.as_bytes(),
-    ])
-}
-
 #[cfg(test)]
 mod tests {
+    use super::table::own_number;
     use super::*;
+    use crate::model::{FileId, FileKind};
     use crate::names::ServerName;
 
     fn entry(id: &str, name: &str, kind: FileKind) -> Arc<Entry> {
@@ -446,7 +331,7 @@ mod tests {
     }
 
     fn count(inodes: &Inodes, parent: Ino, entry: &Arc<Entry>) -> Ino {
-        inodes.count(parent, entry).unwrap().0
+        inodes.count(parent, entry, Some(entry)).unwrap().0
     }
 
     fn place(inodes: &Inodes, ino: Ino) -> String {
@@ -589,21 +474,131 @@ mod tests {
         assert_eq!(inodes.uri(a), None);
     }
 
+    fn version(entity: &str) -> Arc<Entry> {
+        Arc::new(Entry {
+            entity: EntityId(entity.into()),
+            ..(*file("f", "file")).clone()
+        })
+    }
+
     #[test]
     fn the_version_that_handles_read_stays_until_the_last_is_closed() {
         let inodes = inodes();
-        let ino = count(&inodes, Ino::ROOT, &file("f", "file"));
-        let version = |size_bytes| Version {
-            size_bytes,
-            ..Version::of(&file("f", "file"))
-        };
-        inodes.pin(ino, version(1));
-        inodes.pin(ino, version(2));
+        let old = version("old");
+        let ino = count(&inodes, Ino::ROOT, &old);
+        assert_eq!(inodes.pin(ino, &version("new")), None);
+        assert_eq!(inodes.pin(ino, &old), Some(false));
+        assert_eq!(inodes.tell(ino, &version("new")), Some(Version::of(&old)));
+        inodes.renew(ino, &version("new"));
+        assert_eq!(inodes.pin(ino, &version("new")), None);
+        assert!(inodes.pin(ino, &old).is_some());
         inodes.forget(ino, 1);
         inodes.unpin(ino);
         let pinned = inodes.node(ino).unwrap().pinned;
-        assert_eq!(pinned, Some(version(1)));
+        assert_eq!(pinned, Some(Version::of(&old)));
         inodes.unpin(ino);
         assert!(inodes.node(ino).is_none());
+    }
+
+    #[test]
+    fn a_version_that_comes_while_an_older_one_is_open_has_another_number_until_that_is_forgotten()
+    {
+        let inodes = inodes();
+        let (old, new) = (version("old"), version("new"));
+        let first = count(&inodes, Ino::ROOT, &old);
+        inodes.pin(first, &old).unwrap();
+        assert_eq!(count(&inodes, Ino::ROOT, &old), first, "it has not changed");
+        let announced = inodes.number(Ino::ROOT, &new, Some(&new)).unwrap();
+        let second = count(&inodes, Ino::ROOT, &new);
+        assert_ne!(second, first);
+        assert_eq!(announced, (second, None), "readdir(3) says the same");
+        assert!(inodes.pin(second, &new).is_some());
+        inodes.unpin(first);
+        assert_eq!(count(&inodes, Ino::ROOT, &new), second, "it is held");
+        inodes.unpin(second);
+        inodes.forget(second, 2);
+        assert!(inodes.node(second).is_none());
+        assert_eq!(count(&inodes, Ino::ROOT, &new), first);
+        inodes.forget(first, 3);
+        assert_eq!(inodes.len(), 1);
+        assert!(inodes.table.lock().unwrap().numbers.is_empty());
+    }
+
+    #[test]
+    fn of_many_versions_open_at_once_each_has_a_number_and_one_that_comes_back_its_own_again() {
+        let inodes = inodes();
+        let versions = ["a", "b", "c"].map(version);
+        let numbers = versions.each_ref().map(|version| {
+            let ino = count(&inodes, Ino::ROOT, version);
+            inodes.pin(ino, version).unwrap();
+            ino
+        });
+        for (version, number) in versions.iter().zip(numbers) {
+            assert_eq!(count(&inodes, Ino::ROOT, version), number);
+        }
+        assert_eq!(inodes.len(), 4);
+        for number in numbers {
+            inodes.forget(number, 2);
+            inodes.unpin(number);
+        }
+        assert_eq!(inodes.len(), 1);
+        assert!(inodes.table.lock().unwrap().numbers.is_empty());
+    }
+
+    #[test]
+    fn all_numbers_of_a_file_go_with_it_where_it_goes() {
+        let inodes = inodes();
+        let (old, new) = (version("old"), version("new"));
+        let first = count(&inodes, Ino::ROOT, &old);
+        inodes.pin(first, &old).unwrap();
+        let second = count(&inodes, Ino::ROOT, &new);
+        let dir = count(&inodes, Ino::ROOT, &folder("d", "dir"));
+        assert_eq!(count(&inodes, dir, &new), second);
+        for ino in [first, second] {
+            assert_eq!(place(&inodes, ino), "cloudreve://my/dir/file");
+        }
+        inodes.forget(second, 2);
+        inodes.forget(dir, 1);
+        assert!(inodes.node(dir).is_some(), "what is open lies in it");
+        inodes.forget(first, 1);
+        inodes.unpin(first);
+        assert_eq!(inodes.len(), 1);
+    }
+
+    #[test]
+    fn what_the_kernel_was_not_told_is_not_opened_and_its_pages_are_kept_only_if_it_has_filled_them()
+     {
+        let inodes = inodes();
+        let (old, new) = (version("old"), version("new"));
+        let ino = count(&inodes, Ino::ROOT, &old);
+        count(&inodes, Ino::ROOT, &new);
+        inodes.discount(ino);
+        assert_eq!(
+            inodes.pin(ino, &new),
+            None,
+            "it knows the size of the old one"
+        );
+        inodes.tell(ino, &new);
+        assert_eq!(inodes.pin(ino, &new), Some(false));
+        assert_eq!(inodes.pin(ino, &new), Some(false));
+        inodes.fill_pages(ino);
+        assert_eq!(inodes.pin(ino, &new), Some(true));
+        (0..3).for_each(|_| inodes.unpin(ino));
+        inodes.tell(ino, &old);
+        assert_eq!(inodes.pin(ino, &old), Some(false));
+    }
+
+    #[test]
+    fn a_folder_is_not_shown_from_the_kernels_memory_once_a_number_in_it_is_another() {
+        let inodes = inodes();
+        let (old, new) = (version("old"), version("new"));
+        let first = count(&inodes, Ino::ROOT, &old);
+        inodes.pin(first, &old).unwrap();
+        inodes.show_listing(Ino::ROOT, 7);
+        assert!(inodes.show_listing(Ino::ROOT, 7));
+        let second = count(&inodes, Ino::ROOT, &new);
+        assert!(!inodes.show_listing(Ino::ROOT, 7));
+        inodes.forget(second, 1);
+        assert!(!inodes.show_listing(Ino::ROOT, 7));
     }
 }

@@ -8,8 +8,9 @@ pub enum Error {
     /// ENOENT: definitely absent.
     #[error("no such file or folder")]
     NotFound,
-    /// ESTALE: what an inode stood for is gone, which says nothing of its name; the kernel looks that up anew.
-    #[error("this file is gone")]
+    /// ESTALE: what an inode stood for is gone, or an older version by now, which says nothing of its name; the kernel
+    /// looks that up anew.
+    #[error("this file is gone, or has another version by now")]
     Gone,
     /// ENOTDIR.
     #[error("not a folder")]

@@ -1,156 +1,87 @@
 //! Open files: open, read, release.
 //!
 //! A handle pins an entity when it is opened and reads that version until it is closed, whatever becomes of the file.
-//! The kernel has one set of cached pages for a file, not one for a handle; so this room decides, at each open, whether
-//! they may be kept (they are of the same entity), must go, or must not be used (a handle of another entity is open and
-//! goes on filling them).
+//! The kernel has one set of cached pages for an inode, not one for a handle, and `inodes` has one version pinned for an
+//! inode at a time; so all who read through these pages read one version.
 
-use std::collections::HashMap;
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bytes::Bytes;
-use lru::LruCache;
 
 use super::handles::Handles;
-use super::{Error, HandleId, Opened, ReadInto};
+use super::{Error, HandleId, Opened};
 use crate::api;
-use crate::inodes::Ino;
-use crate::model::{EntityId, FileInfo, FileKind};
+use crate::entry::Entry;
+use crate::inodes::{Ino, Inodes};
 use crate::read::{Reader, Source, Stream};
 use crate::uri::FileUri;
-
-/// Files of which it is remembered whose pages the kernel may have. Of one that is forgotten the kernel's pages are
-/// dropped when it is opened, which costs a read from our own cache.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 
 /// The open files of a drive.
 pub(super) struct Files {
     reader: Arc<Reader>,
+    inodes: Arc<Inodes>,
     handles: Handles<File>,
-    pages: Mutex<Pages>,
 }
 
 struct File {
     ino: Ino,
     stream: Stream,
-    /// Its reads go through the kernel's pages.
-    cached: bool,
-}
-
-/// Whose bytes are in the kernel's pages, by inode.
-struct Pages {
-    /// Inodes open now through their pages: whose, and by how many handles.
-    open: HashMap<Ino, (EntityId, u64)>,
-    /// Inodes that were.
-    closed: LruCache<Ino, EntityId>,
-}
-
-/// How an open file may use the kernel's pages.
-#[derive(Debug, PartialEq, Eq)]
-enum Use {
-    /// They are of the right entity.
-    Keep,
-    /// They are of another one, or of an unknown one.
-    Drop,
-    /// They are of another one and being read.
-    Avoid,
-}
-
-impl Pages {
-    fn opened(&mut self, ino: Ino, entity: &EntityId) -> Use {
-        if let Some((theirs, handles)) = self.open.get_mut(&ino) {
-            if theirs != entity {
-                return Use::Avoid;
-            }
-            *handles += 1;
-            return Use::Keep;
-        }
-        self.open.insert(ino, (entity.clone(), 1));
-        match self.closed.pop(&ino) {
-            Some(before) if before == *entity => Use::Keep,
-            _ => Use::Drop,
-        }
-    }
-
-    fn released(&mut self, ino: Ino) {
-        let Some((_, handles)) = self.open.get_mut(&ino) else {
-            return;
-        };
-        *handles -= 1;
-        if *handles == 0
-            && let Some((entity, _)) = self.open.remove(&ino)
-        {
-            self.closed.put(ino, entity);
-        }
-    }
+    /// Something was read, so the kernel is done with opening it.
+    is_read: AtomicBool,
 }
 
 impl Files {
-    /// Files read by `reader`.
-    pub(super) fn new(reader: Arc<Reader>) -> Self {
+    /// Files read by `reader`; what is open pins its version in `inodes`.
+    pub(super) fn new(reader: Arc<Reader>, inodes: Arc<Inodes>) -> Self {
         Self {
             reader,
+            inodes,
             handles: Handles::new(),
-            pages: Mutex::new(Pages {
-                open: HashMap::new(),
-                closed: LruCache::new(REMEMBERED),
-            }),
         }
     }
 
-    /// Opens the version that `info` shows. `locate` tells at any time where the file is by then.
+    /// Opens the version of `ino` that `entry` shows; `Gone` where the kernel takes `ino` for another one, so that it
+    /// looks the name up anew. `locate` tells at any time where the file is by then.
     pub(super) fn open(
         &self,
-        info: &FileInfo,
         ino: Ino,
+        entry: &Arc<Entry>,
         locate: Arc<dyn Fn() -> FileUri + Send + Sync>,
     ) -> Result<Opened, Error> {
-        if info.kind == FileKind::Folder {
-            return Err(Error::IsAFolder);
-        }
+        let keep_cache = self.inodes.pin(ino, entry).ok_or(Error::Gone)?;
         let stream = self.reader.open(Source {
-            file: info.id.clone(),
-            entity: info.entity.clone(),
-            size_bytes: info.size_bytes,
+            file: entry.id.clone(),
+            entity: entry.entity.clone(),
+            size_bytes: entry.size_bytes,
             locate,
         });
-        let pages = self.pages.lock().unwrap().opened(ino, &info.entity);
         let handle = self.handles.insert(File {
             ino,
             stream,
-            cached: pages != Use::Avoid,
+            is_read: AtomicBool::new(false),
         });
-        Ok(Opened {
-            handle,
-            keep_cache: pages == Use::Keep,
-            direct_io: pages == Use::Avoid,
-        })
+        Ok(Opened { handle, keep_cache })
     }
 
-    /// pread(2): short only at the end of the version that was opened. Refuses to fill the kernel's pages for a handle
-    /// that must not use them: a private mapping and readahead(2) do that also where reads go past them.
+    /// pread(2): short only at the end of the version that was opened.
     pub(super) async fn read(
         &self,
         handle: HandleId,
         offset: u64,
         size_bytes: u32,
-        into: ReadInto,
     ) -> Result<Bytes, Error> {
         let file = self.handles.get(handle).ok_or(Error::BadHandle)?;
-        if into == ReadInto::Pages && !file.cached {
-            let why = "opened while another version of the file was open: it can be read, and mapped by who opens it later";
-            return Err(Error::Io(api::Error::Local(why.to_owned())));
+        if !file.is_read.swap(true, Relaxed) {
+            self.inodes.fill_pages(file.ino);
         }
         file.stream.read(offset, size_bytes).await.map_err(error)
     }
 
     /// The last close(2).
     pub(super) fn release(&self, handle: HandleId) {
-        if let Some(file) = self.handles.remove(handle)
-            && file.cached
-        {
-            self.pages.lock().unwrap().released(file.ino);
+        if let Some(file) = self.handles.remove(handle) {
+            self.inodes.unpin(file.ino);
         }
     }
 
@@ -174,42 +105,24 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::model::{Capabilities, FileId};
-    use crate::names::ServerName;
+    use crate::model::{EntityId, FileId, FileKind};
     use crate::read::{Download, Options};
 
-    const INO: Ino = Ino(7);
-
-    fn pages() -> Pages {
-        Pages {
-            open: HashMap::new(),
-            closed: LruCache::new(REMEMBERED),
-        }
-    }
-
-    fn entity(name: &str) -> EntityId {
-        EntityId(name.into())
-    }
-
-    #[test]
-    fn the_kernels_pages_are_kept_while_the_version_is_the_same() {
-        let mut pages = pages();
-        assert_eq!(pages.opened(INO, &entity("old")), Use::Drop);
-        assert_eq!(pages.opened(INO, &entity("old")), Use::Keep);
-        pages.released(INO);
-        pages.released(INO);
-        assert_eq!(pages.opened(INO, &entity("old")), Use::Keep);
-        pages.released(INO);
-        assert_eq!(pages.opened(INO, &entity("new")), Use::Drop);
-    }
-
-    #[test]
-    fn two_versions_open_at_once_never_share_the_kernels_pages() {
-        let mut pages = pages();
-        pages.opened(INO, &entity("old"));
-        assert_eq!(pages.opened(INO, &entity("new")), Use::Avoid);
-        pages.released(INO);
-        assert_eq!(pages.opened(INO, &entity("new")), Use::Drop);
+    fn entry(id: &str, kind: FileKind) -> Arc<Entry> {
+        Arc::new(Entry {
+            id: FileId(id.into()),
+            kind,
+            name: std::ffi::OsStr::new(id).into(),
+            segment: None,
+            size_bytes: 0,
+            created: SystemTime::UNIX_EPOCH,
+            updated: SystemTime::UNIX_EPOCH,
+            entity: EntityId("none".into()),
+            owned: true,
+            shared: false,
+            unfinished: false,
+            shortcut: None,
+        })
     }
 
     fn files() -> Files {
@@ -226,49 +139,40 @@ mod tests {
             download: Download::Direct,
             timeout: Duration::from_secs(1),
         };
-        Files::new(Reader::new(api, options))
-    }
-
-    fn open(files: &Files, kind: FileKind) -> Result<Opened, Error> {
-        let info = FileInfo {
-            id: FileId("f".into()),
-            kind,
-            name: ServerName::from_wire(*b"f"),
-            uri: FileUri::my(),
-            size_bytes: 0,
-            created: SystemTime::UNIX_EPOCH,
-            updated: SystemTime::UNIX_EPOCH,
-            entity: entity("none"),
-            owned: true,
-            shared: false,
-            capabilities: Capabilities::default(),
-            metadata: None,
-        };
-        files.open(&info, INO, Arc::new(FileUri::my))
+        let root = entry("root", FileKind::Folder);
+        let inodes = Inodes::new("instance", FileUri::my(), root);
+        Files::new(Reader::new(api, options), Arc::new(inodes))
     }
 
     #[tokio::test]
-    async fn a_handle_reads_until_it_is_released_and_not_after() {
+    async fn a_handle_reads_and_holds_its_inode_until_it_is_released_and_not_after() {
         let files = files();
-        let handle = open(&files, FileKind::File).unwrap().handle;
-        assert_eq!(files.count(), 1);
-        assert!(
-            files
-                .read(handle, 0, 4096, ReadInto::Caller)
-                .await
-                .unwrap()
-                .is_empty()
-        );
+        let entry = entry("f", FileKind::File);
+        let (ino, _) = files.inodes.count(Ino::ROOT, &entry, Some(&entry)).unwrap();
+        let open = || files.open(ino, &entry, Arc::new(FileUri::my)).unwrap();
+        let (handle, other) = (open().handle, open());
+        assert!(!other.keep_cache, "the kernel may not have opened it yet");
+        files.inodes.forget(ino, 1);
+        assert_eq!((files.count(), files.inodes.len()), (2, 2));
+        assert!(files.read(handle, 0, 4096).await.unwrap().is_empty());
+        assert!(open().keep_cache, "these are its pages");
         files.release(handle);
-        assert_eq!(files.count(), 0);
-        let late = files.read(handle, 0, 4096, ReadInto::Caller).await;
+        let late = files.read(handle, 0, 4096).await;
         assert!(matches!(late, Err(Error::BadHandle)));
     }
 
     #[tokio::test]
-    async fn a_folder_is_not_opened_as_a_file() {
-        let opened = open(&files(), FileKind::Folder);
-        assert!(matches!(opened, Err(Error::IsAFolder)));
+    async fn what_the_kernel_takes_for_another_version_is_not_opened() {
+        let files = files();
+        let old = entry("f", FileKind::File);
+        let (ino, _) = files.inodes.count(Ino::ROOT, &old, Some(&old)).unwrap();
+        let new = Arc::new(Entry {
+            entity: EntityId("new".into()),
+            ..(*old).clone()
+        });
+        let opened = files.open(ino, &new, Arc::new(FileUri::my));
+        assert!(matches!(opened, Err(Error::Gone)), "{opened:?}");
+        assert_eq!(files.count(), 0);
     }
 
     #[test]

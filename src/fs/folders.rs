@@ -76,7 +76,6 @@ impl Folders {
         Ok(Opened {
             handle: self.handles.insert(Handle { ino, reading }),
             keep_cache,
-            direct_io: false,
         })
     }
 
@@ -234,20 +233,26 @@ impl Reader<'_, '_> {
 
     fn entry(&mut self, entry: &Arc<Entry>, index: usize, ttl: Duration) -> Result<bool, Error> {
         let inodes = &self.space.inodes;
+        let shown = self.space.glimpse(&self.key, entry);
         let number = match self.count {
-            true => inodes.count(self.ino, entry),
-            false => inodes.number(self.ino, entry),
+            true => inodes.count(self.ino, entry, shown.as_ref()),
+            false => inodes.number(self.ino, entry, shown.as_ref()),
         };
         let (ino, pinned) = number.ok_or(Error::NotFound)?;
+        let believed = match &shown {
+            Some(shown) => self.space.believed(ino, shown, pinned, ttl),
+            // The kernel comes back and asks, if anybody wants to know.
+            None => self.space.believed(ino, entry, pinned, Duration::ZERO),
+        };
         let taken = (self.take)(FolderEntry {
             name: &entry.name,
             ino,
             kind: entry.kind,
             next_offset: DOTS + index as u64 + 1,
-            believed: self.space.glimpsed(&self.key, ino, entry, pinned, ttl),
+            believed,
         });
         if !taken && self.count {
-            inodes.forget(ino, 1);
+            inodes.discount(ino);
         }
         Ok(taken)
     }

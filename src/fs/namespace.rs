@@ -1,8 +1,9 @@
 //! Names and attributes: lookup, stat, forget, and how what is believed is kept fresh.
 //!
 //! What `metadata` believes is answered at once. Beyond that one question goes to the server: a listing of the parent
-//! where one listing beats many questions, `info` otherwise. While handles read a version of a file through the
-//! kernel's cache, that version's size and time are shown, for the kernel would cut the readers short at another's.
+//! where one listing beats many questions, `info` otherwise. While handles read a version of a file, its inode shows
+//! that version's size and time, for the kernel would cut the readers short at another's; the name leads to an inode of
+//! the version that is current.
 
 use std::ffi::OsStr;
 use std::sync::{Arc, Mutex};
@@ -123,7 +124,8 @@ impl Namespace {
             return Ok(Lookup::Absent { ttl: belief.left });
         };
         let shown = self.followed(&key, &entry).await?;
-        let (ino, pinned) = self.inodes.count(parent, &entry).ok_or(Error::NotFound)?;
+        let counted = self.inodes.count(parent, &entry, Some(&shown));
+        let (ino, pinned) = counted.ok_or(Error::NotFound)?;
         Ok(Lookup::Found(self.believed(
             ino,
             &shown,
@@ -148,7 +150,8 @@ impl Namespace {
         {
             sizes.ask(ino, uri).await;
         }
-        Ok(self.believed(ino, &shown, None, left))
+        let pinned = self.inodes.tell(ino, &shown);
+        Ok(self.believed(ino, &shown, pinned, left))
     }
 
     /// What `ino`, which is `node`, is now; `Gone` where its file is, whoever has its name by now.

@@ -6,17 +6,16 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::api;
 use crate::entry::{Entry, FileKey, Shortcut};
-use crate::inodes::{Ino, Version};
 use crate::model::{FileId, FileInfo, FileKind};
 use crate::uri::FileUri;
 
+use super::Error;
 use super::namespace::{Namespace, within};
 use super::root::PEEK;
-use super::{Believed, Error};
 
 impl Namespace {
     /// What `entry` is to be shown as: a shortcut to a file has that file's size and times, if it leads anywhere.
@@ -76,28 +75,14 @@ impl Namespace {
         Ok(target)
     }
 
-    /// What the kernel may believe of `entry` in `folder` by what memory knows, as readdir(3) shows it.
-    pub(super) fn glimpsed(
-        &self,
-        folder: &FileKey,
-        ino: Ino,
-        entry: &Arc<Entry>,
-        pinned: Option<Version>,
-        ttl: Duration,
-    ) -> Believed {
+    /// As [`Namespace::followed`], by what memory knows; none where it does not know where a shortcut leads.
+    pub(super) fn glimpse(&self, folder: &FileKey, entry: &Arc<Entry>) -> Option<Arc<Entry>> {
         if entry.shortcut.is_none() || entry.kind == FileKind::Folder {
-            return self.believed(ino, entry, pinned, ttl);
+            return Some(Arc::clone(entry));
         }
-        let target = self.metadata.name(
-            &target_key(folder, entry),
-            OsStr::new(TARGET),
-            Instant::now(),
-        );
-        match target.and_then(|target| target.what) {
-            Some(target) => self.believed(ino, &target, pinned, ttl),
-            // The kernel comes back and asks, if anybody wants to know.
-            None => self.believed(ino, entry, pinned, Duration::ZERO),
-        }
+        let key = target_key(folder, entry);
+        let target = self.metadata.name(&key, OsStr::new(TARGET), Instant::now());
+        target?.what
     }
 
     /// The file of which the share at `root` consists.

@@ -12,6 +12,7 @@ use super::namespace::Namespace;
 use super::*;
 use crate::listing::pretend::{Drive, uri};
 use crate::model::{EntityId, FileId};
+use crate::names::ServerName;
 
 const LONG: Duration = Duration::from_secs(3600);
 const NEVER: Duration = Duration::ZERO;
@@ -272,28 +273,59 @@ async fn a_name_of_the_trash_goes_over_to_the_next_file_that_had_it() {
 }
 
 #[tokio::test]
-async fn while_a_version_is_read_its_size_is_shown() {
+async fn while_a_version_is_read_its_inode_shows_its_size_and_the_name_leads_to_the_new_one() {
     let drive = drive();
     let world = world(&drive, NEVER).await;
+    let inodes = &world.space.inodes;
     let b = world.ino(Ino::ROOT, "b.txt").await;
-    let entry = world.space.inodes.node(b).unwrap().entry;
-    world.space.inodes.pin(b, Version::of(&entry));
+    let old = inodes.node(b).unwrap().entry;
+    inodes.pin(b, &old).unwrap();
+    assert_eq!(world.ino(Ino::ROOT, "b.txt").await, b);
     drive.change("cloudreve://my/b.txt", |file| {
         file.size_bytes = 3;
         file.entity = EntityId("new".into());
         true
     });
-    let shown = world.find(Ino::ROOT, "b.txt").await.unwrap();
-    assert_eq!(shown.size_bytes, 7);
-    assert_eq!(world.space.attr(b).await.unwrap().attr.size_bytes, 7);
+    let named = world.find(Ino::ROOT, "b.txt").await.unwrap();
+    assert_ne!(named.ino, b);
+    assert_eq!(named.size_bytes, 3);
     let read = world.read_by(Ino::ROOT, 10).await.unwrap();
     let shown = read.iter().find(|(name, _)| name == "b.txt").unwrap();
-    assert_eq!(shown.1.attr.size_bytes, 7);
+    assert_eq!(shown.1.attr, named);
+    assert_eq!(world.space.attr(named.ino).await.unwrap().attr, named);
     drive.state().failing_infos = true;
-    assert!(world.space.attr(b).await.is_ok(), "no server is needed");
+    let shown = world.space.attr(b).await.expect("no server is needed");
+    assert_eq!(shown.attr.size_bytes, 7);
     drive.state().failing_infos = false;
-    world.space.inodes.unpin(b);
+    inodes.unpin(b);
     assert_eq!(world.space.attr(b).await.unwrap().attr.size_bytes, 3);
+    inodes.forget(named.ino, 2);
+    assert_eq!(world.ino(Ino::ROOT, "b.txt").await, b);
+}
+
+#[tokio::test]
+async fn what_a_shortcut_leads_to_is_open_in_one_version_under_one_number() {
+    let drive = Arc::new(Drive::default());
+    let target = "cloudreve://S@share/target.bin";
+    drive.file(target, 7);
+    add_shortcut(&drive, "cloudreve://my/short.bin", FileKind::File, target);
+    let world = world(&drive, NEVER).await;
+    let inodes = &world.space.inodes;
+    let short = world.find(Ino::ROOT, "short.bin").await.unwrap();
+    let entry = inodes.node(short.ino).unwrap().entry;
+    let folder = world.space.folder_key(Ino::ROOT).unwrap();
+    let shown = world.space.followed(&folder, &entry).await.unwrap();
+    inodes.pin(short.ino, &shown).unwrap();
+    assert_eq!(world.find(Ino::ROOT, "short.bin").await, Some(short));
+    drive.change(target, |file| {
+        file.size_bytes = 3;
+        file.entity = EntityId("new".into());
+        true
+    });
+    let named = world.find(Ino::ROOT, "short.bin").await.unwrap();
+    assert_ne!(named.ino, short.ino);
+    assert_eq!(named.size_bytes, 3);
+    assert_eq!(world.space.attr(short.ino).await.unwrap().attr, short);
 }
 
 #[tokio::test]

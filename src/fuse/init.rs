@@ -10,7 +10,7 @@ const MAX_WRITE_BYTES: u32 = 1 << 20;
 const MAX_BACKGROUND: u16 = 64;
 
 /// What the kernel is asked for, where it can.
-const WANTED: [(InitFlags, &str); 6] = [
+const WANTED: [(InitFlags, &str); 5] = [
     // Lookups in one directory run side by side, not one after the other.
     (InitFlags::FUSE_PARALLEL_DIROPS, "parallel lookups"),
     // Attributes come with every listing. Not FUSE_READDIRPLUS_AUTO: du and find would then ask file by file.
@@ -24,8 +24,6 @@ const WANTED: [(InitFlags, &str); 6] = [
         InitFlags::FUSE_HANDLE_KILLPRIV_V2,
         "no attribute before a write",
     ),
-    // A shared mmap of a file opened with O_DIRECT works instead of failing.
-    (InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP, "mmap beside O_DIRECT"),
 ];
 
 /// Asks the kernel for all that helps and that fuser can honour. An older kernel lacks some of it, which costs

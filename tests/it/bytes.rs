@@ -1,14 +1,20 @@
 //! Every byte right, read through the kernel in every way that programs read.
 
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use cloudreve_test_server::{Options, Server, generated_bytes};
 
 use crate::support::dice;
 use crate::support::map::Map;
 use crate::support::mounted::Mounted;
+use crate::support::shell::{self, wait_until};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -147,11 +153,14 @@ fn a_file_of_300_mib_is_the_source_read_in_order_and_by_eight_readers_at_once() 
     assert_eq!(server.hung_up_before_headers(), 0);
 }
 
+fn pattern(length: u64, modulus: u64) -> Vec<u8> {
+    (0..length).map(|i| (i % modulus) as u8).collect()
+}
+
 #[test]
 fn a_reader_keeps_the_version_it_opened_and_the_next_open_sees_the_new_one() {
     let server = Server::start(Options::default()).unwrap();
-    let old: Vec<u8> = (0..3 * MIB).map(|i| (i % 251) as u8).collect();
-    let new: Vec<u8> = (0..2 * MIB).map(|i| (i % 241) as u8).collect();
+    let (old, new) = (pattern(3 * MIB, 251), pattern(2 * MIB, 241));
     server.put("file.bin", old.clone());
     let mount = Mounted::new(&server, "cloudreve://my/", &["--metadata-ttl", "0s"]);
     let path = mount.path("file.bin");
@@ -168,29 +177,211 @@ fn a_reader_keeps_the_version_it_opened_and_the_next_open_sees_the_new_one() {
     assert_same(&std::fs::read(&path).unwrap(), &new, "the next open");
 }
 
+/// What `program` makes of `path` when it copies it, archives it, and so on, as bytes.
+fn run(program: &str, path: &Path) -> Vec<u8> {
+    let mut command = Command::new("sh");
+    command.args(["-euc", program, "sh"]).arg(path);
+    let output = shell::output(&mut command);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program}: {said}");
+    output.stdout
+}
+
+/// `path` holds `content`, whoever looks, however often.
+#[track_caller]
+fn check_whole(path: &Path, content: &[u8], what: &str) {
+    let programs = [
+        ("cat", r#"cat "$1""#),
+        ("cp", r#"cp "$1" /dev/stdout | cat"#),
+        (
+            "tar",
+            r#"cd "$(dirname "$1")"; tar -cf - "$(basename "$1")" | tar -xOf -"#,
+        ),
+        ("dd", r#"dd if="$1" bs=64k iflag=direct status=none"#),
+    ];
+    let length = std::fs::metadata(path).unwrap().len();
+    assert_eq!(length, content.len() as u64, "{what}: stat");
+    for (program, script) in programs {
+        assert_same(&run(script, path), content, &format!("{what}: {program}"));
+    }
+    let file = File::open(path).unwrap();
+    let mut direct = File::options();
+    let direct = direct.read(true).custom_flags(libc::O_DIRECT);
+    assert_eq!(file.metadata().unwrap().len(), length, "{what}: fstat");
+    for map in [
+        Map::of(&file, content.len()),
+        Map::of(&direct.open(path).unwrap(), content.len()),
+        Map::private(&file, content.len()).unwrap(),
+    ] {
+        let map = map.populate().unwrap();
+        assert_same(&map, content, &format!("{what}: mapped"));
+    }
+}
+
+/// An open version of a file: read in parts and mapped, so that the kernel has pages of it and asks for more.
+struct Held {
+    file: File,
+    map: Map,
+    content: Vec<u8>,
+}
+
+impl Held {
+    fn open(path: &Path, content: &[u8]) -> Self {
+        let file = File::open(path).unwrap();
+        file.read_exact_at(&mut [0; 100], 0).unwrap();
+        Self {
+            map: Map::private(&file, content.len()).unwrap(),
+            file,
+            content: content.to_vec(),
+        }
+    }
+
+    #[track_caller]
+    fn check(&self) {
+        let Self { file, content, .. } = self;
+        assert_eq!(file.metadata().unwrap().len(), content.len() as u64);
+        let mut found = vec![0; content.len()];
+        file.read_exact_at(&mut found, 0).unwrap();
+        assert_same(&found, content, "the open handle");
+        let beyond = file.read_at(&mut [0; 8], content.len() as u64);
+        assert_eq!(beyond.unwrap(), 0, "beyond the open handle's version");
+        assert_same(&self.map, content, "the map of the open handle");
+    }
+}
+
 #[test]
-fn what_is_mapped_of_a_new_version_never_shows_in_the_old_one() {
+fn each_version_of_a_file_is_whole_while_older_ones_are_open_and_mapped() {
+    let contents = [
+        pattern(2 * MIB, 251),
+        pattern(3 * MIB + 5, 241),
+        pattern(MIB + 7, 239),
+        pattern(MIB + 7, 233),
+    ];
+    for ttl in ["0s", "1s"] {
+        let server = Server::start(Options::default()).unwrap();
+        let mut held: Vec<Held> = Vec::new();
+        server.put("file.bin", contents[0].clone());
+        let mount = Mounted::new(&server, "cloudreve://my/", &["--metadata-ttl", ttl]);
+        let path = mount.path("file.bin");
+        let mut numbers = HashSet::new();
+        for content in &contents {
+            server.put("file.bin", content.clone());
+            wait_until("the new version shows", || {
+                std::fs::metadata(&path).unwrap().len() == content.len() as u64
+                    && std::fs::read(&path).unwrap() == *content
+            });
+            check_whole(&path, content, &format!("beside {} open", held.len()));
+            held.push(Held::open(&path, content));
+            held.iter().for_each(Held::check);
+            let number = std::fs::metadata(&path).unwrap().ino();
+            assert!(numbers.insert(number), "two versions have one inode");
+            let entry = std::fs::read_dir(mount.path("")).unwrap().next();
+            assert_eq!(entry.unwrap().unwrap().ino(), number, "readdir(3)");
+        }
+        drop(held);
+        check_whole(&path, &contents[3], "after all");
+    }
+}
+
+#[test]
+fn a_file_that_nobody_holds_open_keeps_its_inode_and_gets_it_back_once_nobody_does() {
     let server = Server::start(Options::default()).unwrap();
-    let old: Vec<u8> = (0..MIB).map(|i| (i % 251) as u8).collect();
-    let new: Vec<u8> = (0..MIB).map(|i| (i % 241) as u8).collect();
+    let (old, new) = (pattern(5000, 251), pattern(9000, 241));
     server.put("file.bin", old.clone());
     let mount = Mounted::new(&server, "cloudreve://my/", &["--metadata-ttl", "0s"]);
     let path = mount.path("file.bin");
-
-    let reader = File::open(&path).unwrap();
+    let number = || std::fs::metadata(&path).unwrap().ino();
+    let own = number();
+    server.put("file.bin", pattern(7000, 239));
+    assert_eq!(number(), own, "nobody has it open");
+    server.put("file.bin", old.clone());
+    let held = Held::open(&path, &old);
     server.put("file.bin", new.clone());
-    let other = File::open(&path).unwrap();
-    // Asks for the pages of the whole file, which the two versions would share.
-    let pages = Map::private(&other, new.len()).and_then(|map| map.populate());
-    if let Ok(pages) = pages {
-        assert_same(&pages, &new, "the mapped version");
+    let other = number();
+    assert_ne!(other, own);
+    assert_eq!(held.file.metadata().unwrap().ino(), own);
+    check_whole(&path, &new, "beside the old one");
+    assert_eq!(number(), other, "it stays");
+    drop(held);
+    wait_until("its own number comes back", || {
+        // 2: dentries and inodes, and not the pages of everybody's files (→ proc_sys_vm(5)).
+        std::fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+        number() == own
+    });
+    check_whole(&path, &new, "under its own number");
+}
+
+#[test]
+fn a_version_that_the_kernel_has_not_heard_of_yet_is_opened_whole() {
+    for is_held in [false, true] {
+        let server = Server::start(Options::default()).unwrap();
+        let (old, new) = (pattern(5000, 251), pattern(9000, 241));
+        server.put("dir/file.bin", old.clone());
+        let mount = Mounted::new(&server, "cloudreve://my/", &["--metadata-ttl", "1h"]);
+        let path = mount.path("dir/file.bin");
+        assert_same(&std::fs::read(&path).unwrap(), &old, "before");
+        let held = is_held.then(|| Held::open(&path, &old));
+        server.put("dir/file.bin", new.clone());
+        // So many names get the folder listed, which tells the daemon of the new version, and not the kernel.
+        for name in 0..200 {
+            let absent = std::fs::metadata(mount.path("dir").join(name.to_string()));
+            assert!(absent.is_err());
+        }
+        assert_same(&std::fs::read(&path).unwrap(), &new, "opened");
+        check_whole(&path, &new, "afterwards");
+        held.iter().for_each(Held::check);
     }
-    let mut found = vec![0; old.len()];
-    reader.read_exact_at(&mut found, 0).unwrap();
-    assert_same(&found, &old, "the open handle");
-    other.read_exact_at(&mut found, 0).unwrap();
-    assert_same(&found, &new, "the new version, read");
-    drop((reader, other));
-    let file = File::open(&path).unwrap();
-    assert_same(&Map::of(&file, new.len()), &new, "mapped by itself");
+}
+
+#[test]
+fn a_file_that_is_overwritten_all_the_time_is_one_version_for_each_reader() {
+    const ROUNDS: u64 = 60;
+    // The length tells which version it is.
+    let version = |round: u64| pattern(20_000 + round * 4099 % 30_000, 200 + round % 50);
+    let versions: HashMap<_, _> = (0..=ROUNDS)
+        .map(version)
+        .map(|content| (content.len() as u64, content))
+        .collect();
+    let server = Server::start(Options::default()).unwrap();
+    server.put("file.bin", version(0));
+    let mount = Mounted::new(&server, "cloudreve://my/", &["--metadata-ttl", "0s"]);
+    let path = mount.path("file.bin");
+    let is_over = AtomicBool::new(false);
+    let (opened, stale) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for reader in 0..6 {
+            let (path, versions, is_over) = (&path, &versions, &is_over);
+            let (opened, stale) = (&opened, &stale);
+            scope.spawn(move || {
+                let mut held: VecDeque<Held> = VecDeque::new();
+                while !is_over.load(Relaxed) {
+                    // Two versions that come between two steps of one open(2) are one too many for the kernel.
+                    let file = match File::open(path) {
+                        Err(err) if err.raw_os_error() == Some(libc::ESTALE) => {
+                            stale.fetch_add(1, Relaxed);
+                            continue;
+                        }
+                        file => file.unwrap(),
+                    };
+                    opened.fetch_add(1, Relaxed);
+                    let content = &versions[&file.metadata().unwrap().len()];
+                    let map = Map::private(&file, content.len()).unwrap();
+                    let content = content.clone();
+                    held.push_back(Held { file, map, content });
+                    held.iter().for_each(Held::check);
+                    if held.len() > reader {
+                        held.pop_front();
+                    }
+                }
+            });
+        }
+        for round in 1..=ROUNDS {
+            server.put("file.bin", version(round));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        is_over.store(true, Relaxed);
+    });
+    let (opened, stale) = (opened.into_inner(), stale.into_inner());
+    assert!(stale < opened, "{stale} of {opened} were not opened");
+    check_whole(&path, &version(ROUNDS), "in the end");
 }

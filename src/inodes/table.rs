@@ -1,0 +1,284 @@
+//! The table behind the inodes: what each number stands for, what holds it, and which numbers a file has.
+//!
+//! A file has one number as long as its versions are open one at a time. It may have several while more are; its name
+//! stands for the last one then, and what is newly said of the file is noted of all.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Ino, Node, Version};
+use crate::entry::{Entry, FileKey, Tree, stable_hash};
+use crate::model::{FileId, FileKind};
+
+/// All inodes by number.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) slots: HashMap<Ino, Slot>,
+    /// Files that have, or had lately, another number than their own: all they have in the table, that of the name last.
+    pub(super) numbers: HashMap<FileKey, Vec<Ino>>,
+}
+
+/// What one number stands for, and what holds it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) tree: Tree,
+    pub(super) parent: Ino,
+    pub(super) entry: Arc<Entry>,
+    pub(super) lookups: u64,
+    /// Inodes that name this one as their parent.
+    pub(super) children: u64,
+    pub(super) pin: Option<Box<Pin>>,
+    /// What the kernel was told last of its size; none where that is not the size of any version.
+    pub(super) told: Option<Arc<Entry>>,
+    /// Of which version the kernel's pages are.
+    pub(super) pages: Option<Arc<Entry>>,
+    /// Version of the listing that was last shown.
+    pub(super) listing: u64,
+}
+
+/// The version that open handles pin.
+#[derive(Debug)]
+pub(super) struct Pin {
+    pub(super) version: Arc<Entry>,
+    /// Never 0.
+    pub(super) handles: u64,
+}
+
+impl Slot {
+    pub(super) fn new(tree: Tree, parent: Ino, entry: Arc<Entry>) -> Self {
+        Self {
+            tree,
+            parent,
+            entry,
+            lookups: 0,
+            children: 0,
+            pin: None,
+            told: None,
+            pages: None,
+            listing: 0,
+        }
+    }
+
+    pub(super) fn node(&self) -> Node {
+        Node {
+            parent: self.parent,
+            entry: Arc::clone(&self.entry),
+            tree: self.tree,
+            pinned: self.pinned(),
+        }
+    }
+
+    pub(super) fn tree_below(&self) -> Tree {
+        match self.entry.shortcut {
+            Some(_) if self.entry.kind == FileKind::Folder => self.tree.behind(&self.entry.id),
+            _ => self.tree,
+        }
+    }
+
+    pub(super) fn pinned(&self) -> Option<Version> {
+        self.pin.as_ref().map(|pin| Version::of(&pin.version))
+    }
+
+    /// Whether it can show `version`; none is an unknown one.
+    fn can_show(&self, version: Option<&Arc<Entry>>) -> bool {
+        match (&self.pin, version) {
+            (Some(pin), Some(version)) => is_same_version(&pin.version, version),
+            _ => true,
+        }
+    }
+
+    /// Notes what the kernel is told, which is always the pinned version where there is one.
+    pub(super) fn tell(&mut self, shown: Option<&Arc<Entry>>) -> Option<Version> {
+        if self.pin.is_none() {
+            self.told = shown.cloned();
+        }
+        self.pinned()
+    }
+
+    fn key(&self) -> FileKey {
+        FileKey {
+            tree: self.tree,
+            id: self.entry.id.clone(),
+        }
+    }
+
+    fn is(&self, tree: Tree, id: &FileId) -> bool {
+        self.tree == tree && self.entry.id == *id
+    }
+
+    fn is_held(&self) -> bool {
+        self.lookups > 0 || self.children > 0 || self.pin.is_some()
+    }
+}
+
+impl Table {
+    /// The number under which a file is known as `shown`, or would be: the one that it has, its own one, or, while both
+    /// are taken, one of that version.
+    pub(super) fn number(
+        &self,
+        instance_id: &str,
+        tree: Tree,
+        id: &FileId,
+        shown: Option<&Arc<Entry>>,
+    ) -> Ino {
+        if let Some(ino) = self.numbers_of(tree, id).last()
+            && self.slots.get(ino).is_some_and(|slot| slot.can_show(shown))
+        {
+            return *ino;
+        }
+        let own = self.free_from(own_number(instance_id, tree, id), |slot| slot.is(tree, id));
+        match (self.slots.get(&own), shown) {
+            (Some(slot), Some(version)) if !slot.can_show(shown) => {
+                let number = version_number(instance_id, tree, version, id);
+                self.free_from(number, |slot| slot.is(tree, id) && slot.can_show(shown))
+            }
+            _ => own,
+        }
+    }
+
+    /// The first number from `number` on that no slot has but one that `fits`. 0 and 1 mean something to the kernel.
+    fn free_from(&self, mut number: u64, fits: impl Fn(&Slot) -> bool) -> Ino {
+        while number <= Ino::ROOT.0 || self.slots.get(&Ino(number)).is_some_and(|slot| !fits(slot))
+        {
+            number = number.wrapping_add(1);
+        }
+        Ino(number)
+    }
+
+    /// All numbers of a file that has another one than its own; none of each other file.
+    fn numbers_of(&self, tree: Tree, id: &FileId) -> &[Ino] {
+        if self.numbers.is_empty() {
+            return &[];
+        }
+        let id = id.clone();
+        let all = self.numbers.get(&FileKey { tree, id });
+        all.map_or(&[], Vec::as_slice)
+    }
+
+    /// All numbers of the file that `ino` stands for.
+    pub(super) fn all_of(&self, ino: Ino) -> Vec<Ino> {
+        let slot = self.slots.get(&ino);
+        let all = slot.map_or(&[][..], |slot| self.numbers_of(slot.tree, &slot.entry.id));
+        if all.is_empty() {
+            return vec![ino];
+        }
+        all.to_vec()
+    }
+
+    /// Adds `slot` under `ino`, which [`Table::number`] gave.
+    pub(super) fn insert(&mut self, instance_id: &str, ino: Ino, slot: Slot) {
+        let (tree, id) = (slot.tree, &slot.entry.id);
+        let own = Ino(own_number(instance_id, tree, id));
+        if own != ino || !self.numbers_of(tree, id).is_empty() {
+            let before = self.slots.get(&own).filter(|before| before.is(tree, id));
+            let before = before.map(|_| own);
+            let all = self.numbers.entry(slot.key());
+            let all = all.or_insert_with(|| before.into_iter().collect());
+            all.push(ino);
+            self.forget_shown(slot.parent);
+        }
+        if let Some(parent) = self.slots.get_mut(&slot.parent) {
+            parent.children += 1;
+        }
+        self.slots.insert(ino, slot);
+    }
+
+    /// Notes that the file of `ino` was met in `parent` as `entry`, and that its name stands for `ino` now.
+    pub(super) fn place(&mut self, ino: Ino, parent: Ino, entry: &Arc<Entry>) {
+        let all = self.all_of(ino);
+        if all.last() != Some(&ino) {
+            let key = self.slots.get(&ino).map(Slot::key);
+            if let Some(all) = key.and_then(|key| self.numbers.get_mut(&key)) {
+                all.retain(|other| *other != ino);
+                all.push(ino);
+            }
+            self.forget_shown(parent);
+        }
+        for ino in all {
+            self.put(ino, parent, entry);
+        }
+    }
+
+    fn put(&mut self, ino: Ino, parent: Ino, entry: &Arc<Entry>) {
+        let Some(slot) = self.slots.get_mut(&ino) else {
+            return;
+        };
+        slot.entry = Arc::clone(entry);
+        let old = std::mem::replace(&mut slot.parent, parent);
+        if old != parent {
+            if let Some(parent) = self.slots.get_mut(&parent) {
+                parent.children += 1;
+            }
+            self.drop_child_of(old);
+        }
+    }
+
+    /// A number in `folder` is another by now, and the kernel remembers folders with the numbers in them.
+    fn forget_shown(&mut self, folder: Ino) {
+        if let Some(slot) = self.slots.get_mut(&folder) {
+            slot.listing = 0;
+        }
+    }
+
+    /// `ino`, whose slot was `slot`, is a number of its file no more.
+    fn drop_number(&mut self, ino: Ino, slot: &Slot) {
+        if self.numbers.is_empty() {
+            return;
+        }
+        let key = slot.key();
+        let Some(all) = self.numbers.get_mut(&key) else {
+            return;
+        };
+        all.retain(|other| *other != ino);
+        if all.is_empty() {
+            self.numbers.remove(&key);
+        }
+        self.forget_shown(slot.parent);
+    }
+
+    fn drop_child_of(&mut self, parent: Ino) {
+        if let Some(slot) = self.slots.get_mut(&parent) {
+            slot.children = slot.children.saturating_sub(1);
+            self.drop_unheld(parent);
+        }
+    }
+
+    /// Drops `ino` if nothing holds it, and the folders above that only it held.
+    pub(super) fn drop_unheld(&mut self, ino: Ino) {
+        let mut at = ino;
+        while at != Ino::ROOT && self.slots.get(&at).is_some_and(|slot| !slot.is_held()) {
+            let Some(slot) = self.slots.remove(&at) else {
+                return;
+            };
+            self.drop_number(at, &slot);
+            at = slot.parent;
+            if let Some(parent) = self.slots.get_mut(&at) {
+                parent.children = parent.children.saturating_sub(1);
+            }
+        }
+    }
+}
+
+/// The number of a file, if nothing has it yet.
+pub(super) fn own_number(instance_id: &str, tree: Tree, id: &FileId) -> u64 {
+    stable_hash([
+        instance_id.as_bytes(),
+        &tree.number().to_le_bytes(),
+        id.0.as_bytes(),
+    ])
+}
+
+/// The number of a version, while the file's own shows another one.
+fn version_number(instance_id: &str, tree: Tree, version: &Entry, id: &FileId) -> u64 {
+    stable_hash([
+        instance_id.as_bytes(),
+        &tree.number().to_le_bytes(),
+        id.0.as_bytes(),
+        version.entity.0.as_bytes(),
+    ])
+}
+
+/// Whether two entries of a file are of one content.
+pub(super) fn is_same_version(a: &Entry, b: &Entry) -> bool {
+    a.entity == b.entity && a.size_bytes == b.size_bytes
+}
