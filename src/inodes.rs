@@ -190,24 +190,31 @@ impl Inodes {
         slot.is_some_and(|slot| std::mem::replace(&mut slot.listing, version) == version)
     }
 
-    /// Pins `version` of `ino` for a handle that is opened now, until [`Inodes::unpin`]; and whether the kernel's pages
-    /// are of that version. None where the kernel takes `ino` for another version, by whose size it would cut this one,
-    /// or with whose pages it would mix it: the name must be looked up anew.
-    pub fn pin(&self, ino: Ino, version: &Arc<Entry>) -> Option<bool> {
+    /// Pins `version` of `ino` for a handle that is opened now, until [`Inodes::unpin`]. Gives the version that is to be
+    /// read, and whether the kernel's pages are of it. None where the kernel takes `ino` for another version, by whose
+    /// size it would cut this one, or with whose pages it would mix it: the name must be looked up anew. Who comes again
+    /// without that did not come by the name, but by what is open (`/dev/stdin`), and gets the version that is.
+    pub fn pin(&self, ino: Ino, version: &Arc<Entry>) -> Option<(Arc<Entry>, bool)> {
         let mut table = self.table.lock().unwrap();
         let slot = table.slots.get_mut(&ino)?;
         if !is_same_version(slot.told.as_deref()?, version) {
-            return None;
+            let pin = slot.pin.as_mut()?;
+            pin.sent_back = !pin.sent_back;
+            if pin.sent_back {
+                return None;
+            }
         }
-        let version = Arc::clone(version);
         let pin = slot.pin.get_or_insert_with(|| {
-            let handles = 0;
-            Box::new(Pin { version, handles })
+            Box::new(Pin {
+                version: Arc::clone(version),
+                handles: 0,
+                sent_back: false,
+            })
         });
         pin.handles += 1;
         let pages = slot.pages.take();
         slot.pages = pages.filter(|pages| is_same_version(pages, &pin.version));
-        Some(slot.pages.is_some())
+        Some((Arc::clone(&pin.version), slot.pages.is_some()))
     }
 
     /// A handle of `ino` is read from: pages that the kernel had from before it was opened are gone.
@@ -481,13 +488,33 @@ mod tests {
         })
     }
 
+    fn keeps(inodes: &Inodes, ino: Ino, version: &Arc<Entry>) -> Option<bool> {
+        let (pinned, keeps) = inodes.pin(ino, version)?;
+        assert_eq!(&pinned, version);
+        Some(keeps)
+    }
+
+    #[test]
+    fn who_does_not_come_by_the_name_gets_the_version_that_is_open() {
+        let inodes = inodes();
+        let (old, new) = (version("old"), version("new"));
+        let ino = count(&inodes, Ino::ROOT, &old);
+        inodes.pin(ino, &old).unwrap();
+        assert_eq!(inodes.pin(ino, &new), None);
+        count(&inodes, Ino::ROOT, &new);
+        assert_eq!(inodes.pin(ino, &new), None, "the name was looked up");
+        let again = inodes.pin(ino, &new).map(|(pinned, _)| pinned);
+        assert_eq!(again, Some(old));
+        assert_eq!(inodes.pin(ino, &new), None, "that was for one open");
+    }
+
     #[test]
     fn the_version_that_handles_read_stays_until_the_last_is_closed() {
         let inodes = inodes();
         let old = version("old");
         let ino = count(&inodes, Ino::ROOT, &old);
         assert_eq!(inodes.pin(ino, &version("new")), None);
-        assert_eq!(inodes.pin(ino, &old), Some(false));
+        assert_eq!(keeps(&inodes, ino, &old), Some(false));
         assert_eq!(inodes.tell(ino, &version("new")), Some(Version::of(&old)));
         inodes.renew(ino, &version("new"));
         assert_eq!(inodes.pin(ino, &version("new")), None);
@@ -579,13 +606,13 @@ mod tests {
             "it knows the size of the old one"
         );
         inodes.tell(ino, &new);
-        assert_eq!(inodes.pin(ino, &new), Some(false));
-        assert_eq!(inodes.pin(ino, &new), Some(false));
+        assert_eq!(keeps(&inodes, ino, &new), Some(false));
+        assert_eq!(keeps(&inodes, ino, &new), Some(false));
         inodes.fill_pages(ino);
-        assert_eq!(inodes.pin(ino, &new), Some(true));
+        assert_eq!(keeps(&inodes, ino, &new), Some(true));
         (0..3).for_each(|_| inodes.unpin(ino));
         inodes.tell(ino, &old);
-        assert_eq!(inodes.pin(ino, &old), Some(false));
+        assert_eq!(keeps(&inodes, ino, &old), Some(false));
     }
 
     #[test]

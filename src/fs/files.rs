@@ -42,18 +42,19 @@ impl Files {
     }
 
     /// Opens the version of `ino` that `entry` shows; `Gone` where the kernel takes `ino` for another one, so that it
-    /// looks the name up anew. `locate` tells at any time where the file is by then.
+    /// looks the name up anew (→ [`Inodes::pin`]). `locate` tells at any time where the file is by then.
     pub(super) fn open(
         &self,
         ino: Ino,
         entry: &Arc<Entry>,
         locate: Arc<dyn Fn() -> FileUri + Send + Sync>,
     ) -> Result<Opened, Error> {
-        let keep_cache = self.inodes.pin(ino, entry).ok_or(Error::Gone)?;
+        let pinned = self.inodes.pin(ino, entry);
+        let (version, keep_cache) = pinned.ok_or(Error::Gone)?;
         let stream = self.reader.open(Source {
-            file: entry.id.clone(),
-            entity: entry.entity.clone(),
-            size_bytes: entry.size_bytes,
+            file: version.id.clone(),
+            entity: version.entity.clone(),
+            size_bytes: version.size_bytes,
             locate,
         });
         let handle = self.handles.insert(File {

@@ -42,6 +42,8 @@ pub(super) struct Pin {
     pub(super) version: Arc<Entry>,
     /// Never 0.
     pub(super) handles: u64,
+    /// An open was sent back to the file's name, which nobody has looked up since.
+    pub(super) sent_back: bool,
 }
 
 impl Slot {
@@ -196,6 +198,9 @@ impl Table {
         }
         for ino in all {
             self.put(ino, parent, entry);
+            if let Some(pin) = self.slots.get_mut(&ino).and_then(|slot| slot.pin.as_mut()) {
+                pin.sent_back = false;
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::Command;
@@ -384,4 +385,20 @@ fn a_file_that_is_overwritten_all_the_time_is_one_version_for_each_reader() {
     let (opened, stale) = (opened.into_inner(), stale.into_inner());
     assert!(stale < opened, "{stale} of {opened} were not opened");
     check_whole(&path, &version(ROUNDS), "in the end");
+}
+
+#[test]
+fn what_is_opened_through_an_open_file_is_the_version_that_is_open() {
+    let server = Server::start(Options::default()).unwrap();
+    let (old, new) = (pattern(5000, 251), pattern(9000, 241));
+    server.put("file.bin", old.clone());
+    let mount = Mounted::new(&server, "cloudreve://my/", &["--metadata-ttl", "0s"]);
+    let path = mount.path("file.bin");
+    let held = Held::open(&path, &old);
+    let through = format!("/proc/self/fd/{}", held.file.as_raw_fd());
+    server.put("file.bin", new.clone());
+    for _ in 0..3 {
+        assert_same(&std::fs::read(&through).unwrap(), &old, "through it");
+        assert_same(&std::fs::read(&path).unwrap(), &new, "by the name");
+    }
 }
