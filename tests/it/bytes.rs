@@ -265,8 +265,11 @@ fn each_version_of_a_file_is_whole_while_older_ones_are_open_and_mapped() {
         let mount = Mounted::new(&server, "cloudreve://my/", &["--metadata-ttl", ttl]);
         let path = mount.path("file.bin");
         let mut numbers = HashSet::new();
-        for content in &contents {
-            server.put("file.bin", content.clone());
+        for (version, content) in contents.iter().enumerate() {
+            // Not the first one again: its content would not tell the two apart.
+            if version > 0 {
+                server.put("file.bin", content.clone());
+            }
             wait_until("the new version shows", || {
                 std::fs::metadata(&path).unwrap().len() == content.len() as u64
                     && std::fs::read(&path).unwrap() == *content
