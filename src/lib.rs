@@ -19,6 +19,9 @@
 //! A read: `fuse` decodes a request and polls it once on the spot → `fs/files` finds the handle, which pinned an entity when
 //! it was opened → `read` has the blocks, or sends one ranged GET for all who wait → the reply. A look at a folder: `fs`
 //! answers from `metadata` while that may be believed, else `listing` asks page by page and hands out what has come.
+//!
+//! `→ api part 1 §7.5` and the like name sections of the team's notes on the server's API; `tests/contract` holds what they
+//! say as cases that run.
 
 pub mod address;
 pub mod argv;
