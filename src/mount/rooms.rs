@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::{Api, Credentials, Options, Site};
+use crate::cache::{self, Cache};
 use crate::config::{Account, MountPlan};
 use crate::failure::Failure;
 use crate::fs::Fs;
@@ -32,7 +33,12 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
         let dead = "the server does not know this account's token any more".to_owned();
         return Err(explain(crate::api::Error::SignedOut(dead)));
     }
-    let reader = Reader::new(api.clone(), plan.read.clone());
+    let cache = Cache::open(cache::Options {
+        dir: plan.cache_dir.clone(),
+        instance_id: site.instance_id.to_string(),
+        size_bytes: plan.cache_size_bytes,
+    });
+    let reader = Reader::new(api.clone(), cache, plan.read.clone());
     let fs = Fs::new(plan.fs.clone(), api.clone(), Arc::clone(&reader))
         .await
         .map_err(|err| explain::fs(&err, plan))?;

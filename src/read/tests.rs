@@ -103,7 +103,7 @@ impl World {
             download: Download::Direct,
             timeout: TIMEOUT,
         };
-        Reader::over(origin, options)
+        Reader::over(origin, Cache::off(), options)
     }
 
     async fn sign(&self, place: FileUri, fresh: bool) -> Result<origin::Signed, Error> {

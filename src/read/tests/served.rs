@@ -39,7 +39,7 @@ impl Drive {
         };
         let file = FileUri::parse("cloudreve://my/f").unwrap();
         let file = api.info(&file).await.unwrap();
-        let reader = Reader::new(api.clone(), options);
+        let reader = Reader::new(api.clone(), crate::cache::Cache::off(), options);
         Self {
             server,
             api,
