@@ -14,6 +14,7 @@ mod content;
 mod error;
 mod files;
 mod link;
+mod pace;
 mod retry;
 mod session;
 mod time;
@@ -47,6 +48,8 @@ pub struct Options {
     pub ca_file: Option<PathBuf>,
     /// Longest a caller waits without bytes arriving; the request itself lives on (see the promise above).
     pub timeout: Duration,
+    /// Bytes of content a second at most, over all connections; 0 is no limit.
+    pub limit_down_bytes: u64,
 }
 
 /// As whom.

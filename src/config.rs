@@ -270,6 +270,7 @@ fn api_options(settings: &Settings, address: Address) -> api::Options {
         user_agent: settings.text("user-agent").unwrap_or_default(),
         ca_file: settings.path("ca-file"),
         timeout: settings.time("timeout"),
+        limit_down_bytes: settings.number("limit-down").unwrap_or_default(),
     }
 }
 

@@ -14,12 +14,13 @@ use reqwest::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
 };
 use reqwest::{Method, Response};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use url::Url;
 
 use super::Error;
 use super::error::Asked;
 use super::link::{Body, Link, Redirects, Request, is_unreachable, retry_after, text};
+use super::pace::Pace;
 use super::retry::{Backoff, Failed, Patience, jitter};
 use super::wire::Head;
 use crate::secret::Secret;
@@ -29,17 +30,51 @@ const LONGEST_ENVELOPE_BYTES: usize = 64 << 10;
 /// More than any thumbnail has; their size box is a few hundred pixels.
 const LONGEST_THUMBNAIL_BYTES: usize = 16 << 20;
 
-/// The bytes of a range, as they arrive. Dropping it at any time is harmless.
+/// While the limit holds bytes back, an empty piece tells so this often within the timeout.
+const SIGNS_OF_LIFE: u32 = 10;
+
+/// The bytes of a range, as they arrive and as the limit lets them through. Dropping it at any time is harmless.
 pub struct Content {
     response: Response,
+    /// Bytes that have not come yet.
     left: u64,
     timeout: Duration,
+    pace: Option<Arc<Pace>>,
+    /// Bytes that came and were not handed on yet.
+    held: Bytes,
+    /// When the first piece of them may be.
+    due: Option<Instant>,
 }
 
 impl Content {
-    /// The next bytes, never an empty piece; none at the end. Ends only after exactly the bytes of the range:
-    /// less is an error, more is not read. An error after some bytes leaves those bytes good.
+    /// The next bytes; none at the end. An empty piece says that the sender is well and the limit holds its bytes back,
+    /// so that nobody takes the silence for a dead connection. Ends only after exactly the bytes of the range: less is
+    /// an error, more is not read. An error after some bytes leaves those bytes good.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        if self.held.is_empty() {
+            match self.receive().await? {
+                Some(piece) => self.held = piece,
+                None => return Ok(None),
+            }
+        }
+        let Some(pace) = &self.pace else {
+            return Ok(Some(std::mem::take(&mut self.held)));
+        };
+        let now = Instant::now();
+        let len = self.held.len().min(pace.piece_bytes());
+        let due = *self.due.get_or_insert_with(|| pace.take(len, now));
+        let sign = now + self.timeout / SIGNS_OF_LIFE;
+        if due > sign {
+            sleep_until(sign).await;
+            return Ok(Some(Bytes::new()));
+        }
+        sleep_until(due).await;
+        self.due = None;
+        Ok(Some(self.held.split_to(len)))
+    }
+
+    /// The next bytes from the connection, never an empty piece.
+    async fn receive(&mut self) -> Result<Option<Bytes>, Error> {
         while self.left > 0 {
             let mut piece = match tokio::time::timeout(self.timeout, self.response.chunk()).await {
                 Err(_) => return Err(Error::Timeout(self.timeout)),
@@ -87,6 +122,9 @@ pub(super) async fn content(
         response: patiently(link, url, &wanted, timeout).await?,
         left,
         timeout,
+        pace: link.pace.clone(),
+        held: Bytes::new(),
+        due: None,
     })
 }
 

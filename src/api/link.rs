@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 use url::Url;
 
+use super::pace::Pace;
 use super::retry::Patience;
 use super::{Error, Options};
 use crate::address::Address;
@@ -114,6 +115,8 @@ pub(super) struct Link {
     clock_was_set: AtomicBool,
     /// How the last calls went.
     pub(super) noted: Noted,
+    /// How fast content may come; none where that is not limited.
+    pub(super) pace: Option<Arc<Pace>>,
 }
 
 /// Counts a request for as long as it is under way.
@@ -141,6 +144,7 @@ impl Link {
             clock: ServerClock::new(),
             clock_was_set: AtomicBool::new(false),
             noted: Noted::default(),
+            pace: Pace::new(options.limit_down_bytes, Instant::now()).map(Arc::new),
         })
     }
 
@@ -517,6 +521,7 @@ mod tests {
             user_agent: "test/1".into(),
             ca_file: None,
             timeout: Duration::from_secs(1),
+            limit_down_bytes: 0,
         })
         .unwrap()
     }

@@ -83,11 +83,16 @@ impl Responder {
     }
 
     fn impatient(&self, credentials: Credentials, timeout: Duration) -> Api {
+        self.limited(credentials, timeout, 0)
+    }
+
+    fn limited(&self, credentials: Credentials, timeout: Duration, limit_down_bytes: u64) -> Api {
         let options = Options {
             address: self.address.clone(),
             user_agent: "test/1".into(),
             ca_file: None,
             timeout,
+            limit_down_bytes,
         };
         Api::new(options, credentials).unwrap()
     }

@@ -133,6 +133,7 @@ mod tests {
             user_agent: "test".to_owned(),
             ca_file: None,
             timeout: Duration::from_secs(1),
+            limit_down_bytes: 0,
         };
         let api = api::Api::new(gate, api::Credentials::Anonymous).unwrap();
         let options = Options {

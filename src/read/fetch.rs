@@ -165,9 +165,8 @@ impl Fetch {
     }
 
     fn take_chunk(&mut self, mut chunk: Bytes) -> Result<(), Error> {
-        if !chunk.is_empty() {
-            self.patience.bytes_came(Instant::now());
-        }
+        // Also an empty one, which says that the limit holds bytes back that have come.
+        self.patience.bytes_came(Instant::now());
         while !chunk.is_empty() {
             let len = self.claim.next_len() as usize;
             if len == 0 {

@@ -250,3 +250,48 @@ async fn content_that_cannot_be_had_shows_in_the_health() {
     assert_eq!(health.last_error, Some(error.to_string()));
     assert_eq!(health.unreachable_since, None);
 }
+
+#[tokio::test]
+async fn a_limit_is_kept_by_all_bodies_together_and_none_of_them_seems_to_stall() {
+    const LIMIT: u64 = 40;
+    let server = Responder::new(|_| answer("200 OK", "", TEN)).await;
+    let timeout = Duration::from_millis(100);
+    let api = server.limited(Credentials::Anonymous, timeout, LIMIT);
+    let url = Secret::new(format!("{}/c?sign=x", server.address));
+    let began = tokio::time::Instant::now();
+    let read = async || {
+        let mut content = api.content(&url, 0..10, 10).await.unwrap();
+        let (mut bytes, mut silent_since) = (Vec::new(), tokio::time::Instant::now());
+        while let Some(piece) = content.next().await.unwrap() {
+            let silence = silent_since.elapsed();
+            assert!(silence < timeout, "silent for {silence:?}");
+            silent_since = tokio::time::Instant::now();
+            bytes.extend_from_slice(&piece);
+        }
+        assert_eq!(bytes, TEN);
+    };
+    tokio::join!(read(), read(), read(), read());
+    let least = Duration::from_secs_f64(40.0 / LIMIT as f64);
+    let took = began.elapsed();
+    // What a late timer is forgiven.
+    assert!(took > least - Duration::from_millis(20), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_piece_that_is_waited_for_in_vain_is_there_for_the_next_who_waits() {
+    let server = Responder::new(|_| answer("200 OK", "", TEN)).await;
+    let api = server.limited(Credentials::Anonymous, Duration::from_secs(5), 50);
+    let url = Secret::new(format!("{}/c?sign=x", server.address));
+    let mut content = api.content(&url, 0..10, 10).await.unwrap();
+    let mut bytes = Vec::new();
+    loop {
+        // Less than one of its bytes takes.
+        let a_moment = Duration::from_millis(3);
+        match tokio::time::timeout(a_moment, content.next()).await {
+            Ok(Ok(Some(piece))) => bytes.extend_from_slice(&piece),
+            Ok(end) => break assert!(end.unwrap().is_none()),
+            Err(_) => {}
+        }
+    }
+    assert_eq!(bytes, TEN);
+}

@@ -154,6 +154,7 @@ async fn bytes_that_keep_coming_are_waited_for() {
         user_agent: "test/1".into(),
         ca_file: None,
         timeout: Duration::from_millis(200),
+        limit_down_bytes: 0,
     };
     let api = Api::new(options, Credentials::Anonymous).unwrap();
     api.list_page(&my(""), &PagePosition::First, 9)

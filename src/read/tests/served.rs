@@ -25,6 +25,7 @@ impl Drive {
             user_agent: "test".to_owned(),
             ca_file: None,
             timeout,
+            limit_down_bytes: 0,
         };
         let user = server.user();
         let credentials = Credentials::Password {
