@@ -22,7 +22,7 @@ use crate::names::NamePolicy;
 use crate::secret::Secret;
 use crate::tokens::TokenStore;
 use crate::uri::{FileSystem, FileUri};
-use crate::{api, fs, read};
+use crate::{api, fs, read, thumbnails};
 pub use dirs::Dirs;
 use environment::Environment;
 use file::ConfigFile;
@@ -42,6 +42,8 @@ pub struct MountPlan {
     pub fs: fs::Options,
     /// For `read`.
     pub read: read::Options,
+    /// For `thumbnails`; none where nobody wishes them.
+    pub thumbnails: Option<thumbnails::Options>,
     /// How the kernel mounts it.
     pub kernel: KernelOptions,
     /// Directory of control sockets.
@@ -147,10 +149,15 @@ pub fn plan(request: &MountRequest, environment: &Environment) -> Result<MountPl
             "allow-other and allow-root exclude each other; allow-other lets root in, too",
         ));
     }
+    let dir = mount_point(&request.dir);
+    let mut warnings = warnings(&settings, &decided.address);
+    let (thumbnails, doubt) = thumbnails(&settings, environment, &dir);
+    warnings.extend(doubt);
     Ok(MountPlan {
         source: shown(&request.uri, &target),
-        dir: mount_point(&request.dir),
-        warnings: warnings(&settings, &decided.address),
+        dir,
+        warnings,
+        thumbnails,
         api: api_options(&settings, decided.address),
         account: decided.account,
         read: read_options(&settings),
@@ -262,6 +269,31 @@ fn warnings(settings: &Settings, address: &Address) -> Vec<String> {
         .into_iter()
         .chain(settings.without_effect())
         .collect()
+}
+
+/// Where thumbnails of what is mounted on `mounted` go, if anywhere; and a warning where they cannot.
+fn thumbnails(
+    settings: &Settings,
+    environment: &Environment,
+    mounted: &Path,
+) -> (Option<thumbnails::Options>, Option<String>) {
+    if !settings.flag("thumbnails") {
+        return (None, None);
+    }
+    let Some(cache_dir) = dirs::thumbnails(environment) else {
+        let why = "no thumbnails are kept: neither XDG_CACHE_HOME nor HOME says where the desktop looks for them";
+        return (None, Some(why.to_owned()));
+    };
+    if mount_point(&cache_dir).starts_with(mounted) {
+        let shown = cache_dir.display();
+        let why = format!("no thumbnails are kept: {shown} lies in the mounted directory");
+        return (None, Some(why));
+    }
+    let options = thumbnails::Options {
+        cache_dir,
+        mount_point: mounted.to_owned(),
+    };
+    (Some(options), None)
 }
 
 fn api_options(settings: &Settings, address: Address) -> api::Options {
@@ -624,6 +656,42 @@ mod tests {
         let plan = home.plan("http://a", &[("overwrite", "version")]).unwrap();
         assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
         assert!(plan.warnings[0].contains("https") && plan.warnings[1].contains("no effect yet"));
+    }
+
+    #[test]
+    fn thumbnails_go_where_the_desktop_of_who_mounts_looks_for_them() {
+        let plan = |set: &[(&str, &str)], flags: &[(&'static str, &str)]| {
+            let home = Home::new().set("CLOUDREVE_ACCESS_TOKEN", "t");
+            let home = set
+                .iter()
+                .fold(home, |home, (name, value)| home.set(name, value));
+            home.plan("https://a", flags).unwrap()
+        };
+        let cache = |plan: MountPlan| plan.thumbnails.map(|options| options.cache_dir);
+        let on = [("thumbnails", "yes")];
+        assert_eq!(cache(plan(&[("HOME", "/h")], &[])), None);
+        let found = cache(plan(&[("HOME", "/h")], &on));
+        assert_eq!(found, Some("/h/.cache/thumbnails".into()));
+        let found = cache(plan(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/c")], &on));
+        assert_eq!(found, Some("/c/thumbnails".into()));
+        let homeless = plan(&[("XDG_CACHE_HOME", "relative")], &on);
+        assert!(
+            homeless.warnings[0].contains("HOME"),
+            "{:?}",
+            homeless.warnings
+        );
+        assert_eq!(cache(homeless), None);
+    }
+
+    #[test]
+    fn nothing_limits_a_download_unless_somebody_says_so() {
+        let home = Home::new().set("CLOUDREVE_ACCESS_TOKEN", "t");
+        let limit = |flags: &[(&'static str, &str)]| {
+            home.plan("https://a", flags).unwrap().api.limit_down_bytes
+        };
+        assert_eq!(limit(&[]), 0);
+        assert_eq!(limit(&[("limit-down", "0")]), 0);
+        assert_eq!(limit(&[("limit-down", "2M")]), 2 << 20);
     }
 
     #[test]

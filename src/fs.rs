@@ -33,6 +33,7 @@ use crate::listing::Source;
 use crate::model::FileKind;
 use crate::names::NamePolicy;
 use crate::read::Reader;
+use crate::thumbnails::{self, Thumbnails};
 use crate::uri::FileUri;
 
 use files::Files;
@@ -168,14 +169,20 @@ pub struct Fs {
     folders: Folders,
     files: Files,
     quota: Quota,
+    thumbnails: Option<Thumbnails>,
     api: Api,
     user: crate::model::User,
 }
 
 impl Fs {
     /// Asks the server for the root of `options.root`: the drive is known to be there when this returns.
-    /// A URI that names a file or nothing is an error.
-    pub async fn new(options: Options, api: Api, reader: Arc<Reader>) -> Result<Arc<Self>, Error> {
+    /// A URI that names a file or nothing is an error. Folders that were read are told to `thumbnails`, if there are any.
+    pub async fn new(
+        options: Options,
+        api: Api,
+        reader: Arc<Reader>,
+        thumbnails: Option<Thumbnails>,
+    ) -> Result<Arc<Self>, Error> {
         let site = api.site().await?;
         let sizes = options
             .folder_size
@@ -188,6 +195,7 @@ impl Fs {
             folders: Folders::new(),
             files,
             quota,
+            thumbnails,
             api,
             user: site.user,
         }))
@@ -239,7 +247,23 @@ impl Fs {
 
     /// closedir(3).
     pub fn release_folder(&self, handle: HandleId) {
-        self.folders.release(handle);
+        let released = self.folders.release(handle);
+        if let (Some(thumbnails), Some(ino)) = (&self.thumbnails, released)
+            && let Some(folder) = self.as_read(ino)
+        {
+            thumbnails.folder_was_read(folder);
+        }
+    }
+
+    /// The folder `ino` with what it showed last; none where nobody has read it to its end.
+    fn as_read(&self, ino: Ino) -> Option<thumbnails::Folder> {
+        let space = &self.namespace;
+        let key = space.folder_key(ino).ok()?;
+        Some(thumbnails::Folder {
+            path: space.inodes.path(ino)?,
+            uri: space.inodes.folder_uri(ino)?,
+            listing: space.metadata.last_listing(&key)?,
+        })
     }
 
     /// open(2) for reading: pins the entity that is current now; `Gone` where the kernel takes `ino` for another one.

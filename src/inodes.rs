@@ -13,6 +13,7 @@
 mod table;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -249,6 +250,22 @@ impl Inodes {
         Some(self.folder_uri(node.parent)?.child(node.entry.segment()))
     }
 
+    /// The names on the way to `ino` from the mount's root. None where it is forgotten, or lies in a circle.
+    pub fn path(&self, ino: Ino) -> Option<PathBuf> {
+        let table = self.table.lock().unwrap();
+        let mut names = Vec::new();
+        let mut at = ino;
+        for _ in 0..DEPTH_MAX {
+            if at == Ino::ROOT {
+                return Some(names.into_iter().rev().collect());
+            }
+            let slot = table.slots.get(&at)?;
+            names.push(&*slot.entry.name);
+            at = slot.parent;
+        }
+        None
+    }
+
     /// Where what lies in the folder `ino` is: behind a shortcut, in its share. None where the folder is forgotten,
     /// lies in a circle, or is a shortcut that is broken or leads back into a share on the way to it, which would
     /// make a tree without end.
@@ -343,6 +360,23 @@ mod tests {
 
     fn place(inodes: &Inodes, ino: Ino) -> String {
         inodes.uri(ino).unwrap().to_wire()
+    }
+
+    #[test]
+    fn a_path_follows_the_names_here_also_after_a_move_and_behind_a_shortcut() {
+        let inodes = inodes();
+        let outer = count(&inodes, Ino::ROOT, &folder("o", "outer"));
+        let inner = count(&inodes, outer, &folder("i", "inner"));
+        let path = |ino| inodes.path(ino).map(|path| path.display().to_string());
+        assert_eq!(path(Ino::ROOT).as_deref(), Some(""));
+        assert_eq!(path(inner).as_deref(), Some("outer/inner"));
+        let link = shortcut("s", "link", "cloudreve://AbCd@share/far");
+        let link = count(&inodes, inner, &link);
+        let behind = count(&inodes, link, &file("f", "file"));
+        assert_eq!(path(behind).as_deref(), Some("outer/inner/link/file"));
+        count(&inodes, Ino::ROOT, &folder("i", "moved"));
+        assert_eq!(path(behind).as_deref(), Some("moved/link/file"));
+        assert_eq!(path(Ino(12345)), None);
     }
 
     #[test]

@@ -25,6 +25,8 @@ use super::retry::{Backoff, Failed, Patience, jitter};
 use super::wire::Head;
 use crate::secret::Secret;
 
+/// The path of content that Cloudreve serves itself, whatever host it names.
+const OWN_CONTENT: &str = "/api/v4/file/content/";
 /// More than any error envelope has.
 const LONGEST_ENVELOPE_BYTES: usize = 64 << 10;
 /// More than any thumbnail has; their size box is a few hundred pixels.
@@ -140,6 +142,9 @@ pub(super) async fn picture(
         Err(error) => return Err(error),
     };
     let picture = body(&mut response, LONGEST_THUMBNAIL_BYTES, timeout).await?;
+    if let Some(pace) = &link.pace {
+        pace.take(picture.len(), Instant::now());
+    }
     Ok(Some(picture).filter(|picture| !picture.is_empty()))
 }
 
@@ -196,8 +201,12 @@ async fn patiently(
             Ok(response) => return Ok(response),
             Err(failed) => failed,
         };
-        // Of a store that nobody can reach from here the caller knows another way (→ api part 2 §2.2).
+        // The caller may know another way than to a host that cannot be reached from here (→ api part 2 §2.2), and a
+        // proxy or a store that is down may be up again: it decides how often to try.
         if is_unreachable(&failed.error) && !link.address().is_origin_of(&url) {
+            if !url.path().starts_with(OWN_CONTENT) {
+                link.noted.no_content(&failed.error);
+            }
             return Err(failed.error);
         }
         match backoff.delay(&failed, &patience, Instant::now(), jitter()) {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
+use tokio::time::{Instant, sleep_until};
 
 use super::call::Call;
 use super::error::Asked;
-use super::wire::{WireFile, WireList, WireThumb, WireUrls};
+use super::wire::{WireFile, WireList, WireThumb, WireThumbs, WireUrls};
 use super::{Api, Content, Error, Page, PagePosition, SignedUrls, content};
 use crate::model::{EntityId, FileId, FileInfo, FolderSummary};
 use crate::secret::Secret;
@@ -145,7 +146,8 @@ impl Api {
         Ok(urls)
     }
 
-    /// `GET /file/thumb`, then the picture itself, in whatever format it has; none where the server has none.
+    /// `GET /file/thumb`, then the picture itself, in whatever format it has; none where the server has none. Its bytes
+    /// count towards the limit, and are not held back by it: they are few.
     pub async fn thumbnail(&self, uri: &FileUri) -> Result<Option<Bytes>, Error> {
         let call = on(Call::get("/file/thumb"), uri)
             .with("uri", uri.to_wire())
@@ -161,6 +163,26 @@ impl Api {
             return Ok(None);
         }
         content::picture(&self.0.link, &Secret::new(thumb.url), self.0.timeout).await
+    }
+
+    /// `GET /site/config/thumb`: lower-case extensions of the files of which the server makes thumbnails;
+    /// [`Error::Unsupported`] where it does not tell.
+    pub async fn thumbnail_extensions(&self) -> Result<Vec<String>, Error> {
+        let call = Call::get("/site/config/thumb").about(Asked::Other);
+        let thumbs: WireThumbs = self.0.ask(call).await?;
+        let extensions = thumbs.thumb_exts.ok_or(Error::Unsupported)?;
+        Ok(extensions
+            .iter()
+            .map(|one| one.to_ascii_lowercase())
+            .collect())
+    }
+
+    /// Waits for as long as what has been downloaded so far is owed to the limit: before what nobody waits for.
+    pub async fn wait_for_pace(&self) {
+        if let Some(pace) = &self.0.link.pace {
+            let through = pace.take(0, Instant::now());
+            sleep_until(through).await;
+        }
     }
 
     /// A ranged GET on a signed URL; `size_bytes` is the entity's whole size, and the answer is held against it.

@@ -449,6 +449,12 @@ impl WireUrls {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct WireThumbs {
+    /// Absent where the server does not know this section, and tells another one (→ api part 1 §3).
+    pub(super) thumb_exts: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct WireThumb {
     #[serde(default)]
     pub(super) url: String,

@@ -183,7 +183,19 @@ impl MountOption {
             }
             Kind::Mode => values::mode(text).map(Value::Number),
             Kind::Choice(words) => choice(text, words, &[]).map(Value::Text),
-            Kind::ChoiceOr(words, prefixes) => choice(text, words, prefixes).map(Value::Text),
+            Kind::ChoiceOr(words, prefixes) => {
+                let chosen = choice(text, words, prefixes)?;
+                for (prefix, what) in prefixes {
+                    if *what == "URL" && chosen.strip_prefix(prefix).is_some_and(|url| !is_web(url))
+                    {
+                        // The text may hold a key here, so it is not repeated.
+                        return Err(format!(
+                            "what follows {prefix} is no http:// or https:// URL"
+                        ));
+                    }
+                }
+                Ok(Value::Text(chosen))
+            }
             Kind::Address => match text.parse() {
                 Ok(address) => Ok(Value::Address(address)),
                 Err(AddressError::NotWeb) => {
@@ -284,6 +296,12 @@ fn choice(text: &str, words: &[&str], prefixes: &[(&str, &str)]) -> Result<Strin
     Err(format!("'{text}' is not one of {}{meant}", all.join(", ")))
 }
 
+/// Whether `text`, perhaps a template with `{url}` in it, is a URL that can be asked.
+fn is_web(text: &str) -> bool {
+    let url = url::Url::parse(&text.replace("{url}", "url"));
+    url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
 fn globs(text: &str) -> Vec<String> {
     text.split(',')
         .map(str::trim)
@@ -314,7 +332,7 @@ pub static OPTIONS: &[MountOption] = &[
     option("order-by", Kind::Choice(&["name", "size", "updated_at", "created_at"]), Is("name"), "By what folders are ordered when they are read"),
     option("order-direction", Kind::Choice(&["asc", "desc"]), Is("asc"), "The direction of that order"),
     option("folder-size", Kind::Flag, Is("no"), "Show folders with the size of what lies below them"),
-    option("thumbnails", Kind::Flag, Is("no"), "Fill the desktop's thumbnail cache from the server").effect(Later),
+    option("thumbnails", Kind::Flag, Is("no"), "Fill the desktop's thumbnail cache from the server"),
     option("user-agent", Kind::Text("TEXT"), Is(concat!("cloudreve-fuse/", env!("CARGO_PKG_VERSION"))), "User-Agent of every request").scope(Scope::Server),
     option("download", Kind::ChoiceOr(&["direct", "server"], &[("proxy=", "URL")]), Is("direct"), "Which way content takes: the signed URL, by the server's own address, or proxy=URL (a prefix, or a template with {url})"),
     option("limit-down", Kind::Size(0), Described("none"), "Bytes of content a second to download at most, over all connections; 0 is no limit"),
@@ -384,6 +402,9 @@ mod tests {
             ("auth", "ref:", "ref:/mnt/other"),
             ("auth", "anonymus", "did you mean anonymous?"),
             ("download", "proxy", "proxy=URL"),
+            ("download", "proxy=relay/{url}", "https://"),
+            ("download", "proxy=ftp://relay/", "https://"),
+            ("download", "proxy={url}", "https://"),
             ("address", "drive", "https://host"),
             ("read-only", "maybe", "yes nor no"),
             ("cache-dir", "", "empty"),

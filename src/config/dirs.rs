@@ -99,25 +99,32 @@ fn place(environment: &Environment, kind: &Kind) -> Option<PathBuf> {
     if let Some(dir) = environment.get(kind.systemd).and_then(first) {
         return Some(dir);
     }
-    // The specification has relative paths ignored.
-    let absolute = |name| {
-        environment
-            .get(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    if let Some(base) = absolute(kind.xdg) {
+    if let Some(base) = absolute(environment, kind.xdg) {
         return Some(base.join(NAME));
     }
     if environment.is_root() {
         return Some(Path::new(kind.root).join(NAME));
     }
     match kind.home {
-        Some(below) => absolute("HOME").map(|home| home.join(below).join(NAME)),
+        Some(below) => absolute(environment, "HOME").map(|home| home.join(below).join(NAME)),
         None => Some(PathBuf::from(format!("/run/user/{}", environment.uid)))
             .filter(|run| run.is_dir())
             .map(|run| run.join(NAME)),
     }
+}
+
+/// The thumbnail cache of the desktop, as its specification has it: where XDG's cache directory is, for root too. None
+/// where nothing says so.
+pub(super) fn thumbnails(environment: &Environment) -> Option<PathBuf> {
+    let cache = absolute(environment, "XDG_CACHE_HOME");
+    let cache = cache.or_else(|| Some(absolute(environment, "HOME")?.join(".cache")));
+    Some(cache?.join("thumbnails"))
+}
+
+/// A directory that a variable names. The specification has relative paths ignored.
+fn absolute(environment: &Environment, name: &str) -> Option<PathBuf> {
+    let path = environment.get(name).map(PathBuf::from);
+    path.filter(|path| path.is_absolute())
 }
 
 fn homeless(option: &str) -> Failure {

@@ -79,9 +79,10 @@ impl Folders {
         })
     }
 
-    /// See [`super::Fs::release_folder`].
-    pub(super) fn release(&self, handle: HandleId) {
-        self.handles.remove(handle);
+    /// See [`super::Fs::release_folder`]. Which folder it was.
+    pub(super) fn release(&self, handle: HandleId) -> Option<Ino> {
+        let handle = self.handles.remove(handle)?;
+        Some(handle.ino)
     }
 
     /// See [`super::Fs::read_folder`].

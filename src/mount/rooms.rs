@@ -11,6 +11,7 @@ use crate::mount::end::Draining;
 use crate::mount::explain;
 use crate::read::Reader;
 use crate::secret::Secret;
+use crate::thumbnails::Thumbnails;
 use crate::tokens::{MemoryStore, TokenStore};
 
 /// What a mount is made of.
@@ -39,9 +40,16 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
         size_bytes: plan.cache_size_bytes,
     });
     let reader = Reader::new(api.clone(), cache, plan.read.clone());
-    let fs = Fs::new(plan.fs.clone(), api.clone(), Arc::clone(&reader))
-        .await
-        .map_err(|err| explain::fs(&err, plan))?;
+    let thumbnails = plan.thumbnails.clone();
+    let thumbnails = thumbnails.map(|options| Thumbnails::new(&api, options));
+    let fs = Fs::new(
+        plan.fs.clone(),
+        api.clone(),
+        Arc::clone(&reader),
+        thumbnails,
+    )
+    .await
+    .map_err(|err| explain::fs(&err, plan))?;
     Ok(Rooms {
         api,
         site,

@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = cases![
     the_version_is_a_word,
     a_thumbnail_of_what_has_none_is_refused,
     a_picture_has_a_thumbnail_whose_bytes_tell_what_it_is,
+    the_thumb_section_tells_of_which_files_there_are_thumbnails,
 ];
 
 async fn the_user_is_who_signed_in(subject: &Subject) {
@@ -163,4 +164,11 @@ async fn a_picture_has_a_thumbnail_whose_bytes_tell_what_it_is(subject: &Subject
         .map(|entity| &entity["type"])
         .collect();
     assert_eq!(kinds, [1, 0], "{info}");
+}
+
+async fn the_thumb_section_tells_of_which_files_there_are_thumbnails(subject: &Subject) {
+    let section = subject.get("/site/config/thumb").send().await.data();
+    let told = section["thumb_exts"].as_array().expect("a list");
+    let is_told = |extension: &str| told.iter().any(|one| one == extension);
+    assert!(is_told("jpg") && is_told("png"), "{section}");
 }

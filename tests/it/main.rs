@@ -17,4 +17,6 @@ mod shown;
 mod stalls;
 mod storms;
 mod support;
+mod thumbnails;
 mod walks;
+mod ways;

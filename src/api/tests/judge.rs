@@ -356,6 +356,41 @@ async fn a_thumbnail_is_a_picture_or_none() {
 }
 
 #[tokio::test]
+async fn of_which_files_there_are_thumbnails_is_told_or_unsupported() {
+    let server =
+        Responder::new(|_| json(r#"{"code":0,"data":{"thumb_exts":["JPG","png"]}}"#)).await;
+    let api = server.api(Credentials::Anonymous);
+    assert_eq!(api.thumbnail_extensions().await.unwrap(), ["jpg", "png"]);
+    let server = Responder::new(|_| json(r#"{"code":0,"data":{"instance_id":"i"}}"#)).await;
+    let told = server
+        .api(Credentials::Anonymous)
+        .thumbnail_extensions()
+        .await;
+    assert!(matches!(told, Err(Error::Unsupported)), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_thumbnail_comes_at_once_and_is_owed_to_the_limit() {
+    let server = Responder::new(|seen| match seen.path() {
+        "/api/v4/file/thumb" => {
+            let url = format!("http://{}/p?sign=x", seen.header("host").unwrap());
+            json(&format!(r#"{{"code":0,"data":{{"url":"{url}"}}}}"#))
+        }
+        _ => answer("200 OK", "", &[7; 400]),
+    })
+    .await;
+    let api = server.limited(Credentials::Anonymous, Duration::from_secs(5), 1000);
+    let began = tokio::time::Instant::now();
+    assert!(api.thumbnail(&my("pic")).await.unwrap().is_some());
+    assert!(
+        began.elapsed() < Duration::from_millis(390),
+        "it was held back"
+    );
+    api.wait_for_pace().await;
+    assert!(began.elapsed() >= Duration::from_millis(380));
+}
+
+#[tokio::test]
 async fn trouble_that_passes_is_waited_out() {
     let server = Responder::new(|_| unreachable!()).await;
     drop(server);

@@ -243,6 +243,16 @@ impl Server {
             .insert(key.to_owned(), value.to_owned());
     }
 
+    /// Makes `picture` the thumbnail of a file's current content; whatever it is, it is handed out.
+    #[track_caller]
+    pub fn set_thumbnail(&self, path: &str, picture: impl Into<Bytes>) {
+        let node = self.existing(path);
+        let (content, now) = (Content::Kept(picture.into()), self.now());
+        self.site()
+            .drive
+            .add_entity(node, EntityKind::Thumbnail, content, None, now);
+    }
+
     /// Sets when a file was last changed; before 1970 is 1970.
     #[track_caller]
     pub fn set_updated(&self, path: &str, updated: SystemTime) {
