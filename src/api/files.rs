@@ -177,7 +177,7 @@ impl Api {
             .collect())
     }
 
-    /// Waits for as long as what has been downloaded so far is owed to the limit: before what nobody waits for.
+    /// Waits until all that was downloaded so far is within the limit, however long that is: before what nobody waits for.
     pub async fn wait_for_pace(&self) {
         if let Some(pace) = &self.0.link.pace {
             let through = pace.take(0, Instant::now());

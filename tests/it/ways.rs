@@ -212,6 +212,32 @@ fn a_limit_is_kept_and_is_no_stall_however_low_it_is() {
 }
 
 #[test]
+fn among_many_who_read_at_once_a_low_limit_is_a_stall_for_none_of_them() {
+    const FILES: u64 = 40;
+    let server = Server::start(Options::default()).unwrap();
+    for file in 0..FILES {
+        server.put_generated(&format!("{file}"), KIB, file);
+    }
+    // So many share the line that each waits for longer than a silent connection is waited for.
+    let options = ["--limit-down", "16K", "--timeout", "1s"];
+    let mount = Mounted::new(&server, "cloudreve://my/", &options);
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for file in 0..FILES {
+            let path = mount.path(format!("{file}"));
+            scope.spawn(move || {
+                let found = std::fs::read(path).unwrap();
+                assert!(found == generated_bytes(file, 0..KIB), "{file}");
+            });
+        }
+    });
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(2480), "{took:?}");
+    let requests = server.count(Route::Content);
+    assert!(requests < 2 * FILES, "they were fetched again");
+}
+
+#[test]
 fn beside_a_long_read_at_the_limit_a_small_file_comes_soon() {
     let server = Server::start(Options::default()).unwrap();
     server.put_generated("big.bin", 3072 * KIB, 1);
