@@ -56,6 +56,8 @@ pub(super) fn png(
         let mut encoder = png::Encoder::new(&mut bytes, picture.width(), picture.height());
         encoder.set_color(color);
         encoder.set_depth(png::BitDepth::Eight);
+        // Half as large again as the smallest, in a tenth of the time: a folder has hundreds.
+        encoder.set_compression(png::Compression::Fast);
         for (keyword, text) in texts {
             encoder.add_text_chunk((*keyword).to_owned(), text.clone())?;
         }
