@@ -105,6 +105,27 @@ pub struct CacheStatus {
     pub inodes: u64,
     pub memory_bytes: u64,
     pub memory_budget_bytes: u64,
+    /// Where content is kept on disk.
+    #[serde(default)]
+    pub dir: PathBuf,
+    /// Bytes there, of all sites and all mounts that use the directory.
+    #[serde(default)]
+    pub disk_bytes: u64,
+    /// Most bytes there; 0 where nothing is kept.
+    #[serde(default)]
+    pub disk_limit_bytes: u64,
+    /// Blocks found damaged on disk since the mount began, and fetched again.
+    #[serde(default)]
+    pub damaged_blocks: u64,
+    /// Bytes not kept since then: the disk was full, failing, or slower than the link.
+    #[serde(default)]
+    pub unkept_bytes: u64,
+    /// Whether the kernel reads complete files of the cache by itself: `on`, `off`.
+    #[serde(default)]
+    pub passthrough: String,
+    /// Why not.
+    #[serde(default)]
+    pub passthrough_off_reason: Option<String>,
 }
 
 /// Answer to a request.

@@ -165,7 +165,7 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
         rows.push(("space", space));
     }
     rows.extend(server_rows(&status.server));
-    rows.push(("cache", cache_text(&status.cache)));
+    rows.extend(cache_rows(&status.cache));
     let daemon = format!(
         "{}, pid {}, since {}, {} open",
         status.version, status.pid, status.mounted_since, status.open_handles
@@ -208,14 +208,43 @@ fn server_rows(server: &ServerStatus) -> Vec<(&'static str, String)> {
     rows
 }
 
-fn cache_text(cache: &CacheStatus) -> String {
-    let (held, budget) = (cache.memory_bytes, cache.memory_budget_bytes);
-    format!(
+fn cache_rows(cache: &CacheStatus) -> Vec<(&'static str, String)> {
+    let memory = format!(
         "{} files and folders known, {} of {} in memory",
         cache.known_entries,
-        show_size(held),
-        show_size(budget)
-    )
+        show_size(cache.memory_bytes),
+        show_size(cache.memory_budget_bytes)
+    );
+    let mut rows = vec![("cache", memory), ("on disk", disk_text(cache))];
+    // A daemon of an older version says nothing of it.
+    if let Some(why) = &cache.passthrough_off_reason {
+        rows.push(("kernel", format!("reads no cached file by itself: {why}")));
+    } else if cache.passthrough == "on" {
+        rows.push(("kernel", "reads complete cached files by itself".to_owned()));
+    }
+    rows
+}
+
+fn disk_text(cache: &CacheStatus) -> String {
+    if cache.disk_limit_bytes == 0 {
+        return "nothing is kept".to_owned();
+    }
+    let mut text = format!(
+        "{} of {} in {}",
+        show_size(cache.disk_bytes),
+        show_size(cache.disk_limit_bytes),
+        cache.dir.display()
+    );
+    match cache.damaged_blocks {
+        0 => {}
+        1 => text += ", 1 damaged block fetched again",
+        n => text += &format!(", {n} damaged blocks fetched again"),
+    }
+    if cache.unkept_bytes > 0 {
+        let unkept = show_size(cache.unkept_bytes);
+        text += &format!(", {unkept} not kept (disk full, failing or slow)");
+    }
+    text
 }
 
 fn writing(status: &Status) -> String {
@@ -274,6 +303,13 @@ mod tests {
                 inodes: 2,
                 memory_bytes: 0,
                 memory_budget_bytes: 128 << 20,
+                dir: "/var/cache/cloudreve-fuse".into(),
+                disk_bytes: 3 << 20,
+                disk_limit_bytes: 20 << 30,
+                damaged_blocks: 1,
+                unkept_bytes: 0,
+                passthrough: "off".into(),
+                passthrough_off_reason: Some("the kernel allows it to root alone".into()),
             },
             open_handles: 1,
             owed: Vec::new(),
@@ -293,6 +329,8 @@ mod tests {
             "  space    1.00 MiB of 1.00 GiB used",
             "  server   online, Cloudreve 4.18.0, 12 requests",
             "  clock    the server's is 40 s behind ours",
+            "  on disk  3.00 MiB of 20.0 GiB in /var/cache/cloudreve-fuse, 1 damaged block fetched again",
+            "  kernel   reads no cached file by itself: the kernel allows it to root alone",
             "  owed     nothing",
             "  next     do this",
         ] {
@@ -301,6 +339,25 @@ mod tests {
                 "'{line}' is not in:\n{shown}"
             );
         }
+    }
+
+    #[test]
+    fn a_daemon_of_an_older_version_is_understood() {
+        let mut json = serde_json::to_value(status()).unwrap();
+        let old = [
+            "known_entries",
+            "inodes",
+            "memory_bytes",
+            "memory_budget_bytes",
+        ];
+        let cache = json["cache"].as_object_mut().unwrap();
+        cache.retain(|field, _| old.contains(&field.as_str()));
+        let status: Status = serde_json::from_value(json).unwrap();
+        let shown = text(&Mount::Alive(Box::new(status)));
+        assert!(
+            shown.contains("nothing is kept") && !shown.contains("kernel"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::api::{Api, Health, Site};
 use crate::config::{Account, MountPlan};
 use crate::control::{AccountStatus, CacheStatus, ServerStatus, Status};
-use crate::fs::Fs;
+use crate::fs::{Counts, Fs};
+use crate::fuse::Passthrough;
 use crate::model::Capacity;
 use crate::mount::rooms::Rooms;
 use crate::read::Reader;
@@ -32,6 +33,8 @@ pub(super) struct StatusSource {
     profile: Option<String>,
     anonymous: bool,
     memory_budget_bytes: u64,
+    cache_dir: PathBuf,
+    passthrough: Passthrough,
     site: Site,
     api: Api,
     fs: Arc<Fs>,
@@ -41,7 +44,7 @@ pub(super) struct StatusSource {
 }
 
 impl StatusSource {
-    pub(super) fn new(plan: &MountPlan, rooms: &Rooms) -> Self {
+    pub(super) fn new(plan: &MountPlan, rooms: &Rooms, passthrough: Passthrough) -> Self {
         Self {
             mount_point: plan.dir.clone(),
             uri: plan.source.clone(),
@@ -52,6 +55,8 @@ impl StatusSource {
             },
             anonymous: matches!(plan.account, Account::Anonymous),
             memory_budget_bytes: plan.read.memory_bytes,
+            cache_dir: plan.cache_dir.clone(),
+            passthrough,
             site: rooms.site.clone(),
             api: rooms.api.clone(),
             fs: Arc::clone(&rooms.fs),
@@ -95,16 +100,29 @@ impl StatusSource {
                 event_stream: "none".to_owned(),
                 requests: health.requests,
             },
-            cache: CacheStatus {
-                known_entries: counts.known_entries,
-                inodes: counts.inodes,
-                memory_bytes: self.reader.memory_bytes(),
-                memory_budget_bytes: self.memory_budget_bytes,
-            },
+            cache: self.cache(counts),
             open_handles: counts.handles,
             owed: Vec::new(),
             conflicts: Vec::new(),
             next_steps: next_steps(&health),
+        }
+    }
+
+    fn cache(&self, counts: Counts) -> CacheStatus {
+        let disk = self.reader.cache().usage();
+        let off_reason = self.passthrough.off_because();
+        CacheStatus {
+            known_entries: counts.known_entries,
+            inodes: counts.inodes,
+            memory_bytes: self.reader.memory_bytes(),
+            memory_budget_bytes: self.memory_budget_bytes,
+            dir: self.cache_dir.clone(),
+            disk_bytes: disk.disk_bytes,
+            disk_limit_bytes: disk.limit_bytes,
+            damaged_blocks: disk.damaged_blocks,
+            unkept_bytes: disk.unkept_bytes,
+            passthrough: off_reason.map_or("on", |_| "off").to_owned(),
+            passthrough_off_reason: off_reason.map(str::to_owned),
         }
     }
 
