@@ -4,11 +4,13 @@
 //! anybody may delete the directory at any time. Never asks the network, and never makes a reader wait for a write.
 
 use std::fs::File;
+use std::io;
 use std::ops::{Deref, Range};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Serialize;
 
 use crate::entity::Entity;
 
@@ -37,6 +39,35 @@ pub struct Usage {
     pub damaged_blocks: u64,
     /// Bytes that could not be kept: the disk was full, failing, or slower than the link.
     pub unkept_bytes: u64,
+}
+
+/// What a cache directory holds, all sites together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Shown {
+    /// Site by site, in the order of their ids.
+    pub sites: Vec<Site>,
+}
+
+/// What a cache directory holds of one site.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Site {
+    /// The site.
+    pub instance_id: String,
+    /// Entities of which something is kept.
+    pub entities: u64,
+    /// Entities that are kept whole.
+    pub complete_entities: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// What clearing a cache directory freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cleared {
+    /// Entities that are gone.
+    pub entities: u64,
+    /// Bytes on disk that they took.
+    pub bytes: u64,
 }
 
 /// What is kept of one entity, as somebody who reads it holds it.
@@ -75,6 +106,16 @@ impl Cache {
     /// A cache that keeps nothing.
     pub fn off() -> Arc<Self> {
         Arc::new(Self {})
+    }
+
+    /// What `dir` holds, also while mounts use it. A directory that is not there holds nothing.
+    pub fn show(_dir: &Path) -> io::Result<Shown> {
+        Ok(Shown::default())
+    }
+
+    /// Drops all that `dir` holds, also while mounts use it, and nothing else that lies there.
+    pub fn clear(_dir: &Path) -> io::Result<Cleared> {
+        Ok(Cleared::default())
     }
 
     /// What is kept of `entity`; shared with all who hold it.
