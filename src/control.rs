@@ -123,6 +123,9 @@ pub struct CacheStatus {
     /// Whether the kernel reads complete files of the cache by itself: `on`, `off`.
     #[serde(default)]
     pub passthrough: String,
+    /// Files that it reads so now.
+    #[serde(default)]
+    pub passthrough_files: u64,
     /// Why not.
     #[serde(default)]
     pub passthrough_off_reason: Option<String>,

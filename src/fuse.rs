@@ -265,14 +265,18 @@ impl Filesystem for Adapter {
                 Ok(opened) => {
                     // Nothing was written, so close(2) has nothing to tell.
                     let mut flags = FopenFlags::FOPEN_NOFLUSH;
-                    flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
                     let handle = FileHandle(opened.handle.0);
                     let way = ways.open(Ino(ino.0), || {
                         let whole = fs.whole(opened.handle)?;
                         Some(Backing::new(whole, |file| reply.open_backing(&**file)))
                     });
                     match way {
-                        Way::Pages => reply.opened(handle, flags),
+                        Way::Pages => {
+                            flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+                            reply.opened(handle, flags);
+                        }
+                        // Not with FOPEN_KEEP_CACHE, which the kernel answers with EIO to who opens the file
+                        // (FOPEN_PASSTHROUGH_MASK in fs/fuse/iomode.c).
                         Way::File(file) => reply.opened_passthrough(handle, flags, &file.id),
                     }
                 }

@@ -220,7 +220,14 @@ fn cache_rows(cache: &CacheStatus) -> Vec<(&'static str, String)> {
     if let Some(why) = &cache.passthrough_off_reason {
         rows.push(("kernel", format!("reads no cached file by itself: {why}")));
     } else if cache.passthrough == "on" {
-        rows.push(("kernel", "reads complete cached files by itself".to_owned()));
+        let now = match cache.passthrough_files {
+            0 => String::new(),
+            n => format!(", {n} now"),
+        };
+        rows.push((
+            "kernel",
+            format!("reads complete cached files by itself{now}"),
+        ));
     }
     rows
 }
@@ -309,6 +316,7 @@ mod tests {
                 damaged_blocks: 1,
                 unkept_bytes: 0,
                 passthrough: "off".into(),
+                passthrough_files: 0,
                 passthrough_off_reason: Some("the kernel allows it to root alone".into()),
             },
             open_handles: 1,

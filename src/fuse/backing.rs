@@ -14,6 +14,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use fuser::BackingId;
@@ -23,7 +24,14 @@ use crate::inodes::Ino;
 
 /// Whether the kernel may read complete files by itself, and why not. One for each mount; clones are the same one.
 #[derive(Debug, Clone, Default)]
-pub struct Passthrough(Arc<OnceLock<String>>);
+pub struct Passthrough(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Why it is off.
+    off: OnceLock<String>,
+    files: AtomicU64,
+}
 
 impl Passthrough {
     /// Off from the beginning.
@@ -35,16 +43,21 @@ impl Passthrough {
 
     /// Why it is off; none where it is on.
     pub fn off_because(&self) -> Option<&str> {
-        self.0.get().map(String::as_str)
+        self.0.off.get().map(String::as_str)
+    }
+
+    /// Files that the kernel reads by itself now.
+    pub fn files(&self) -> u64 {
+        self.0.files.load(Relaxed)
     }
 
     fn is_on(&self) -> bool {
-        self.0.get().is_none()
+        self.0.off.get().is_none()
     }
 
     /// Turns it off for good. The first reason stays.
     pub(super) fn turn_off(&self, why: &str) {
-        if self.0.set(why.to_owned()).is_ok() {
+        if self.0.off.set(why.to_owned()).is_ok() {
             log::debug!("the kernel reads no file by itself: {why}");
         }
     }
@@ -171,7 +184,10 @@ impl<B> Ways<B> {
         }
         match file() {
             None => Way::Pages,
-            Some(Ok(file)) => Way::File(Arc::new(file)),
+            Some(Ok(file)) => {
+                self.passthrough.0.files.fetch_add(1, Relaxed);
+                Way::File(Arc::new(file))
+            }
             Some(Err(err)) => {
                 self.passthrough.refused(&err);
                 Way::Pages
@@ -189,6 +205,9 @@ impl<B> Ways<B> {
         entry.get_mut().handles -= 1;
         if entry.get().handles == 0 {
             let last = entry.remove();
+            if let Way::File(_) = last.way {
+                self.passthrough.0.files.fetch_sub(1, Relaxed);
+            }
             // Closing it is a call of the kernel, too, and nobody has to wait for that.
             drop(open);
             drop(last);
@@ -218,6 +237,7 @@ mod tests {
         assert!(is_file(&ways.open(INO, || unreachable!()), 1));
         ways.release(INO);
         assert!(is_file(&ways.open(INO, || unreachable!()), 1));
+        assert_eq!(ways.passthrough().files(), 1);
         assert!(matches!(ways.open(Ino(8), || None), Way::Pages));
         assert!(matches!(
             ways.open(Ino(8), || unreachable!("it became complete meanwhile")),
@@ -242,6 +262,7 @@ mod tests {
         ways.release(INO);
         ways.release(INO);
         assert!(ways.open.lock().unwrap().is_empty());
+        assert_eq!(ways.passthrough().files(), 0);
     }
 
     #[test]

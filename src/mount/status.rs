@@ -122,6 +122,7 @@ impl StatusSource {
             damaged_blocks: disk.damaged_blocks,
             unkept_bytes: disk.unkept_bytes,
             passthrough: off_reason.map_or("on", |_| "off").to_owned(),
+            passthrough_files: self.passthrough.files(),
             passthrough_off_reason: off_reason.map(str::to_owned),
         }
     }

@@ -10,6 +10,7 @@ mod ends;
 mod faults;
 mod hangups;
 mod helper;
+mod kernel;
 mod names;
 mod places;
 mod secrets;
