@@ -188,9 +188,10 @@ pub fn local(
 }
 
 impl Local {
-    /// Most that a mount made with these settings keeps on disk, in bytes.
-    pub fn cache_size_bytes(&self) -> u64 {
-        cache_size(&self.settings, &self.dirs.cache, None).0
+    /// Most that a mount made with these settings keeps on disk, in bytes; and why that is nothing where nobody wished
+    /// it so.
+    pub fn cache_size_bytes(&self) -> (u64, Option<String>) {
+        cache_size(&self.settings, &self.dirs.cache, None)
     }
 
     /// The accounts stored here.

@@ -5,6 +5,7 @@
 mod accounts;
 mod bad_input;
 mod bytes;
+mod cache;
 mod elsewhere;
 mod ends;
 mod faults;
