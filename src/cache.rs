@@ -8,9 +8,9 @@ use std::io;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use serde::Serialize;
 
 use crate::entity::Entity;
 
@@ -41,33 +41,57 @@ pub struct Usage {
     pub unkept_bytes: u64,
 }
 
-/// What a cache directory holds, all sites together.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct Shown {
-    /// Site by site, in the order of their ids.
-    pub sites: Vec<Site>,
-}
-
-/// What a cache directory holds of one site.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct Site {
-    /// The site.
-    pub instance_id: String,
-    /// Entities of which something is kept.
-    pub entities: u64,
-    /// Entities that are kept whole.
-    pub complete_entities: u64,
-    /// Bytes on disk.
-    pub bytes: u64,
-}
-
-/// What clearing a cache directory freed.
+/// What [`clear`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cleared {
-    /// Entities that are gone.
+    /// Entities removed.
     pub entities: u64,
-    /// Bytes on disk that they took.
+    /// Bytes on disk that are free now.
     pub bytes: u64,
+    /// Entities left, because the kernel reads their files by itself just now.
+    pub in_use: u64,
+}
+
+/// What [`show`] saw.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shown {
+    /// Bytes on disk, of everything together, directories included.
+    pub disk_bytes: u64,
+    /// Each site that has a directory.
+    pub sites: Vec<SiteShown>,
+}
+
+/// What is kept of one site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteShown {
+    /// The site's instance id, or `=` and a hash where that is no name for a directory.
+    pub site: String,
+    /// Entities of which something is kept.
+    pub entities: u64,
+    /// Those that are kept as a whole.
+    pub complete: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// When the entity that was not used for the longest time was used last.
+    pub oldest_use: Option<SystemTime>,
+    /// When any entity was used last.
+    pub newest_use: Option<SystemTime>,
+}
+
+/// Removes all cached content below the cache directory `dir`, of all sites, while mounts may go on using it.
+///
+/// # Errors
+/// What the disk says. A directory without a cache is no error.
+pub fn clear(_dir: &Path) -> io::Result<Cleared> {
+    Ok(Cleared::default())
+}
+
+/// Looks at all cached content below the cache directory `dir`, and changes nothing.
+///
+/// # Errors
+/// As those of [`clear`].
+pub fn show(_dir: &Path) -> io::Result<Shown> {
+    Ok(Shown::default())
 }
 
 /// What is kept of one entity, as somebody who reads it holds it.
@@ -106,16 +130,6 @@ impl Cache {
     /// A cache that keeps nothing.
     pub fn off() -> Arc<Self> {
         Arc::new(Self {})
-    }
-
-    /// What `dir` holds, also while mounts use it. A directory that is not there holds nothing.
-    pub fn show(_dir: &Path) -> io::Result<Shown> {
-        Ok(Shown::default())
-    }
-
-    /// Drops all that `dir` holds, also while mounts use it, and nothing else that lies there.
-    pub fn clear(_dir: &Path) -> io::Result<Cleared> {
-        Ok(Cleared::default())
     }
 
     /// What is kept of `entity`; shared with all who hold it.

@@ -198,7 +198,7 @@ impl Reader {
     /// waits, and does nothing for what is here already.
     pub fn prefetch(self: &Arc<Self>, _sources: Vec<Source>) {}
 
-    /// Bytes of `entity` that are on the disk, as far as is known.
+    /// Bytes of `entity` that are on the disk, as far as is known. May read from the disk: blocks the thread.
     pub fn cached_bytes(&self, entity: &Arc<Entity>) -> u64 {
         self.shared.cache.entity(entity).bytes()
     }

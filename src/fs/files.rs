@@ -97,8 +97,16 @@ impl Files {
     }
 
     /// Bytes of `entity` that are on the disk.
-    pub(super) fn cached_bytes(&self, entity: &Arc<Entity>) -> u64 {
-        self.reader.cached_bytes(entity)
+    pub(super) async fn cached_bytes(&self, entity: Entity) -> u64 {
+        let reader = Arc::clone(&self.reader);
+        let looked = tokio::task::spawn_blocking(move || reader.cached_bytes(&Arc::new(entity)));
+        match looked.await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                log::error!("the cache could not be looked at: {error}");
+                0
+            }
+        }
     }
 
     /// How many are open.

@@ -4,7 +4,6 @@
 //! there for who asks by name, but not listed, or each `cp -a` and `rsync -X` would ask the server for every file.
 
 use std::ffi::{OsStr, OsString};
-use std::sync::Arc;
 
 use crate::api;
 use crate::entity::Entity;
@@ -35,6 +34,10 @@ impl Fs {
             ("versions", FileKind::File) => self.versions(ino, &node).await,
             ("folder_size", FileKind::Folder) => self.folder_size(ino).await,
             ("thumbnail", FileKind::File) => self.thumbnail(ino, &node).await,
+            ("cached", FileKind::File) => {
+                let entry = self.namespace.current(ino, &node).await?.what;
+                Ok(self.cached(&entry).await.into_bytes())
+            }
             _ => {
                 let entry = self.namespace.current(ino, &node).await?.what;
                 self.known_xattr(ino, &entry, name)
@@ -48,7 +51,7 @@ impl Fs {
         let node = self.namespace.inodes.node(ino).ok_or(Error::NotFound)?;
         let names = ["id", "entity", "uri", "owner", "share", "cached", "state"];
         let names = names.into_iter().filter(|name| match *name {
-            // There for each file; how much it says is looked up for who asks.
+            // There for each file; what it says is looked up on the disk for who asks.
             "cached" => node.entry.kind == FileKind::File,
             name => self.known_xattr(ino, &node.entry, name).is_some(),
         });
@@ -67,7 +70,6 @@ impl Fs {
                 None => self.user.id.clone(),
             },
             "share" => if entry.shared { "yes" } else { "no" }.to_owned(),
-            "cached" if is_file => self.cached(entry),
             "state" if entry.unfinished => "unfinished upload".to_owned(),
             "state" => "on the server".to_owned(),
             _ => return None,
@@ -78,12 +80,13 @@ impl Fs {
     }
 
     /// How much of the content of `entry` is on the disk. Blocks in memory are no promise, and do not count.
-    fn cached(&self, entry: &Entry) -> String {
-        let entity = Arc::new(Entity {
+    async fn cached(&self, entry: &Entry) -> String {
+        let entity = Entity {
             id: entry.entity.clone(),
             size_bytes: entry.size_bytes,
-        });
-        percent(self.files.cached_bytes(&entity), entity.size_bytes)
+        };
+        let size_bytes = entity.size_bytes;
+        percent(self.files.cached_bytes(entity).await, size_bytes)
     }
 
     async fn versions(&self, ino: Ino, node: &Node) -> Result<Vec<u8>, Error> {

@@ -68,12 +68,12 @@ fn what_is_kept_is_shown_and_dropped_whether_a_mount_runs_or_not() {
     let check_shown = |home: &Home| {
         let json = shown(home);
         assert_eq!(
-            (&json["entities"], &json["complete_entities"]),
+            (&json["entities"], &json["complete"]),
             (&2.into(), &1.into())
         );
         let bytes = json["bytes"].as_u64().unwrap();
         assert!((3 * MIB..7 * MIB).contains(&bytes), "{bytes}");
-        assert_eq!(json["sites"][0]["instance_id"], server.instance_id());
+        assert_eq!(json["sites"][0]["site"], server.instance_id());
         assert_eq!(json["sites"].as_array().unwrap().len(), 1);
     };
     check_shown(&mount.home);
@@ -106,7 +106,7 @@ fn what_is_kept_is_shown_and_dropped_whether_a_mount_runs_or_not() {
         }
     });
     assert!(mount.end().success());
-    assert_eq!(shown(&mount.home)["complete_entities"], 2);
+    assert_eq!(shown(&mount.home)["complete"], 2);
     check_cleared(&mount.home);
 }
 
