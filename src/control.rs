@@ -53,6 +53,9 @@ pub struct Status {
     pub account: AccountStatus,
     pub server: ServerStatus,
     pub cache: CacheStatus,
+    /// Bytes read since the mount began; none where they are not counted.
+    #[serde(default)]
+    pub reading: Option<ReadingStatus>,
     /// Open files and folders.
     pub open_handles: u64,
     /// Files not yet on the server; empty while mounts are read-only.
@@ -129,6 +132,29 @@ pub struct CacheStatus {
     /// Why not.
     #[serde(default)]
     pub passthrough_off_reason: Option<String>,
+}
+
+/// Bytes of content since the mount began, without those that the kernel had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReadingStatus {
+    /// Given to programs.
+    pub asked_bytes: u64,
+    /// Of those: here in memory.
+    pub memory_bytes: u64,
+    /// Of those: read from the disk.
+    pub disk_bytes: u64,
+    /// Of those: waited for from the network.
+    pub network_bytes: u64,
+    /// Brought over the network, for those who asked and ahead of them.
+    pub fetched_bytes: u64,
+    /// Of what was brought ahead of a reader: given up before it was read.
+    pub wasted_ahead_bytes: u64,
+    /// Small files brought ahead of programs that go through a folder.
+    #[serde(default)]
+    pub swept_bytes: u64,
+    /// Of those: given up before they were read.
+    #[serde(default)]
+    pub swept_wasted_bytes: u64,
 }
 
 /// Answer to a request.

@@ -10,6 +10,7 @@ mod directories;
 mod end;
 mod explain;
 mod kernel;
+mod limits;
 mod place;
 mod rooms;
 mod signals;
@@ -56,6 +57,7 @@ pub fn run(mut plan: MountPlan) -> Result<(), Failure> {
             background::Side::Child(to_parent) => report = to_parent,
         }
     }
+    limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("cloudreve")

@@ -10,7 +10,7 @@ use crate::cli::values::show_size;
 use crate::commands::{print, print_json, table};
 use crate::config::environment::Environment;
 use crate::config::{self, mount_point};
-use crate::control::{self, Answer, CacheStatus, Request, ServerStatus, Status};
+use crate::control::{self, Answer, CacheStatus, ReadingStatus, Request, ServerStatus, Status};
 use crate::failure::Failure;
 use crate::mountpoint::{self, Condition};
 
@@ -166,6 +166,7 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
     }
     rows.extend(server_rows(&status.server));
     rows.extend(cache_rows(&status.cache));
+    rows.extend(status.reading.iter().flat_map(reading_rows));
     let daemon = format!(
         "{}, pid {}, since {}, {} open",
         status.version, status.pid, status.mounted_since, status.open_handles
@@ -230,6 +231,32 @@ fn cache_rows(cache: &CacheStatus) -> Vec<(&'static str, String)> {
         ));
     }
     rows
+}
+
+fn reading_rows(reading: &ReadingStatus) -> Vec<(&'static str, String)> {
+    let size = show_size;
+    let read = format!(
+        "{}: {} from memory, {} from disk, {} from the network",
+        size(reading.asked_bytes),
+        size(reading.memory_bytes),
+        size(reading.disk_bytes),
+        size(reading.network_bytes)
+    );
+    let (swept, in_vain) = (
+        reading.swept_bytes,
+        reading.wasted_ahead_bytes + reading.swept_wasted_bytes,
+    );
+    let mut fetched = size(reading.fetched_bytes);
+    if swept > 0 {
+        fetched += &format!(
+            ", {} of them ahead of programs that read whole folders",
+            size(swept)
+        );
+    }
+    if in_vain > 0 {
+        fetched += &format!(", {} in vain", size(in_vain));
+    }
+    vec![("read", read), ("fetched", fetched)]
 }
 
 fn disk_text(cache: &CacheStatus) -> String {
@@ -319,6 +346,16 @@ mod tests {
                 passthrough_files: 0,
                 passthrough_off_reason: Some("the kernel allows it to root alone".into()),
             },
+            reading: Some(ReadingStatus {
+                asked_bytes: 4 << 20,
+                memory_bytes: 1 << 20,
+                disk_bytes: 1 << 20,
+                network_bytes: 2 << 20,
+                fetched_bytes: 3 << 20,
+                wasted_ahead_bytes: 1024,
+                swept_bytes: 1 << 20,
+                swept_wasted_bytes: 1024,
+            }),
             open_handles: 1,
             owed: Vec::new(),
             conflicts: Vec::new(),
@@ -339,6 +376,8 @@ mod tests {
             "  clock    the server's is 40 s behind ours",
             "  on disk  3.00 MiB of 20.0 GiB in /var/cache/cloudreve-fuse, 1 damaged block fetched again",
             "  kernel   reads no cached file by itself: the kernel allows it to root alone",
+            "  read     4.00 MiB: 1.00 MiB from memory, 1.00 MiB from disk, 2.00 MiB from the network",
+            "  fetched  3.00 MiB, 1.00 MiB of them ahead of programs that read whole folders, 2.00 KiB in vain",
             "  owed     nothing",
             "  next     do this",
         ] {
@@ -360,6 +399,7 @@ mod tests {
         ];
         let cache = json["cache"].as_object_mut().unwrap();
         cache.retain(|field, _| old.contains(&field.as_str()));
+        json.as_object_mut().unwrap().remove("reading");
         let status: Status = serde_json::from_value(json).unwrap();
         let shown = text(&Mount::Alive(Box::new(status)));
         assert!(

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use fuser::BackingId;
+use rustix::process::{Resource, getrlimit};
 
 use crate::cache::Whole;
 use crate::inodes::Ino;
@@ -137,6 +138,8 @@ impl<B> Clone for Way<B> {
 #[derive(Debug)]
 pub(super) struct Ways<B> {
     passthrough: Passthrough,
+    /// Files that the kernel may read by itself at a time: each keeps one open here, too.
+    files_max: u64,
     open: Mutex<HashMap<Ino, Open<B>>>,
 }
 
@@ -149,8 +152,15 @@ struct Open<B> {
 
 impl<B> Ways<B> {
     pub(super) fn new(passthrough: Passthrough) -> Self {
+        // A quarter of what this process may have open; the rest is for connections and for what is read here.
+        let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        Self::of(files / 4, passthrough)
+    }
+
+    fn of(files_max: u64, passthrough: Passthrough) -> Self {
         Self {
             passthrough,
+            files_max,
             open: Mutex::new(HashMap::new()),
         }
     }
@@ -179,7 +189,7 @@ impl<B> Ways<B> {
     }
 
     fn choose(&self, file: impl FnOnce() -> Option<io::Result<B>>) -> Way<B> {
-        if !self.passthrough.is_on() {
+        if !self.passthrough.is_on() || self.passthrough.files() >= self.files_max {
             return Way::Pages;
         }
         match file() {
@@ -282,6 +292,18 @@ mod tests {
             let why = ways.passthrough().off_because().unwrap();
             assert!(why.contains(word), "{why}");
         }
+    }
+
+    #[test]
+    fn more_files_than_may_be_open_are_read_by_pages() {
+        let ways = Ways::of(2, Passthrough::default());
+        assert!(is_file(&ways.open(Ino(2), || Some(Ok(2))), 2));
+        assert!(is_file(&ways.open(Ino(3), || Some(Ok(3))), 3));
+        assert!(matches!(ways.open(Ino(4), || unreachable!()), Way::Pages));
+        assert!(is_file(&ways.open(Ino(3), || unreachable!()), 3));
+        ways.release(Ino(2));
+        assert!(is_file(&ways.open(Ino(5), || Some(Ok(5))), 5));
+        assert_eq!(ways.passthrough().off_because(), None, "it is not off");
     }
 
     #[test]

@@ -102,6 +102,7 @@ impl StatusSource {
                 requests: health.requests,
             },
             cache: self.cache(counts),
+            reading: None,
             open_handles: counts.handles,
             owed: Vec::new(),
             conflicts: Vec::new(),

@@ -348,6 +348,43 @@ fn small_files_are_kept_in_pages_and_read_by_the_kernel_from_there() {
     assert_eq!(by_itself(&mount), 0);
 }
 
+#[test]
+#[ignore = "the cache keeps nothing on disk yet"]
+fn more_files_are_open_than_the_daemon_may_open_itself() {
+    const FILES: u64 = 300;
+    let size = 70_000;
+    let server = Server::start(Options::default()).unwrap();
+    for number in 0..FILES {
+        server.put_generated(&number.to_string(), size, number);
+    }
+    let options = ["--cache-size", "1G"];
+    let mount = Mounted::with(&server, "cloudreve://my/", &options, |command| {
+        let mut limited = Command::new("prlimit");
+        limited.arg("--nofile=128:256").arg(command.get_program());
+        limited.args(command.get_args());
+        shell::take_environment(&mut limited, command);
+        *command = limited;
+    });
+    let path = |number: u64| mount.path(number.to_string());
+    let check = |file: &File, number| {
+        let source = generated_bytes(number, 0..size);
+        assert_same(&whole(file), &source, &format!("file {number}"));
+    };
+    (0..FILES).for_each(|number| check(&File::open(path(number)).unwrap(), number));
+    wait_until("the files are complete", || {
+        let cached = |number| xattr::get(&path(number), "user.cloudreve.cached").unwrap();
+        (0..FILES).all(|number| cached(number) == b"100%")
+    });
+    wait_until("the kernel reads as many by itself as it may", || {
+        let open: Vec<_> = (0..FILES)
+            .map(|number| File::open(path(number)).unwrap())
+            .collect();
+        let found = by_itself(&mount);
+        (0..FILES).for_each(|number| check(&open[number as usize], number));
+        found == 256 / 4
+    });
+}
+
 /// Content reads right again and again, and `status` says why the kernel does not read it by itself.
 #[track_caller]
 fn check_off(mount: &Mounted, reason: &str, cat: impl Fn() -> Vec<u8>, source: &[u8]) {
