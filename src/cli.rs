@@ -20,15 +20,15 @@ use crate::address::Address;
 use crate::failure::Failure;
 use args::Cli;
 pub use args::{
-    Command, CompletionsArgs, DoctorArgs, HelperArgs, LoginArgs, LogoutArgs, MountArgs,
-    ProfilesArgs, StatusArgs, UmountArgs,
+    CacheArgs, CacheClearArgs, CacheCommand, CacheShowArgs, Command, CompletionsArgs, DoctorArgs,
+    HelperArgs, LoginArgs, LogoutArgs, MountArgs, ProfilesArgs, StatusArgs, UmountArgs,
 };
 use nearest::did_you_mean;
 pub use typed::{LOCAL, MOUNT, SERVER, Typed};
 
 /// Commands that the interface names and that are not there yet.
 pub const LATER: &[&str] = &[
-    "sync", "why", "versions", "restore", "trash", "share", "link", "pin", "unpin", "warm", "cache",
+    "sync", "why", "versions", "restore", "trash", "share", "link", "pin", "unpin", "warm",
 ];
 
 /// What the program is called for; decides its exit codes.
@@ -149,6 +149,59 @@ fn no_such_command(word: &OsStr) -> Failure {
     ))
 }
 
+/// The command that was typed, as deep as it is known, and the words that lead to it.
+fn typed_command<'a>(
+    definition: &'a clap::Command,
+    args: &[OsString],
+) -> (&'a clap::Command, Vec<&'a str>) {
+    let (mut command, mut words) = (definition, Vec::new());
+    for word in args.iter().skip(1) {
+        if let Some(inner) = command.find_subcommand(word) {
+            command = inner;
+            words.push(inner.get_name());
+        }
+    }
+    (command, words)
+}
+
+fn names_of(command: &clap::Command) -> Vec<&str> {
+    command
+        .get_subcommands()
+        .map(clap::Command::get_name)
+        .collect()
+}
+
+fn no_command(args: &[OsString]) -> String {
+    let definition = definition();
+    match typed_command(&definition, args) {
+        (_, words) if words.is_empty() => {
+            "a command is missing; 'cloudreve-fuse --help' lists them".to_owned()
+        }
+        (command, words) => {
+            let words = words.join(" ");
+            format!(
+                "'{words}' is not all: {}; see 'cloudreve-fuse {words} --help'",
+                names_of(command)
+                    .iter()
+                    .map(|name| format!("{words} {name}"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
+        }
+    }
+}
+
+fn no_such_subcommand(typed: &str, args: &[OsString]) -> String {
+    let definition = definition();
+    let (command, words) = typed_command(&definition, args);
+    let words = words.join(" ");
+    let known = names_of(command);
+    let meant = did_you_mean(typed, known.iter().copied(), |name| {
+        format!("{words} {name}")
+    });
+    format!("'{words} {typed}' is no command{meant} ('cloudreve-fuse {words} --help' lists them)")
+}
+
 /// Clap's several lines for a person become our one; help and version are no failure.
 fn instead(err: clap::Error, args: &[OsString]) -> Instead {
     match err.kind() {
@@ -156,9 +209,12 @@ fn instead(err: clap::Error, args: &[OsString]) -> Instead {
             return Instead::Show(err.render().to_string());
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            return Instead::Fail(Failure::usage(
-                "a command is missing; 'cloudreve-fuse --help' lists them",
-            ));
+            return Instead::Fail(Failure::usage(no_command(args)));
+        }
+        ErrorKind::InvalidSubcommand => {
+            if let Some(ContextValue::String(typed)) = err.get(ContextKind::InvalidSubcommand) {
+                return Instead::Fail(Failure::usage(no_such_subcommand(typed, args)));
+            }
         }
         ErrorKind::UnknownArgument => {
             if let Some(ContextValue::String(typed)) = err.get(ContextKind::InvalidArg) {
@@ -195,21 +251,17 @@ fn no_such_option(typed: &str, args: &[OsString]) -> String {
     let mut definition = definition();
     // Only then do the commands know the options that all have.
     definition.build();
-    let command = args
-        .iter()
-        .skip(1)
-        .find_map(|word| definition.find_subcommand(word));
+    let (command, words) = typed_command(&definition, args);
     let options: Vec<&str> = command
-        .unwrap_or(&definition)
         .get_arguments()
         .flat_map(|option| option.get_long_and_visible_aliases().unwrap_or_default())
         .collect();
     let meant = did_you_mean(name, options, |name| format!("--{name}"));
-    match (command, options::names().any(|other| other == name)) {
-        (Some(command), true) => format!(
-            "--{name}: '{}' has no such option{meant}",
-            command.get_name()
-        ),
+    let is_of_another = options::names().any(|other| other == name);
+    match (words.join(" "), is_of_another) {
+        (words, true) if !words.is_empty() => {
+            format!("--{name}: '{words}' has no such option{meant}")
+        }
         _ => format!("--{name}: no such option{meant}"),
     }
 }
@@ -245,7 +297,8 @@ mod tests {
     #[test]
     fn every_command_has_an_example() {
         let definition = definition();
-        for command in definition.get_subcommands() {
+        let commands = definition.get_subcommands();
+        for command in commands.flat_map(|command| command.get_subcommands().chain([command])) {
             let help = command
                 .get_after_help()
                 .map(ToString::to_string)
@@ -372,6 +425,22 @@ mod tests {
             (
                 &["umount", "a", "--memory", "3"],
                 "--memory: 'umount' has no such option",
+            ),
+            (
+                &["cache", "show", "--jsn"],
+                "--jsn: no such option; did you mean --json?",
+            ),
+            (
+                &["cache", "clear", "--memory", "3"],
+                "--memory: 'cache clear' has no such option",
+            ),
+            (
+                &["cache", "claer"],
+                "'cache claer' is no command; did you mean cache clear? ('cloudreve-fuse cache --help' lists them)",
+            ),
+            (
+                &["cache"],
+                "'cache' is not all: cache show, cache clear; see 'cloudreve-fuse cache --help'",
             ),
             (&["mount", "a"], "missing: <DIR>; see --help"),
             (

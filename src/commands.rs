@@ -5,10 +5,10 @@
 //! spoke to a server waits for its last request before it returns, also after Ctrl-C: nothing is hung up on.
 
 mod browser;
+mod cache;
 mod captcha;
 mod doctor;
 mod journal;
-
 mod login;
 mod logout;
 mod profiles;
@@ -73,6 +73,7 @@ pub fn run(command: Command, environment: &Environment) -> Result<(), Failure> {
         }
         Command::Umount(args) => umount::run(&args, environment),
         Command::Status(args) => status::run(&args, environment),
+        Command::Cache(args) => cache::run(&args, environment),
         Command::Doctor(args) => doctor::run(&args, environment),
         Command::Completions(args) => completions(&args),
         Command::Other(_) => Err(Failure::usage(

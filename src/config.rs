@@ -23,10 +23,13 @@ use crate::secret::Secret;
 use crate::tokens::TokenStore;
 use crate::uri::{FileSystem, FileUri};
 use crate::{api, fs, read, thumbnails};
-pub use dirs::Dirs;
+pub use dirs::{Dirs, Disk, disk_of};
 use environment::Environment;
 use file::ConfigFile;
 use settings::Settings;
+
+/// Most that is kept on disk where nobody said how much; it is less on disks of which this is more than a tenth.
+const CACHE_SIZE_MAX_BYTES: u64 = 20 << 30;
 
 /// Everything a mount needs to know, decided. Made by `config`, used by `mount`.
 pub struct MountPlan {
@@ -54,6 +57,8 @@ pub struct MountPlan {
     pub cache_dir: PathBuf,
     /// Most that is kept there, in bytes; 0 keeps nothing.
     pub cache_size_bytes: u64,
+    /// Whether the kernel may read complete files of the cache by itself.
+    pub passthrough: bool,
     /// Return when the mount answers.
     pub background: bool,
     /// Warnings for the log and the terminal, a line each (`http://` to another host, …).
@@ -153,6 +158,8 @@ pub fn plan(request: &MountRequest, environment: &Environment) -> Result<MountPl
     let mut warnings = warnings(&settings, &decided.address);
     let (thumbnails, doubt) = thumbnails(&settings, environment, &dir);
     warnings.extend(doubt);
+    let (cache_size_bytes, doubt) = cache_size(&settings, &dirs.cache, Some(&dir));
+    warnings.extend(doubt);
     Ok(MountPlan {
         source: shown(&request.uri, &target),
         dir,
@@ -166,7 +173,8 @@ pub fn plan(request: &MountRequest, environment: &Environment) -> Result<MountPl
         control_dir: dirs.control,
         state_dir: dirs.state,
         cache_dir: dirs.cache,
-        cache_size_bytes: 0,
+        cache_size_bytes,
+        passthrough: settings.text("passthrough").as_deref() != Some("off"),
         background: request.background,
     })
 }
@@ -185,6 +193,12 @@ pub fn local(
 }
 
 impl Local {
+    /// Most that a mount made with these settings keeps on disk, in bytes; and why that is nothing where nobody wished
+    /// it so.
+    pub fn cache_size_bytes(&self) -> (u64, Option<String>) {
+        cache_size(&self.settings, &self.dirs.cache, None)
+    }
+
     /// The accounts stored here.
     pub fn accounts(&self) -> Accounts {
         Accounts::new(&self.dirs.config)
@@ -294,6 +308,33 @@ fn thumbnails(
         mount_point: mounted.to_owned(),
     };
     (Some(options), None)
+}
+
+/// Most bytes that are kept in `cache`, beside or below what is `mounted`; and a warning where that is nothing although
+/// nobody wished it so.
+fn cache_size(settings: &Settings, cache: &Path, mounted: Option<&Path>) -> (u64, Option<String>) {
+    let shown = cache.display();
+    let size = settings.number("cache-size");
+    let is_hidden = mounted.is_some_and(|mounted| mount_point(cache).starts_with(mounted));
+    if is_hidden && size != Some(0) {
+        let why = format!(
+            "no content is kept on disk: the cache directory {shown} lies in the mounted directory; choose another with --cache-dir DIR"
+        );
+        return (0, Some(why));
+    }
+    if let Some(size) = size {
+        return (size, None);
+    }
+    let why = match disk_of(cache) {
+        // What tells no size of itself is not a disk for a tenth of it.
+        Ok(Disk { total_bytes: 0, .. }) => "it says nothing of it".to_owned(),
+        Ok(disk) => return ((disk.total_bytes / 10).min(CACHE_SIZE_MAX_BYTES), None),
+        Err(err) => err.to_string(),
+    };
+    let why = format!(
+        "no content is kept on disk: how large the disk of {shown} is cannot be told ({why}); say how much with --cache-size SIZE"
+    );
+    (0, Some(why))
 }
 
 fn api_options(settings: &Settings, address: Address) -> api::Options {
@@ -692,6 +733,57 @@ mod tests {
         assert_eq!(limit(&[]), 0);
         assert_eq!(limit(&[("limit-down", "0")]), 0);
         assert_eq!(limit(&[("limit-down", "2M")]), 2 << 20);
+    }
+
+    #[test]
+    fn the_cache_takes_a_tenth_of_its_disk_and_20g_at_most_unless_somebody_says_otherwise() {
+        let home = Home::new().set("CLOUDREVE_ACCESS_TOKEN", "t");
+        let disk = disk_of(home.root.path()).unwrap();
+        let plan = |flags: &[(&'static str, &str)]| home.plan("https://a", flags).unwrap();
+        let default = (disk.total_bytes / 10).min(20 << 30);
+        assert_eq!(plan(&[]).cache_size_bytes, default);
+        assert_eq!(plan(&[("cache-size", "3M")]).cache_size_bytes, 3 << 20);
+        assert_eq!(plan(&[("cache-size", "0")]).cache_size_bytes, 0);
+        let odd = plan(&[("cache-dir", "/proc/is/no/disk")]);
+        assert_eq!(odd.cache_size_bytes, 0);
+        assert!(
+            odd.warnings[0].contains("--cache-size"),
+            "{:?}",
+            odd.warnings
+        );
+    }
+
+    #[test]
+    fn nothing_is_kept_in_a_directory_that_the_mount_would_hide() {
+        let home = Home::new().set("CLOUDREVE_ACCESS_TOKEN", "t");
+        let within = home.root.path().join("mnt/cache");
+        let flags = |size| {
+            [
+                ("cache-dir", within.to_str().unwrap()),
+                ("cache-size", size),
+            ]
+        };
+        let plan = home.plan("https://a", &flags("1G")).unwrap();
+        assert_eq!(plan.cache_size_bytes, 0);
+        assert!(
+            plan.warnings[0].contains("--cache-dir"),
+            "{:?}",
+            plan.warnings
+        );
+        let plan = home.plan("https://a", &flags("0")).unwrap();
+        assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+        let beside = home.root.path().join("mnt2");
+        let beside = [("cache-dir", beside.to_str().unwrap())];
+        assert_ne!(home.plan("https://a", &beside).unwrap().cache_size_bytes, 0);
+    }
+
+    #[test]
+    fn the_kernel_may_read_the_cache_unless_it_is_forbidden() {
+        let home = Home::new().set("CLOUDREVE_ACCESS_TOKEN", "t");
+        let plan = |flags: &[(&'static str, &str)]| home.plan("https://a", flags).unwrap();
+        assert!(plan(&[]).passthrough);
+        assert!(plan(&[("passthrough", "auto")]).passthrough);
+        assert!(!plan(&[("passthrough", "off")]).passthrough);
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub struct Status {
     pub account: AccountStatus,
     pub server: ServerStatus,
     pub cache: CacheStatus,
+    /// Bytes read since the mount began; none where they are not counted.
+    #[serde(default)]
+    pub reading: Option<ReadingStatus>,
     /// Open files and folders.
     pub open_handles: u64,
     /// Files not yet on the server; empty while mounts are read-only.
@@ -105,6 +108,53 @@ pub struct CacheStatus {
     pub inodes: u64,
     pub memory_bytes: u64,
     pub memory_budget_bytes: u64,
+    /// Where content is kept on disk.
+    #[serde(default)]
+    pub dir: PathBuf,
+    /// Bytes there, of all sites and all mounts that use the directory.
+    #[serde(default)]
+    pub disk_bytes: u64,
+    /// Most bytes there; 0 where nothing is kept.
+    #[serde(default)]
+    pub disk_limit_bytes: u64,
+    /// Blocks found damaged on disk since the mount began, and fetched again.
+    #[serde(default)]
+    pub damaged_blocks: u64,
+    /// Bytes not kept since then: the disk was full, failing, or slower than the link.
+    #[serde(default)]
+    pub unkept_bytes: u64,
+    /// Whether the kernel reads complete files of the cache by itself: `on`, `off`.
+    #[serde(default)]
+    pub passthrough: String,
+    /// Files that it reads so now.
+    #[serde(default)]
+    pub passthrough_files: u64,
+    /// Why not.
+    #[serde(default)]
+    pub passthrough_off_reason: Option<String>,
+}
+
+/// Bytes of content since the mount began, without those that the kernel had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReadingStatus {
+    /// Given to programs.
+    pub asked_bytes: u64,
+    /// Of those: here in memory.
+    pub memory_bytes: u64,
+    /// Of those: read from the disk.
+    pub disk_bytes: u64,
+    /// Of those: waited for from the network.
+    pub network_bytes: u64,
+    /// Brought over the network, for those who asked and ahead of them.
+    pub fetched_bytes: u64,
+    /// Of what was brought ahead of a reader: given up before it was read.
+    pub wasted_ahead_bytes: u64,
+    /// Small files brought ahead of programs that go through a folder.
+    #[serde(default)]
+    pub swept_bytes: u64,
+    /// Of those: given up before they were read.
+    #[serde(default)]
+    pub swept_wasted_bytes: u64,
 }
 
 /// Answer to a request.

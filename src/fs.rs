@@ -28,6 +28,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use crate::api::Api;
+use crate::cache::Whole;
 use crate::inodes::Ino;
 use crate::listing::Source;
 use crate::model::FileKind;
@@ -292,6 +293,12 @@ impl Fs {
         size_bytes: u32,
     ) -> Result<Bytes, Error> {
         self.files.read(handle, offset, size_bytes).await
+    }
+
+    /// The content of an open file as a file on the disk, where all of it is there, known to be good, and worth it.
+    /// Never waits.
+    pub fn whole(&self, handle: HandleId) -> Option<Arc<Whole>> {
+        self.files.whole(handle)
     }
 
     /// The last close(2).

@@ -7,10 +7,12 @@
 //! Longer than other rooms, since it has a method for each call of the kernel.
 
 mod attr;
+mod backing;
 mod errno;
 mod init;
 mod serve;
 
+pub use backing::Passthrough;
 pub use serve::Closer;
 
 use std::ffi::OsStr;
@@ -18,7 +20,7 @@ use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -35,6 +37,7 @@ use tokio::runtime::Handle;
 use crate::fs::{Error, FolderEntry, Fs, HandleId, Lookup};
 use crate::inodes::Ino;
 use attr::{absent, file_attr, file_type};
+use backing::{Backing, Way, Ways};
 use errno::logged;
 use serve::Runner;
 
@@ -76,19 +79,42 @@ impl Access {
 /// A mounted device that agreed with the kernel on how to speak.
 pub struct Connection(Session<Adapter>);
 
+/// How a mount is answered.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whose requests are answered.
+    pub access: Access,
+    /// Whether the kernel may read files of the cache by itself; turned off where it cannot.
+    pub passthrough: Passthrough,
+    /// Where the files of the cache are.
+    pub cache_dir: PathBuf,
+}
+
 /// Agrees with the kernel behind `device`, a FUSE device mounted just now. Requests are answered by `fs` on
 /// `runtime`, from [`Connection::serve`] on; [`Closer`] ends those that wait.
 pub fn connect(
     device: OwnedFd,
     fs: Arc<Fs>,
     runtime: Handle,
-    access: Access,
+    options: Options,
 ) -> io::Result<(Connection, Closer)> {
+    let Options {
+        access,
+        passthrough,
+        cache_dir,
+    } = options;
     let (runner, closer) = Runner::new(runtime);
+    let to_probe = device.try_clone()?;
     let mut config = Config::default();
     config.acl = access.acl();
     config.n_threads = Some(DISPATCH_THREADS);
-    let session = Session::from_fd(Adapter { fs, runner }, device, access.acl(), config)?;
+    let adapter = Adapter {
+        fs,
+        runner,
+        ways: Arc::new(Ways::new(passthrough.clone())),
+    };
+    let session = Session::from_fd(adapter, device, access.acl(), config)?;
+    passthrough.probe(&to_probe, &cache_dir);
     Ok((Connection(session), closer))
 }
 
@@ -104,6 +130,7 @@ impl Connection {
 struct Adapter {
     fs: Arc<Fs>,
     runner: Runner,
+    ways: Arc<Ways<Backing>>,
 }
 
 impl Adapter {
@@ -117,7 +144,7 @@ impl Adapter {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        init::negotiate(config);
+        init::negotiate(config, self.ways.passthrough());
         Ok(())
     }
 
@@ -232,13 +259,26 @@ impl Filesystem for Adapter {
         if flags.acc_mode() != OpenAccMode::O_RDONLY || flags.0 & libc::O_TRUNC != 0 {
             return reply.error(Errno::EROFS);
         }
+        let ways = Arc::clone(&self.ways);
         self.serve("open", move |fs| async move {
             match fs.open(Ino(ino.0)).await {
                 Ok(opened) => {
                     // Nothing was written, so close(2) has nothing to tell.
                     let mut flags = FopenFlags::FOPEN_NOFLUSH;
-                    flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
-                    reply.opened(FileHandle(opened.handle.0), flags);
+                    let handle = FileHandle(opened.handle.0);
+                    let way = ways.open(Ino(ino.0), || {
+                        let whole = fs.whole(opened.handle)?;
+                        Some(Backing::new(whole, |file| reply.open_backing(&**file)))
+                    });
+                    match way {
+                        Way::Pages => {
+                            flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+                            reply.opened(handle, flags);
+                        }
+                        // Not with FOPEN_KEEP_CACHE, which the kernel answers with EIO to who opens the file
+                        // (FOPEN_PASSTHROUGH_MASK in fs/fuse/iomode.c).
+                        Way::File(file) => reply.opened_passthrough(handle, flags, &file.id),
+                    }
                 }
                 Err(err) => reply.error(logged("open", ino.0, &err)),
             }
@@ -267,7 +307,7 @@ impl Filesystem for Adapter {
     fn release(
         &self,
         _: &Request,
-        _: INodeNo,
+        ino: INodeNo,
         handle: FileHandle,
         _: OpenFlags,
         _: Option<LockOwner>,
@@ -275,6 +315,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         self.runner.run_now("release", || {
+            self.ways.release(Ino(ino.0));
             self.fs.release(HandleId(handle.0));
             reply.ok();
         });

@@ -10,6 +10,7 @@ mod directories;
 mod end;
 mod explain;
 mod kernel;
+mod limits;
 mod place;
 mod rooms;
 mod signals;
@@ -46,9 +47,9 @@ const QUEUED_REQUESTS: usize = 4;
 /// the parent when the mount answers, or with the reason why not; the child goes on to the end.
 ///
 /// To be called before any other thread exists, since a process with threads cannot be forked.
-pub fn run(plan: MountPlan) -> Result<(), Failure> {
+pub fn run(mut plan: MountPlan) -> Result<(), Failure> {
     place::check(&plan)?;
-    directories::prepare(&plan)?;
+    directories::prepare(&mut plan)?;
     let mut report = Report::nobody();
     if plan.background {
         match background::fork()? {
@@ -56,6 +57,7 @@ pub fn run(plan: MountPlan) -> Result<(), Failure> {
             background::Side::Child(to_parent) => report = to_parent,
         }
     }
+    limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("cloudreve")
@@ -125,7 +127,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let mut mounted = Mounted::attach(plan, &rooms, runtime.handle())?;
     let (ask_for_end, mut asked_for_end) = mpsc::channel(QUEUED_REQUESTS);
-    let status = Arc::new(StatusSource::new(plan, &rooms));
+    let status = Arc::new(StatusSource::new(plan, &rooms, mounted.passthrough()));
     let answers = answers(Arc::clone(&status), ask_for_end);
     let socket = match control::Socket::bind(&plan.control_dir, &plan.dir, answers) {
         Ok(socket) => socket,

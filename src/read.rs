@@ -198,6 +198,11 @@ impl Reader {
     /// waits, and does nothing for what is here already.
     pub fn prefetch(self: &Arc<Self>, _sources: Vec<Source>) {}
 
+    /// Bytes of `entity` that are on the disk, as far as is known. May read from the disk: blocks the thread.
+    pub fn cached_bytes(&self, entity: &Arc<Entity>) -> u64 {
+        self.shared.cache.entity(entity).bytes()
+    }
+
     /// The disk's part, for `status`.
     pub fn cache(&self) -> &Arc<Cache> {
         &self.shared.cache
@@ -224,6 +229,11 @@ impl Shared {
 }
 
 impl Stream {
+    /// Bytes in all.
+    pub fn size_bytes(&self) -> u64 {
+        self.entity.size_bytes
+    }
+
     /// The whole content as a file, if it is on the disk and known to be good.
     pub fn whole(&self) -> Option<Arc<Whole>> {
         self.kept.whole()

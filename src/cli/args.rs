@@ -42,6 +42,8 @@ pub enum Command {
     Umount(UmountArgs),
     /// Show what is mounted, as whom, and how the server is doing.
     Status(StatusArgs),
+    /// Show or drop the content that is kept on disk.
+    Cache(CacheArgs),
     /// Check this machine, a server, a mount; a line each, with the fix.
     Doctor(DoctorArgs),
     /// Print a completion script for a shell.
@@ -216,6 +218,55 @@ pub struct StatusArgs {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
+    pub options: Typed<LOCAL>,
+}
+
+/// Of `cache`.
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "\
+Content of files, kept so that they need not be fetched again; what is owed to the server is never among it.
+
+Examples:
+  cloudreve-fuse cache show
+  cloudreve-fuse cache clear"
+)]
+pub struct CacheArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub what: CacheCommand,
+}
+
+/// What can be done with the cache.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Show what is kept, site by site.
+    Show(CacheShowArgs),
+    /// Drop all of it. Mounts go on, and fetch again what is read.
+    Clear(CacheClearArgs),
+}
+
+/// Of `cache show`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cloudreve-fuse cache show\n  cloudreve-fuse cache show --cache-dir /big/cache --json"
+)]
+#[expect(missing_docs, reason = "the help of each is its documentation")]
+pub struct CacheShowArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub options: Typed<LOCAL>,
+}
+
+/// Of `cache clear`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cloudreve-fuse cache clear")]
+pub struct CacheClearArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the options of the table")]
     pub options: Typed<LOCAL>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Each parser answers with the value, or with words that say how it is written; who calls names the place.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Bytes: a whole number with `K`, `M`, `G` or `T` (powers of 1024; `KiB` and `KB` mean the same) or none behind it.
 pub fn size(text: &str) -> Result<u64, String> {
@@ -115,6 +115,17 @@ pub fn show_size(bytes: u64) -> String {
     }
 }
 
+/// A moment as RFC 3339 writes it: `YYYY-MM-DDTHH:MM:SSZ`. Those before 1970 are shown as 1970.
+pub fn show_moment(moment: SystemTime) -> String {
+    let seconds = moment
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let (year, month, day) = civil(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 fn split_number(text: &str) -> (&str, &str) {
     let end = text
         .find(|c: char| !c.is_ascii_digit())
@@ -123,9 +134,42 @@ fn split_number(text: &str) -> (&str, &str) {
     (number, unit.trim())
 }
 
+/// Year, month and day of a number of days after 1970-01-01, by the Gregorian calendar: counted from 0000-03-01, so
+/// that leap days come last in their year and 400 years are 146,097 days.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_written_as_the_calendar_has_them() {
+        let at = |seconds| show_moment(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(at(1_709_210_096), "2024-02-29T12:34:56Z");
+        assert_eq!(at(4_107_542_399), "2100-02-28T23:59:59Z");
+        assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00Z");
+        assert_eq!(
+            show_moment(SystemTime::UNIX_EPOCH - Duration::from_secs(9)),
+            at(0)
+        );
+    }
 
     #[test]
     fn sizes_take_units_of_1024() {

@@ -10,7 +10,7 @@ use crate::cli::values::show_size;
 use crate::commands::{print, print_json, table};
 use crate::config::environment::Environment;
 use crate::config::{self, mount_point};
-use crate::control::{self, Answer, CacheStatus, Request, ServerStatus, Status};
+use crate::control::{self, Answer, CacheStatus, ReadingStatus, Request, ServerStatus, Status};
 use crate::failure::Failure;
 use crate::mountpoint::{self, Condition};
 
@@ -165,7 +165,8 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
         rows.push(("space", space));
     }
     rows.extend(server_rows(&status.server));
-    rows.push(("cache", cache_text(&status.cache)));
+    rows.extend(cache_rows(&status.cache));
+    rows.extend(status.reading.iter().flat_map(reading_rows));
     let daemon = format!(
         "{}, pid {}, since {}, {} open",
         status.version, status.pid, status.mounted_since, status.open_handles
@@ -208,14 +209,76 @@ fn server_rows(server: &ServerStatus) -> Vec<(&'static str, String)> {
     rows
 }
 
-fn cache_text(cache: &CacheStatus) -> String {
-    let (held, budget) = (cache.memory_bytes, cache.memory_budget_bytes);
-    format!(
+fn cache_rows(cache: &CacheStatus) -> Vec<(&'static str, String)> {
+    let memory = format!(
         "{} files and folders known, {} of {} in memory",
         cache.known_entries,
-        show_size(held),
-        show_size(budget)
-    )
+        show_size(cache.memory_bytes),
+        show_size(cache.memory_budget_bytes)
+    );
+    let mut rows = vec![("cache", memory), ("on disk", disk_text(cache))];
+    // A daemon of an older version says nothing of it.
+    if let Some(why) = &cache.passthrough_off_reason {
+        rows.push(("kernel", format!("reads no cached file by itself: {why}")));
+    } else if cache.passthrough == "on" {
+        let now = match cache.passthrough_files {
+            0 => String::new(),
+            n => format!(", {n} now"),
+        };
+        rows.push((
+            "kernel",
+            format!("reads complete cached files by itself{now}"),
+        ));
+    }
+    rows
+}
+
+fn reading_rows(reading: &ReadingStatus) -> Vec<(&'static str, String)> {
+    let size = show_size;
+    let read = format!(
+        "{}: {} from memory, {} from disk, {} from the network",
+        size(reading.asked_bytes),
+        size(reading.memory_bytes),
+        size(reading.disk_bytes),
+        size(reading.network_bytes)
+    );
+    let (swept, in_vain) = (
+        reading.swept_bytes,
+        reading.wasted_ahead_bytes + reading.swept_wasted_bytes,
+    );
+    let mut fetched = size(reading.fetched_bytes);
+    if swept > 0 {
+        fetched += &format!(
+            ", {} of them ahead of programs that read whole folders",
+            size(swept)
+        );
+    }
+    if in_vain > 0 {
+        fetched += &format!(", {} in vain", size(in_vain));
+    }
+    vec![("read", read), ("fetched", fetched)]
+}
+
+fn disk_text(cache: &CacheStatus) -> String {
+    if cache.disk_limit_bytes == 0 {
+        return "nothing is kept".to_owned();
+    }
+    let mut text = format!(
+        "{} of {} in {}",
+        show_size(cache.disk_bytes),
+        show_size(cache.disk_limit_bytes),
+        cache.dir.display()
+    );
+    match cache.damaged_blocks {
+        0 => {}
+        1 => text += ", 1 damaged block fetched again",
+        n => text += &format!(", {n} damaged blocks fetched again"),
+    }
+    if cache.unkept_bytes > 0 {
+        let unkept = show_size(cache.unkept_bytes);
+        text += &format!(", {unkept} not kept (disk full, failing or slow)");
+    }
+    text
 }
 
 fn writing(status: &Status) -> String {
@@ -274,7 +337,25 @@ mod tests {
                 inodes: 2,
                 memory_bytes: 0,
                 memory_budget_bytes: 128 << 20,
+                dir: "/var/cache/cloudreve-fuse".into(),
+                disk_bytes: 3 << 20,
+                disk_limit_bytes: 20 << 30,
+                damaged_blocks: 1,
+                unkept_bytes: 0,
+                passthrough: "off".into(),
+                passthrough_files: 0,
+                passthrough_off_reason: Some("the kernel allows it to root alone".into()),
             },
+            reading: Some(ReadingStatus {
+                asked_bytes: 4 << 20,
+                memory_bytes: 1 << 20,
+                disk_bytes: 1 << 20,
+                network_bytes: 2 << 20,
+                fetched_bytes: 3 << 20,
+                wasted_ahead_bytes: 1024,
+                swept_bytes: 1 << 20,
+                swept_wasted_bytes: 1024,
+            }),
             open_handles: 1,
             owed: Vec::new(),
             conflicts: Vec::new(),
@@ -293,6 +374,10 @@ mod tests {
             "  space    1.00 MiB of 1.00 GiB used",
             "  server   online, Cloudreve 4.18.0, 12 requests",
             "  clock    the server's is 40 s behind ours",
+            "  on disk  3.00 MiB of 20.0 GiB in /var/cache/cloudreve-fuse, 1 damaged block fetched again",
+            "  kernel   reads no cached file by itself: the kernel allows it to root alone",
+            "  read     4.00 MiB: 1.00 MiB from memory, 1.00 MiB from disk, 2.00 MiB from the network",
+            "  fetched  3.00 MiB, 1.00 MiB of them ahead of programs that read whole folders, 2.00 KiB in vain",
             "  owed     nothing",
             "  next     do this",
         ] {
@@ -301,6 +386,26 @@ mod tests {
                 "'{line}' is not in:\n{shown}"
             );
         }
+    }
+
+    #[test]
+    fn a_daemon_of_an_older_version_is_understood() {
+        let mut json = serde_json::to_value(status()).unwrap();
+        let old = [
+            "known_entries",
+            "inodes",
+            "memory_bytes",
+            "memory_budget_bytes",
+        ];
+        let cache = json["cache"].as_object_mut().unwrap();
+        cache.retain(|field, _| old.contains(&field.as_str()));
+        json.as_object_mut().unwrap().remove("reading");
+        let status: Status = serde_json::from_value(json).unwrap();
+        let shown = text(&Mount::Alive(Box::new(status)));
+        assert!(
+            shown.contains("nothing is kept") && !shown.contains("kernel"),
+            "{shown}"
+        );
     }
 
     #[test]

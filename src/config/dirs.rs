@@ -1,5 +1,6 @@
 //! Where things are kept on this machine, where nobody said so.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::environment::Environment;
@@ -43,6 +44,32 @@ impl Dirs {
             state,
         })
     }
+}
+
+/// The disk on which a directory lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// Bytes in all.
+    pub total_bytes: u64,
+    /// Bytes that this user may still write.
+    pub free_bytes: u64,
+}
+
+/// The disk of `dir`, which need not be there yet: that of the nearest directory above it then.
+pub fn disk_of(dir: &Path) -> io::Result<Disk> {
+    let mut found = Err(io::ErrorKind::NotFound.into());
+    for dir in dir.ancestors() {
+        found = rustix::fs::statvfs(dir).map_err(io::Error::from);
+        match &found {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            _ => break,
+        }
+    }
+    let space = found?;
+    Ok(Disk {
+        total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
+        free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
+    })
 }
 
 /// Where `config.toml` is, which has to be known before it can be read.

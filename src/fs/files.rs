@@ -12,6 +12,8 @@ use bytes::Bytes;
 use super::handles::Handles;
 use super::{Error, HandleId, Opened};
 use crate::api;
+use crate::cache::Whole;
+use crate::entity::{BLOCK_SIZE_BYTES, Entity};
 use crate::entry::Entry;
 use crate::inodes::{Ino, Inodes};
 use crate::read::{Reader, Source, Stream};
@@ -79,10 +81,31 @@ impl Files {
         file.stream.read(offset, size_bytes).await.map_err(error)
     }
 
+    /// The version that was opened as a file on the disk, for the kernel to read by itself. Small files are not worth the
+    /// calls that hand them over: a few pages that the kernel keeps are all there is.
+    pub(super) fn whole(&self, handle: HandleId) -> Option<Arc<Whole>> {
+        let file = self.handles.get(handle)?;
+        let is_worth_it = file.stream.size_bytes() > BLOCK_SIZE_BYTES;
+        is_worth_it.then(|| file.stream.whole()).flatten()
+    }
+
     /// The last close(2).
     pub(super) fn release(&self, handle: HandleId) {
         if let Some(file) = self.handles.remove(handle) {
             self.inodes.unpin(file.ino);
+        }
+    }
+
+    /// Bytes of `entity` that are on the disk.
+    pub(super) async fn cached_bytes(&self, entity: Entity) -> u64 {
+        let reader = Arc::clone(&self.reader);
+        let looked = tokio::task::spawn_blocking(move || reader.cached_bytes(&Arc::new(entity)));
+        match looked.await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                log::error!("the cache could not be looked at: {error}");
+                0
+            }
         }
     }
 

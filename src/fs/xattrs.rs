@@ -6,6 +6,7 @@
 use std::ffi::{OsStr, OsString};
 
 use crate::api;
+use crate::entity::Entity;
 use crate::entry::Entry;
 use crate::inodes::{Ino, Node};
 use crate::model::FileKind;
@@ -33,6 +34,10 @@ impl Fs {
             ("versions", FileKind::File) => self.versions(ino, &node).await,
             ("folder_size", FileKind::Folder) => self.folder_size(ino).await,
             ("thumbnail", FileKind::File) => self.thumbnail(ino, &node).await,
+            ("cached", FileKind::File) => {
+                let entry = self.namespace.current(ino, &node).await?.what;
+                Ok(self.cached(&entry).await.into_bytes())
+            }
             _ => {
                 let entry = self.namespace.current(ino, &node).await?.what;
                 self.known_xattr(ino, &entry, name)
@@ -45,9 +50,11 @@ impl Fs {
     pub async fn xattr_names(&self, ino: Ino) -> Result<Vec<OsString>, Error> {
         let node = self.namespace.inodes.node(ino).ok_or(Error::NotFound)?;
         let names = ["id", "entity", "uri", "owner", "share", "cached", "state"];
-        let names = names
-            .into_iter()
-            .filter(|name| self.known_xattr(ino, &node.entry, name).is_some());
+        let names = names.into_iter().filter(|name| match *name {
+            // There for each file; what it says is looked up on the disk for who asks.
+            "cached" => node.entry.kind == FileKind::File,
+            name => self.known_xattr(ino, &node.entry, name).is_some(),
+        });
         Ok(names.map(|name| format!("{PREFIX}{name}").into()).collect())
     }
 
@@ -63,8 +70,6 @@ impl Fs {
                 None => self.user.id.clone(),
             },
             "share" => if entry.shared { "yes" } else { "no" }.to_owned(),
-            // Blocks in memory are no promise; what lies on disk will count.
-            "cached" if is_file => "0%".to_owned(),
             "state" if entry.unfinished => "unfinished upload".to_owned(),
             "state" => "on the server".to_owned(),
             _ => return None,
@@ -72,6 +77,16 @@ impl Fs {
         Some(text)
             .filter(|text| !text.is_empty())
             .map(String::into_bytes)
+    }
+
+    /// How much of the content of `entry` is on the disk. Blocks in memory are no promise, and do not count.
+    async fn cached(&self, entry: &Entry) -> String {
+        let entity = Entity {
+            id: entry.entity.clone(),
+            size_bytes: entry.size_bytes,
+        };
+        let size_bytes = entity.size_bytes;
+        percent(self.files.cached_bytes(entity).await, size_bytes)
     }
 
     async fn versions(&self, ino: Ino, node: &Node) -> Result<Vec<u8>, Error> {
@@ -117,6 +132,12 @@ impl Fs {
     }
 }
 
+/// Rounded down, so that only all of it is 100 %; of nothing, all is there.
+fn percent(part: u64, whole: u64) -> String {
+    let part = u128::from(part.min(whole)) * 100;
+    format!("{}%", part.checked_div(u128::from(whole)).unwrap_or(100))
+}
+
 /// What the server does not tell this account, or cannot tell, is an attribute that is not there.
 fn asked<T>(answer: Result<T, api::Error>) -> Result<T, Error> {
     answer.map_err(|error| match error {
@@ -152,6 +173,19 @@ mod tests {
         assert_eq!(shown.to_wire(), "cloudreve://AbCd@share/a%20b/c");
         let own = FileUri::parse_wire("cloudreve://my/x").unwrap();
         assert_eq!(without_password(&own), own);
+    }
+
+    #[test]
+    fn a_hundred_percent_are_all_bytes_and_no_byte_less() {
+        for (part, whole, shown) in [
+            (0, 0, "100%"),
+            (0, 10, "0%"),
+            (999, 1000, "99%"),
+            (1000, 1000, "100%"),
+            (u64::MAX - 1, u64::MAX, "99%"),
+        ] {
+            assert_eq!(percent(part, whole), shown, "{part} of {whole}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use fuser::{InitFlags, KernelConfig};
 
+use super::backing::Passthrough;
+
 /// Largest request. The kernel's own limit is 256 pages unless root raised it (`fs.fuse.max_pages_limit`).
 const MAX_WRITE_BYTES: u32 = 1 << 20;
 
@@ -31,7 +33,7 @@ const WANTED: [(InitFlags, &str); 5] = [
 ///
 /// Left out on purpose, since fuser 0.18 accepts them without an implementation behind: SETXATTR_EXT, ABORT_ERROR,
 /// OVER_IO_URING, SECURITY_CTX and younger ones. WRITEBACK_CACHE would hide changes made elsewhere.
-pub(super) fn negotiate(config: &mut KernelConfig) {
+pub(super) fn negotiate(config: &mut KernelConfig, passthrough: &Passthrough) {
     for (flag, what) in WANTED {
         if config.add_capabilities(flag).is_err() {
             log::debug!("the kernel does without: {what}");
@@ -42,5 +44,17 @@ pub(super) fn negotiate(config: &mut KernelConfig) {
     }
     if let Err(nearest) = config.set_max_background(MAX_BACKGROUND) {
         log::debug!("{MAX_BACKGROUND} requests in the background are refused, {nearest} would do");
+    }
+    if passthrough.off_because().is_none() {
+        allow_passthrough(config, passthrough);
+    }
+}
+
+/// Asks that the kernel may read files of the cache by itself. Those must not lie on a stacked file system themselves;
+/// this one may be part of a stack, in turn.
+fn allow_passthrough(config: &mut KernelConfig, passthrough: &Passthrough) {
+    let is_able = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok();
+    if !is_able || config.set_max_stack_depth(1).is_err() {
+        passthrough.turn_off("this kernel cannot (Linux 6.9 or newer can)");
     }
 }

@@ -10,20 +10,31 @@ use crate::failure::Failure;
 
 /// Makes what is missing, open to its owner alone, and proves that each takes files. What was there keeps its mode:
 /// the person who named it knows why.
-pub(super) fn prepare(plan: &MountPlan) -> Result<(), Failure> {
+///
+/// Without a cache a mount is slower and nothing else, so one that cannot be written is warned of: the mount of a
+/// machine that starts must not fail for it. The plan keeps nothing on disk then.
+pub(super) fn prepare(plan: &mut MountPlan) -> Result<(), Failure> {
     for (what, dir, option) in [
         ("state", &plan.state_dir, "--state-dir"),
-        ("cache", &plan.cache_dir, "--cache-dir"),
         ("control", &plan.control_dir, "--control"),
     ] {
-        writable(dir).map_err(|err| {
-            Failure::failed(format!(
-                "the {what} directory {} cannot be written: {err}; mend its permissions or choose another with {option} DIR",
-                dir.display()
-            ))
-        })?;
+        writable(dir).map_err(|err| Failure::failed(unwritable(what, dir, option, &err)))?;
+    }
+    if plan.cache_size_bytes > 0
+        && let Err(err) = writable(&plan.cache_dir)
+    {
+        let why = unwritable("cache", &plan.cache_dir, "--cache-dir", &err);
+        log::warn!("no content is kept on disk: {why}");
+        plan.cache_size_bytes = 0;
     }
     Ok(())
+}
+
+fn unwritable(what: &str, dir: &Path, option: &str, err: &io::Error) -> String {
+    format!(
+        "the {what} directory {} cannot be written: {err}; mend its permissions or choose another with {option} DIR",
+        dir.display()
+    )
 }
 
 fn writable(dir: &Path) -> io::Result<()> {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::config::{KernelOptions, MountPlan};
 use crate::failure::Failure;
-use crate::fuse::{self, Access, Closer, Connection};
+use crate::fuse::{self, Access, Closer, Connection, Passthrough};
 use crate::mount::end::keep_waiting;
 use crate::mount::explain;
 use crate::mount::rooms::Rooms;
@@ -34,6 +34,7 @@ pub(super) struct Mounted {
     device: Option<String>,
     closer: Closer,
     ended: watch::Receiver<bool>,
+    passthrough: Passthrough,
 }
 
 impl Mounted {
@@ -56,11 +57,16 @@ impl Mounted {
                 None
             }
         };
+        let passthrough = passthrough(plan);
         let started = fuse::connect(
             device,
             rooms.fs.clone(),
             runtime.clone(),
-            access(&plan.kernel),
+            fuse::Options {
+                access: access(&plan.kernel),
+                passthrough: passthrough.clone(),
+                cache_dir: plan.cache_dir.clone(),
+            },
         )
         .and_then(|(connection, closer)| Ok((answer(connection)?, closer)));
         match started {
@@ -73,6 +79,7 @@ impl Mounted {
                     device: id,
                     closer,
                     ended,
+                    passthrough,
                 })
             }
             Err(err) => {
@@ -84,6 +91,11 @@ impl Mounted {
                 )))
             }
         }
+    }
+
+    /// Whether the kernel may read files of the cache by itself.
+    pub(super) fn passthrough(&self) -> Passthrough {
+        self.passthrough.clone()
     }
 
     /// Resolves when nothing of the mount is left.
@@ -232,6 +244,14 @@ fn answer(connection: Connection) -> io::Result<watch::Receiver<bool>> {
 fn read_ahead(device: &str) {
     if let Err(err) = mountpoint::set_read_ahead(device, READ_AHEAD_KIB) {
         log::debug!("the kernel reads ahead as it likes: {err}");
+    }
+}
+
+fn passthrough(plan: &MountPlan) -> Passthrough {
+    match (plan.passthrough, plan.cache_size_bytes) {
+        (false, _) => Passthrough::off("it was asked for (--passthrough=off)"),
+        (true, 0) => Passthrough::off("nothing is kept on disk"),
+        (true, _) => Passthrough::default(),
     }
 }
 

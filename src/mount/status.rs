@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::{Api, Health, Site};
+use crate::cli::values::show_moment;
 use crate::config::{Account, MountPlan};
 use crate::control::{AccountStatus, CacheStatus, ServerStatus, Status};
-use crate::fs::Fs;
+use crate::fs::{Counts, Fs};
+use crate::fuse::Passthrough;
 use crate::model::Capacity;
 use crate::mount::rooms::Rooms;
 use crate::read::Reader;
@@ -32,6 +34,8 @@ pub(super) struct StatusSource {
     profile: Option<String>,
     anonymous: bool,
     memory_budget_bytes: u64,
+    cache_dir: PathBuf,
+    passthrough: Passthrough,
     site: Site,
     api: Api,
     fs: Arc<Fs>,
@@ -41,7 +45,7 @@ pub(super) struct StatusSource {
 }
 
 impl StatusSource {
-    pub(super) fn new(plan: &MountPlan, rooms: &Rooms) -> Self {
+    pub(super) fn new(plan: &MountPlan, rooms: &Rooms, passthrough: Passthrough) -> Self {
         Self {
             mount_point: plan.dir.clone(),
             uri: plan.source.clone(),
@@ -52,6 +56,8 @@ impl StatusSource {
             },
             anonymous: matches!(plan.account, Account::Anonymous),
             memory_budget_bytes: plan.read.memory_bytes,
+            cache_dir: plan.cache_dir.clone(),
+            passthrough,
             site: rooms.site.clone(),
             api: rooms.api.clone(),
             fs: Arc::clone(&rooms.fs),
@@ -77,7 +83,7 @@ impl StatusSource {
             address: self.api.address().to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            mounted_since: rfc3339(self.since),
+            mounted_since: show_moment(self.since),
             read_only: true,
             read_only_reason: READ_ONLY_REASON.to_owned(),
             account: AccountStatus {
@@ -95,16 +101,31 @@ impl StatusSource {
                 event_stream: "none".to_owned(),
                 requests: health.requests,
             },
-            cache: CacheStatus {
-                known_entries: counts.known_entries,
-                inodes: counts.inodes,
-                memory_bytes: self.reader.memory_bytes(),
-                memory_budget_bytes: self.memory_budget_bytes,
-            },
+            cache: self.cache(counts),
+            reading: None,
             open_handles: counts.handles,
             owed: Vec::new(),
             conflicts: Vec::new(),
             next_steps: next_steps(&health),
+        }
+    }
+
+    fn cache(&self, counts: Counts) -> CacheStatus {
+        let disk = self.reader.cache().usage();
+        let off_reason = self.passthrough.off_because();
+        CacheStatus {
+            known_entries: counts.known_entries,
+            inodes: counts.inodes,
+            memory_bytes: self.reader.memory_bytes(),
+            memory_budget_bytes: self.memory_budget_bytes,
+            dir: self.cache_dir.clone(),
+            disk_bytes: disk.disk_bytes,
+            disk_limit_bytes: disk.limit_bytes,
+            damaged_blocks: disk.damaged_blocks,
+            unkept_bytes: disk.unkept_bytes,
+            passthrough: off_reason.map_or("on", |_| "off").to_owned(),
+            passthrough_files: self.passthrough.files(),
+            passthrough_off_reason: off_reason.map(str::to_owned),
         }
     }
 
@@ -159,7 +180,7 @@ fn next_steps(health: &Health) -> Vec<String> {
     if let Some(since) = health.unreachable_since {
         steps.push(format!(
             "the server has not been reached since {}: check the network; what is in memory is still served",
-            rfc3339(since)
+            show_moment(since)
         ));
     }
     let skew = health.clock_skew_seconds;
@@ -171,35 +192,6 @@ fn next_steps(health: &Health) -> Vec<String> {
         ));
     }
     steps
-}
-
-/// `YYYY-MM-DDTHH:MM:SSZ`. Moments before 1970 are shown as 1970.
-fn rfc3339(moment: SystemTime) -> String {
-    let seconds = moment
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
-    let (year, month, day) = civil(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-/// Year, month and day of a number of days after 1970-01-01, by the Gregorian calendar: counted from 0000-03-01, so
-/// that leap days come last in their year and 400 years are 146,097 days.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 {
-        from_march + 3
-    } else {
-        from_march - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    (year, month, day)
 }
 
 #[cfg(test)]
@@ -214,21 +206,6 @@ mod tests {
             clock_skew_seconds: 0,
             requests: 1,
         }
-    }
-
-    #[test]
-    fn moments_are_written_as_the_calendar_has_them() {
-        let at = |seconds| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!(at(0), "1970-01-01T00:00:00Z");
-        assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
-        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(at(1_709_210_096), "2024-02-29T12:34:56Z");
-        assert_eq!(at(4_107_542_399), "2100-02-28T23:59:59Z");
-        assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00Z");
-        assert_eq!(
-            rfc3339(SystemTime::UNIX_EPOCH - Duration::from_secs(9)),
-            at(0)
-        );
     }
 
     #[test]

@@ -358,6 +358,20 @@ fn directories_that_cannot_be_written() {
 }
 
 #[test]
+fn a_cache_directory_that_cannot_be_written_is_warned_of_and_the_drive_is_mounted_without() {
+    let server = Server::start(Options::default()).unwrap();
+    server.put("file.txt", b"content".to_vec());
+    let options = ["--cache-dir", "/proc/cache", "--cache-size", "1G"];
+    let mount = Mounted::new(&server, "cloudreve://my/", &options);
+    let log = mount.log();
+    for word in ["/proc/cache", "--cache-dir", "no content is kept on disk"] {
+        assert_eq!(log.matches(word).count(), 1, "'{word}' in: {log}");
+    }
+    assert_eq!(std::fs::read(mount.path("file.txt")).unwrap(), b"content");
+    assert_eq!(mount.status()["cache"]["disk_limit_bytes"], 0);
+}
+
+#[test]
 fn a_credentials_file_that_others_can_read() {
     let case = Case::new();
     let user = case.server.user();
@@ -394,16 +408,11 @@ fn allow_other_where_it_is_not_permitted() {
     // Somebody who is not root: the program and its directories are made reachable for them.
     let program = case.home.path("program");
     std::fs::copy(mount.get_program(), &program).unwrap();
-    shell::stdout(
-        Command::new("chown")
-            .args(["-R", "65534:65534"])
-            .arg(case.home.path("")),
-    );
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(&program);
+    let mut chown = Command::new("chown");
+    shell::stdout(chown.args(["-R", shell::NOBODY]).arg(case.home.path("")));
+    let mut command = Command::new(&program);
     command.args(mount.get_args()).arg("--allow-other");
     shell::take_environment(&mut command, &mount);
+    let mut command = shell::as_nobody(&command);
     case.check(&mut command, 2, &["user_allow_other", "/etc/fuse.conf"]);
 }

@@ -5,11 +5,13 @@
 mod accounts;
 mod bad_input;
 mod bytes;
+mod cache;
 mod elsewhere;
 mod ends;
 mod faults;
 mod hangups;
 mod helper;
+mod kernel;
 mod names;
 mod places;
 mod secrets;

@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::Check;
+use super::{Check, Verdict};
 use crate::cli::values::show_size;
-use crate::config::Local;
 use crate::config::environment::Environment;
+use crate::config::{Local, disk_of};
 
 /// With less than this free, downloads and the journal soon have nowhere to go.
 const SPACE_WANTED_BYTES: u64 = 1 << 30;
@@ -27,11 +27,13 @@ pub(super) fn check(local: &Local, environment: &Environment) -> Vec<Check> {
     for (what, dir) in [
         ("config-dir", &local.dirs.config),
         ("state-dir", &local.dirs.state),
-        ("cache-dir", &local.dirs.cache),
         ("control", &local.dirs.control),
     ] {
         checks.push(directory(what, dir));
     }
+    let (size_bytes, doubt) = local.cache_size_bytes();
+    checks.push(cache(&local.dirs.cache, size_bytes));
+    checks.extend(doubt.map(|why| Check::note("cache-size", why, "")));
     checks
 }
 
@@ -134,17 +136,33 @@ fn directory(option: &str, dir: &Path) -> Check {
             fix,
         );
     }
-    match free_bytes(existing) {
-        Some(free) if free < SPACE_WANTED_BYTES && matches!(option, "state-dir" | "cache-dir") => {
+    match disk_of(existing).map(|disk| disk.free_bytes) {
+        Ok(free) if free < SPACE_WANTED_BYTES && matches!(option, "state-dir" | "cache-dir") => {
             Check::note(
                 what,
                 format!("only {} free", show_size(free)),
                 "make room, or choose another disk",
             )
         }
-        Some(free) => Check::fine(what, format!("writable, {} free", show_size(free))),
-        None => Check::fine(what, "writable"),
+        Ok(free) => Check::fine(what, format!("writable, {} free", show_size(free))),
+        Err(_) => Check::fine(what, "writable"),
     }
+}
+
+/// The cache, of which `size_bytes` are kept at most. Mounts work without, so nothing is broken that is wrong with it.
+fn cache(dir: &Path, size_bytes: u64) -> Check {
+    let mut check = directory("cache-dir", dir);
+    match (check.verdict, size_bytes) {
+        (Verdict::Broken, _) => {
+            check.verdict = Verdict::Note;
+            check.found += ", so mounts keep no content on disk and fetch it again and again";
+        }
+        (_, 0) => check.found += ", mounts keep no content there",
+        (_, size) => {
+            check.found += &format!(", mounts keep {} of content at most", show_size(size))
+        }
+    }
+    check
 }
 
 fn writable(dir: &Path) -> bool {
@@ -167,23 +185,8 @@ fn writable(dir: &Path) -> bool {
     answer == 0
 }
 
-fn free_bytes(dir: &Path) -> Option<u64> {
-    let path = std::ffi::CString::new(dir.as_os_str().as_bytes()).ok()?;
-    let mut space = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    #[expect(unsafe_code, reason = "std has no statvfs(3)")]
-    // SAFETY: the path ends with NUL, and statvfs fills the structure when it answers 0.
-    let space = unsafe {
-        match libc::statvfs(path.as_ptr(), space.as_mut_ptr()) {
-            0 => space.assume_init(),
-            _ => return None,
-        }
-    };
-    space.f_bavail.checked_mul(space.f_frsize)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
     use super::*;
 
     #[test]
@@ -230,5 +233,17 @@ mod tests {
         let check = directory("state-dir", &dir.path().join("file/b"));
         assert_eq!(check.verdict, Verdict::Broken);
         assert!(check.fix.contains("--state-dir"));
+    }
+    #[test]
+    fn a_cache_says_how_much_it_keeps_and_is_nothing_that_mounts_need() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = cache(&dir.path().join("a"), 3 << 30);
+        assert_eq!(check.verdict, directory("cache-dir", dir.path()).verdict);
+        assert!(check.found.contains("3.00 GiB"), "{check:?}");
+        assert!(cache(dir.path(), 0).found.contains("no content"));
+        fs::write(dir.path().join("file"), "").unwrap();
+        let check = cache(&dir.path().join("file/b"), 3 << 30);
+        assert_eq!(check.verdict, Verdict::Note);
+        assert!(check.fix.contains("--cache-dir"), "{check:?}");
     }
 }

@@ -88,6 +88,44 @@ impl Mounted {
         Self::in_home(Home::new(), server, uri, options, prepare)
     }
 
+    /// Mounts `uri` as the server's first user and as [`shell::NOBODY`] of this machine, through fusermount3, in a mount
+    /// namespace where everybody may open /dev/fuse. [`Mounted::as_nobody`] looks into it.
+    pub(crate) fn unprivileged(server: &Server, uri: &str, options: &[&str]) -> Self {
+        const PREPARE: &str = r#"
+            chown -R "$NOBODY" "$HOME"; mknod -m 666 "$HOME/fuse" c 10 229
+            mount --bind "$HOME/fuse" /dev/fuse; exec "$@""#;
+        let home = Home::new();
+        let program = home.path("program");
+        std::fs::copy(BINARY, &program).expect("the program can be copied");
+        Self::in_home(home, server, uri, options, |command| {
+            let mut copied = Command::new(&program);
+            copied.args(command.get_args());
+            let copied = shell::as_nobody(&copied);
+            let mut wrapped = Command::new("unshare");
+            wrapped.args([
+                "--mount",
+                "--propagation=private",
+                "sh",
+                "-euc",
+                PREPARE,
+                "sh",
+            ]);
+            wrapped.arg(copied.get_program()).args(copied.get_args());
+            shell::take_environment(&mut wrapped, command);
+            wrapped.env("NOBODY", shell::NOBODY);
+            *command = wrapped;
+        })
+    }
+
+    /// `command`, run by [`shell::NOBODY`] where the daemon has its mount.
+    pub(crate) fn as_nobody(&self, command: &Command) -> Command {
+        let command = shell::as_nobody(command);
+        let mut inside = Command::new("nsenter");
+        inside.arg(format!("--mount=/proc/{}/ns/mnt", self.pid()));
+        inside.arg(command.get_program()).args(command.get_args());
+        inside
+    }
+
     /// Mounts again where an ended mount was, with its directories as it left them.
     pub(crate) fn again(mut self, server: &Server, uri: &str, options: &[&str]) -> Self {
         Self::in_home(self.take_home(), server, uri, options, |_| {})
@@ -161,11 +199,12 @@ impl Mounted {
             .args(["mount", uri])
             .arg(home.path("mnt"))
             .args(options)
-            .env("NOTIFY_SOCKET", &socket)
+            .env("NOTIFY_SOCKET", &socket);
+        prepare(&mut command);
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        prepare(&mut command);
         let daemon = command
             .spawn()
             .unwrap_or_else(|err| panic!("{command:?}: {err}"));
@@ -185,6 +224,13 @@ impl Mounted {
     /// The daemon's process.
     pub(crate) fn pid(&self) -> u32 {
         self.daemon.as_ref().expect("it runs").id()
+    }
+
+    /// What `status --json` says of the mount.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        let json = self.command(&["status", "--json"]);
+        let mounts: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+        mounts[0].clone()
     }
 
     /// What the daemon has logged so far.

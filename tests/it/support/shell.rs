@@ -90,6 +90,18 @@ pub(crate) fn take_environment(command: &mut Command, from: &Command) {
     }
 }
 
+/// User and group of a person who is not root.
+pub(crate) const NOBODY: &str = "65534:65534";
+
+/// `command`, run by [`NOBODY`].
+pub(crate) fn as_nobody(command: &Command) -> Command {
+    let mut wrapped = Command::new("setpriv");
+    wrapped.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    wrapped.arg(command.get_program()).args(command.get_args());
+    take_environment(&mut wrapped, command);
+    wrapped
+}
+
 /// `command`, with SIGINT and SIGTERM as a terminal's programs have them: what a script runs in its background
 /// inherits an ignored SIGINT.
 pub(crate) fn with_default_signals(command: &Command) -> Command {
