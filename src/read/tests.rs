@@ -89,6 +89,7 @@ impl World {
                 let world = Arc::clone(&sign);
                 async move { world.sign(place, fresh).await }.boxed()
             }),
+            sign_many: Box::new(|_| future::ready(Ok(Default::default())).boxed()),
             place_of: Box::new(|_| {
                 let place = FileUri::parse("cloudreve://my/moved").unwrap();
                 future::ready(Ok(place)).boxed()
