@@ -406,3 +406,6 @@ impl LeftOut {
 fn ending(name: &OsStr) -> &OsStr {
     Path::new(name).extension().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -569,6 +569,8 @@ impl State {
                 self.let_go(shared, number);
             }
         }
+        // What is expected from now on is next.
+        self.opened_until = self.first + self.files.len() as u64;
     }
 
     /// What can be begun now; it counts as begun.
