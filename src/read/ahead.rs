@@ -104,6 +104,8 @@ struct State {
     /// Files opened without a wait, one after the other.
     smooth: u64,
     batch_under_way: bool,
+    /// A file was not fetched for want of credit.
+    lacks_credit: bool,
     failures: u32,
     /// Its drop tells fetches that nobody goes that way any more.
     interest: watch::Sender<()>,
@@ -247,6 +249,7 @@ impl Ahead {
                 grown_until: 0,
                 smooth: 0,
                 batch_under_way: false,
+                lacks_credit: false,
                 failures: 0,
                 interest: watch::channel(()).0,
                 active: Instant::now(),
@@ -311,14 +314,14 @@ impl Lane {
         {
             let mut state = self.state.lock().unwrap();
             state.active = Instant::now();
-            state.opened(number);
+            state.opened(&self.shared, number);
             state.leave_behind(&self.shared);
         }
         self.go_on();
     }
 
     fn read(self: &Arc<Self>, number: u64, end: u64) {
-        let is_more = {
+        let may_go_on = {
             let mut state = self.state.lock().unwrap();
             let Some(file) = state.file(number) else {
                 return;
@@ -329,9 +332,10 @@ impl Lane {
             file.read_until = end;
             let mut credit = self.shared.lanes.credit.lock().unwrap();
             credit.read(bytes, used);
-            used > 0
+            drop(credit);
+            std::mem::take(&mut state.lacks_credit)
         };
-        if is_more {
+        if may_go_on {
             self.go_on();
         }
     }
@@ -502,7 +506,7 @@ impl State {
         }));
     }
 
-    fn opened(&mut self, number: u64) {
+    fn opened(&mut self, shared: &Shared, number: u64) {
         self.opened_until = self.opened_until.max(number + 1);
         let Some(file) = self.file(number) else {
             return;
@@ -511,7 +515,9 @@ impl State {
         if !is_first || file.wanted == 0 {
             return;
         }
-        if file.stage == Stage::Done {
+        let is_here = file.stage == Stage::Done;
+        shared.lanes.credit.lock().unwrap().opened(is_here);
+        if is_here {
             self.smooth += 1;
             if self.smooth >= self.window {
                 self.smooth = 0;
@@ -551,9 +557,10 @@ impl State {
         let unread = file.taken - file.read_until.min(file.taken);
         if unread > 0 {
             shared.lanes.credit.lock().unwrap().waste(unread);
-            if !file.is_opened {
-                shared.blocks.forget(&file.entity, file.blocks());
-            }
+        }
+        if file.taken > 0 && (unread == 0 || !file.is_opened) {
+            // Of what was read the kernel has the pages.
+            shared.blocks.forget(&file.entity, file.blocks());
         }
         let mut expected = shared.lanes.expected.lock().unwrap();
         let is_it = |ticket: &Ticket| ticket.number == number && ticket.lane.ptr_eq(&self.me);
@@ -581,6 +588,7 @@ impl State {
         }
         let mut unsigned = Vec::new();
         let from = self.opened_until.saturating_sub(self.first) as usize;
+        let end = self.opened_until + self.window;
         let mut may_fetch = true;
         for (at, file) in self.files.iter_mut().enumerate().skip(from) {
             let Some(file) = file else { continue };
@@ -595,13 +603,14 @@ impl State {
                     unsigned.push((number, file.source.clone()));
                 }
                 Stage::Signed if file.wanted == 0 => file.stage = Stage::Done,
-                Stage::Signed | Stage::Unsigned
-                    if may_fetch && number < self.opened_until + self.window =>
-                {
+                Stage::Signed | Stage::Unsigned if may_fetch && number < end => {
                     // In order: a small file is not to overtake a large one until the credit suffices for it.
                     match file.begin(shared, number, &self.interest) {
                         Some(job) => jobs.push(job),
-                        None => may_fetch = false,
+                        None => {
+                            may_fetch = false;
+                            self.lacks_credit = true;
+                        }
                     }
                 }
                 _ => {}

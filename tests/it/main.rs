@@ -17,4 +17,5 @@ mod shown;
 mod stalls;
 mod storms;
 mod support;
+mod sweeps;
 mod walks;

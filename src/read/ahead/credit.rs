@@ -11,7 +11,7 @@ const INITIAL_BYTES: u64 = 1 << 20;
 /// Of so many bytes that sweeps read, one may be wasted.
 const EARNED_PART: u64 = 10;
 
-/// What became of content that was fetched ahead, in bytes since the mount began.
+/// What became of content that was fetched ahead, since the mount began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AheadCounts {
     /// Asked for before anybody needed it.
@@ -20,6 +20,10 @@ pub struct AheadCounts {
     pub used_bytes: u64,
     /// Of those: never read, and given up.
     pub wasted_bytes: u64,
+    /// Files that were here when they were opened, among those that were expected.
+    pub early_files: u64,
+    /// Files that were not here yet.
+    pub late_files: u64,
 }
 
 /// The account of all sweeps.
@@ -70,6 +74,14 @@ impl Credit {
     pub(super) fn read(&mut self, bytes: u64, taken: u64) {
         self.read_bytes += bytes;
         self.counts.used_bytes += taken;
+    }
+
+    /// A file was opened that was expected, and was here or not.
+    pub(super) fn opened(&mut self, is_here: bool) {
+        match is_here {
+            true => self.counts.early_files += 1,
+            false => self.counts.late_files += 1,
+        }
     }
 
     /// So many bytes were fetched for nothing.

@@ -62,6 +62,8 @@ async fn the_next_files_come_with_one_request_for_urls_and_are_there_when_they_a
         fetched_bytes: 8 * SMALL,
         used_bytes: 8 * SMALL,
         wasted_bytes: 0,
+        early_files: 8,
+        late_files: 0,
     };
     assert_eq!(reader.ahead_counts(), counts);
 }
