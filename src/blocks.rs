@@ -113,6 +113,16 @@ impl<E: Clone> Blocks<E> {
         state.here.contains(&key) || state.coming.contains_key(&key)
     }
 
+    /// Lets go of those of `blocks` that are here, since nobody will come for them.
+    pub fn forget(&self, entity: &Arc<Entity>, blocks: Range<u64>) {
+        let mut state = self.state.lock().unwrap();
+        for index in blocks {
+            if let Some(bytes) = state.here.pop(&(Arc::clone(entity), index)) {
+                state.here_bytes -= bytes.len() as u64;
+            }
+        }
+    }
+
     /// Takes or awaits the blocks of `demanded`, and claims what is missing there and in `ahead`.
     ///
     /// Demanded blocks are claimed whatever the budget says, else readers could wait for each other for ever; blocks

@@ -4,6 +4,7 @@
 //! extended attributes. Every verb is `async` and completes at its first poll where memory can answer, so that `fuse`
 //! answers inline. Nothing here makes a file absent but the server's own word for it; an error is always an error.
 
+mod ahead;
 mod error;
 mod files;
 mod folders;
@@ -14,6 +15,7 @@ mod root;
 mod shortcuts;
 mod sizes;
 mod space;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod xattrs;
@@ -37,6 +39,7 @@ use crate::read::Reader;
 use crate::thumbnails::{self, Thumbnails};
 use crate::uri::FileUri;
 
+use ahead::Foresight;
 use files::Files;
 use folders::Folders;
 use namespace::Namespace;
@@ -169,6 +172,7 @@ pub struct Fs {
     namespace: Namespace,
     folders: Folders,
     files: Files,
+    foresight: Foresight,
     quota: Quota,
     thumbnails: Option<Thumbnails>,
     api: Api,
@@ -190,11 +194,13 @@ impl Fs {
             .then(|| FolderSizes::new(summaries(&api)));
         let namespace = Namespace::new(options, &site.instance_id, Source::of(&api), sizes).await?;
         let quota = Quota::of(&api, namespace.options.root.file_system());
+        let foresight = Foresight::new(Arc::clone(&reader));
         let files = Files::new(reader, Arc::clone(&namespace.inodes));
         Ok(Arc::new(Self {
             namespace,
             folders: Folders::new(),
             files,
+            foresight,
             quota,
             thumbnails,
             api,
@@ -282,7 +288,18 @@ impl Fs {
             Some((target, uri)) => (target, uri, false),
             None => (entry, space.inodes.uri(ino).ok_or(Error::NotFound)?, true),
         };
-        self.files.open(ino, &entry, self.locator(ino, uri, moves))
+        let read_bytes = Arc::default();
+        let locate = self.locator(ino, uri, moves);
+        let opened = self
+            .files
+            .open(ino, &entry, locate, Arc::clone(&read_bytes))?;
+        if moves {
+            // With pages of its own the kernel may ask for nothing, which tells nothing of the program.
+            let read_bytes = (!opened.keep_cache).then_some(read_bytes);
+            self.foresight
+                .opened(space, node.parent, &entry, read_bytes);
+        }
+        Ok(opened)
     }
 
     /// pread(2) of the pinned entity.

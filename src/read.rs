@@ -7,11 +7,14 @@
 //! Promises: the bytes of the pinned entity, exactly, or an error within the timeout; short only at the end. A read that
 //! memory can answer completes at its first poll. Never decides what is absent, never looks at a path.
 
+mod ahead;
 mod fetch;
 mod links;
 mod origin;
 mod route;
 mod window;
+
+pub use ahead::{Ahead, AheadCounts, Next};
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::ahead::{Expected, Lanes};
 use self::fetch::{Fetch, Interest, is_passing};
 use self::links::Links;
 use self::origin::Origin;
@@ -94,6 +98,8 @@ struct Shared {
     routes: Routes,
     blocks: Arc<Blocks<Error>>,
     cache: Arc<Cache>,
+    /// What sweeps fetch ahead.
+    lanes: Lanes,
     /// Streams that read ahead now, among whom the memory is shared.
     reading_ahead: AtomicU64,
     /// Fetches under way that only read ahead.
@@ -106,6 +112,8 @@ pub struct Stream {
     source: Source,
     entity: Arc<Entity>,
     kept: Arc<Kept>,
+    /// Where a sweep expected it to be opened.
+    expected: Option<Expected>,
     progress: Mutex<Progress>,
 }
 
@@ -159,6 +167,7 @@ impl Reader {
             shared: Arc::new(Shared {
                 routes: Routes::new(options.download.clone(), origin.address.clone()),
                 blocks: Blocks::new(options.memory_bytes),
+                lanes: Lanes::new(options.memory_bytes),
                 cache,
                 links: Links::new(),
                 origin: Arc::new(origin),
@@ -179,6 +188,7 @@ impl Reader {
         Stream {
             reader: Arc::clone(self),
             kept: self.shared.cache.entity(&entity),
+            expected: self.shared.lanes.opened(&entity),
             entity,
             source,
             progress: Mutex::new(Progress {
@@ -194,9 +204,15 @@ impl Reader {
         self.shared.blocks.memory_bytes()
     }
 
-    /// Fetches the whole content of small files that will soon be opened, in the order in which they will be. Never
-    /// waits, and does nothing for what is here already.
-    pub fn prefetch(self: &Arc<Self>, _sources: Vec<Source>) {}
+    /// For a sweep that begins: it will be told which files come next.
+    pub fn ahead(self: &Arc<Self>) -> Ahead {
+        Ahead::new(self)
+    }
+
+    /// What became of content fetched for sweeps, for `status`.
+    pub fn ahead_counts(&self) -> AheadCounts {
+        self.shared.lanes.counts()
+    }
 
     /// Bytes of `entity` that are on the disk, as far as is known. May read from the disk: blocks the thread.
     pub fn cached_bytes(&self, entity: &Arc<Entity>) -> u64 {
@@ -209,13 +225,18 @@ impl Reader {
     }
 
     fn start(&self, fetch: Fetch) {
+        self.spawn(fetch.run());
+    }
+
+    /// Runs `task` until it ends, or the reader does.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut fetches = self.fetches.lock().unwrap();
         while let Some(ended) = fetches.try_join_next() {
             if let Err(error) = ended {
                 log::error!("a fetch ended by itself: {error}");
             }
         }
-        fetches.spawn(fetch.run());
+        fetches.spawn(task);
     }
 }
 
@@ -236,7 +257,14 @@ impl Stream {
 
     /// The whole content as a file, if it is on the disk and known to be good.
     pub fn whole(&self) -> Option<Arc<Whole>> {
-        self.kept.whole()
+        let whole = self.kept.whole();
+        if whole.is_some()
+            && let Some(expected) = &self.expected
+        {
+            // The kernel will read it by itself.
+            expected.read(&(0..self.source.size_bytes));
+        }
+        whole
     }
 
     /// At most `size_bytes` bytes from `offset`; fewer only at the end of the entity, none beyond it. Completes at once
@@ -246,6 +274,9 @@ impl Stream {
         let range = offset..end.min(self.source.size_bytes);
         if range.is_empty() {
             return Ok(Bytes::new());
+        }
+        if let Some(expected) = &self.expected {
+            expected.read(&range);
         }
         let until = Instant::now() + self.reader.shared.options.timeout;
         let mut abandoned = 0;

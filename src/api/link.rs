@@ -38,8 +38,9 @@ use pools::Pools;
 const METADATA_REQUESTS: usize = 8;
 /// Of those for which the server computes for seconds (thumbnails, sizes of folders).
 const SLOW_REQUESTS: usize = 2;
-/// Requests for content that wait for headers at once.
-const CONTENT_REQUESTS: usize = 32;
+/// Requests for content that wait for headers at once. Small files come at one a round trip and request, so at 50 ms it
+/// takes more than twenty of them for 400 files a second; as many again are left for what is waited for.
+const CONTENT_REQUESTS: usize = 64;
 /// From sending to headers; longer where callers wait longer. Only a server that is stuck reaches it.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Between two pieces of a JSON body.

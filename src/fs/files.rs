@@ -5,7 +5,7 @@
 //! inode at a time; so all who read through these pages read one version.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 
@@ -29,6 +29,8 @@ pub(super) struct Files {
 struct File {
     ino: Ino,
     stream: Stream,
+    /// Bytes asked for.
+    read_bytes: Arc<AtomicU64>,
     /// Something was read, so the kernel is done with opening it.
     is_read: AtomicBool,
 }
@@ -44,12 +46,14 @@ impl Files {
     }
 
     /// Opens the version of `ino` that `entry` shows; `Gone` where the kernel takes `ino` for another one, so that it
-    /// looks the name up anew (→ [`Inodes::pin`]). `locate` tells at any time where the file is by then.
+    /// looks the name up anew (→ [`Inodes::pin`]). `locate` tells at any time where the file is by then, and `read_bytes`
+    /// counts what is asked for.
     pub(super) fn open(
         &self,
         ino: Ino,
         entry: &Arc<Entry>,
         locate: Arc<dyn Fn() -> FileUri + Send + Sync>,
+        read_bytes: Arc<AtomicU64>,
     ) -> Result<Opened, Error> {
         let pinned = self.inodes.pin(ino, entry);
         let (version, keep_cache) = pinned.ok_or(Error::Gone)?;
@@ -62,6 +66,7 @@ impl Files {
         let handle = self.handles.insert(File {
             ino,
             stream,
+            read_bytes,
             is_read: AtomicBool::new(false),
         });
         Ok(Opened { handle, keep_cache })
@@ -78,6 +83,7 @@ impl Files {
         if !file.is_read.swap(true, Relaxed) {
             self.inodes.fill_pages(file.ino);
         }
+        file.read_bytes.fetch_add(size_bytes.into(), Relaxed);
         file.stream.read(offset, size_bytes).await.map_err(error)
     }
 
@@ -177,7 +183,11 @@ mod tests {
         let files = files();
         let entry = entry("f", FileKind::File);
         let (ino, _) = files.inodes.count(Ino::ROOT, &entry, Some(&entry)).unwrap();
-        let open = || files.open(ino, &entry, Arc::new(FileUri::my)).unwrap();
+        let open = || {
+            files
+                .open(ino, &entry, Arc::new(FileUri::my), Arc::default())
+                .unwrap()
+        };
         let (handle, other) = (open().handle, open());
         assert!(!other.keep_cache, "the kernel may not have opened it yet");
         files.inodes.forget(ino, 1);
@@ -198,7 +208,7 @@ mod tests {
             entity: EntityId("new".into()),
             ..(*old).clone()
         });
-        let opened = files.open(ino, &new, Arc::new(FileUri::my));
+        let opened = files.open(ino, &new, Arc::new(FileUri::my), Arc::default());
         assert!(matches!(opened, Err(Error::Gone)), "{opened:?}");
         assert_eq!(files.count(), 0);
     }

@@ -59,11 +59,16 @@ impl Listing {
 
     /// The entry called `name`.
     pub fn get(&self, name: &OsStr) -> Option<&Arc<Entry>> {
+        self.index_of(name).map(|index| &self.entries[index])
+    }
+
+    /// Where the entry called `name` is among the entries.
+    pub fn index_of(&self, name: &OsStr) -> Option<usize> {
         let at = |index: &u32| &self.entries[*index as usize];
         let found = self
             .by_name
             .binary_search_by(|index| (*at(index).name).cmp(name));
-        found.ok().map(|found| at(&self.by_name[found]))
+        found.ok().map(|found| self.by_name[found] as usize)
     }
 
     /// The entry with that id.

@@ -19,6 +19,9 @@ pub(super) type Body = BoxStream<'static, Result<Bytes, Error>>;
 /// A signed URL, and when it expires by the server's clock (none: never).
 pub(super) type Signed = (Secret, Option<SystemTime>);
 
+/// Signed URLs of several files, none for those that have none, and when the first of them expires.
+pub(super) type SignedMany = (Vec<Option<Secret>>, Option<SystemTime>);
+
 type Answer<T> = BoxFuture<'static, Result<T, Error>>;
 
 /// The questions.
@@ -29,6 +32,8 @@ pub(super) struct Origin {
     pub(super) server_now: Box<dyn Fn() -> SystemTime + Send + Sync>,
     /// A signed URL of a version of the file at a place; with the last argument, made anew.
     pub(super) sign: Box<dyn Fn(FileUri, EntityId, bool) -> Answer<Signed> + Send + Sync>,
+    /// Signed URLs of the versions that are current now of the files at some places, in one request.
+    pub(super) sign_many: Box<dyn Fn(Vec<FileUri>) -> Answer<SignedMany> + Send + Sync>,
     /// Where a file is by now.
     pub(super) place_of: Box<dyn Fn(FileId) -> Answer<FileUri> + Send + Sync>,
     /// A range behind a signed URL, of an entity of so many bytes.
@@ -39,12 +44,20 @@ impl Origin {
     /// Asks by way of `api`.
     pub(super) fn new(api: Api) -> Self {
         let (clock, sign, place, content) = (api.clone(), api.clone(), api.clone(), api.clone());
+        let sign_many = api.clone();
         Self {
             address: api.address().clone(),
             server_now: Box::new(move || clock.server_now()),
             sign: Box::new(move |uri, entity, fresh| {
                 let api = sign.clone();
                 Box::pin(async move { sign_one(&api, uri, &entity, fresh).await })
+            }),
+            sign_many: Box::new(move |places| {
+                let api = sign_many.clone();
+                Box::pin(async move {
+                    let answer = api.urls(&places, None).await?;
+                    Ok((answer.urls, answer.expires))
+                })
             }),
             place_of: Box::new(move |file| {
                 let api = place.clone();

@@ -158,6 +158,13 @@ fn own_content(url: &str) -> Option<(&str, &str)> {
     path.starts_with(OWN_CONTENT).then_some((host, path))
 }
 
+/// The entity that a URL of content that Cloudreve serves itself names; none of other URLs.
+pub(super) fn entity_of(url: &str) -> Option<&str> {
+    let (_, path) = own_content(url)?;
+    let (entity, _) = path.strip_prefix(OWN_CONTENT)?.split_once('/')?;
+    (!entity.is_empty()).then_some(entity)
+}
+
 /// Whether `host`, with its scheme, is this very machine, wherever it is read.
 fn is_loopback(host: &str) -> bool {
     let Ok(url) = Url::parse(host) else {
@@ -202,6 +209,23 @@ mod tests {
     #[track_caller]
     fn check(routes: &Routes, signed: &str, asked: &str) {
         assert_eq!(take(routes, signed).url.expose(), asked);
+    }
+
+    #[test]
+    fn only_content_urls_of_cloudreve_tell_their_entity() {
+        assert_eq!(entity_of(OWN.replace("/cloud", "").as_str()), Some("e"));
+        assert_eq!(entity_of(INNER), Some("e"));
+        let node = "https://n/api/v4/slave/file/content/1/cGF0aA/0/a?sign=1";
+        let relayed = "https://cdn/prefix/api/v4/file/content/e/0/a?sign=1";
+        for url in [
+            STORAGE,
+            node,
+            relayed,
+            "https://h/api/v4/file/content/e?sign=1",
+            "",
+        ] {
+            assert_eq!(entity_of(url), None, "{url}");
+        }
     }
 
     #[test]

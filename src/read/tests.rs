@@ -12,6 +12,7 @@ use super::*;
 use crate::secret::Secret;
 
 mod served;
+mod sweeps;
 
 const B: u64 = BLOCK_SIZE_BYTES;
 const K: u64 = 1024;
@@ -39,6 +40,12 @@ struct World {
     /// What becomes of the next requests for a URL.
     sign_answers: Mutex<VecDeque<Result<(), Error>>>,
     places: Mutex<Vec<FileUri>>,
+    /// How many files each batch asked for.
+    batches: Mutex<Vec<usize>>,
+    /// What becomes of the next batches.
+    batch_answers: Mutex<VecDeque<Result<(), Error>>>,
+    /// The URL that a batch gives for a file, by its name.
+    batch_url: fn(&str) -> Option<String>,
     life: Option<Duration>,
     url: String,
     /// What was asked: URL and range.
@@ -60,6 +67,9 @@ impl World {
             fresh: AtomicUsize::new(0),
             sign_answers: Mutex::default(),
             places: Mutex::default(),
+            batches: Mutex::default(),
+            batch_answers: Mutex::default(),
+            batch_url: |name| Some(format!("https://h/api/v4/file/content/{name}/0/f?sign=b")),
             life: Some(Duration::from_secs(3600)),
             url: "https://h/api/v4/file/content/e/0/f?sign=".to_owned(),
             requests: Mutex::default(),
@@ -82,12 +92,17 @@ impl World {
 
     fn reader(self: &Arc<Self>, memory_bytes: u64) -> Arc<Reader> {
         let (clock, sign, content) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
+        let sign_many = Arc::clone(self);
         let origin = Origin {
             address: "https://h".parse().unwrap(),
             server_now: Box::new(move || clock.now()),
             sign: Box::new(move |place, _, fresh| {
                 let world = Arc::clone(&sign);
                 async move { world.sign(place, fresh).await }.boxed()
+            }),
+            sign_many: Box::new(move |places| {
+                let world = Arc::clone(&sign_many);
+                async move { world.sign_many(places).await }.boxed()
             }),
             place_of: Box::new(|_| {
                 let place = FileUri::parse("cloudreve://my/moved").unwrap();
@@ -116,6 +131,20 @@ impl World {
         self.fresh.fetch_add(usize::from(fresh), Ordering::Relaxed);
         let url = Secret::new(format!("{}{number}", self.url));
         Ok((url, self.life.map(|life| self.now() + life)))
+    }
+
+    async fn sign_many(&self, places: Vec<FileUri>) -> Result<origin::SignedMany, Error> {
+        self.batches.lock().unwrap().push(places.len());
+        tokio::time::sleep(LATENCY).await;
+        if let Some(answer) = self.batch_answers.lock().unwrap().pop_front() {
+            answer?;
+        }
+        let url = |place: FileUri| {
+            let wire = place.to_wire();
+            (self.batch_url)(wire.rsplit('/').next()?).map(Secret::new)
+        };
+        let urls = places.into_iter().map(url).collect();
+        Ok((urls, self.life.map(|life| self.now() + life)))
     }
 
     async fn content(

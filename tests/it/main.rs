@@ -19,6 +19,7 @@ mod shown;
 mod stalls;
 mod storms;
 mod support;
+mod sweeps;
 mod thumbnails;
 mod walks;
 mod ways;
