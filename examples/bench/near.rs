@@ -44,17 +44,21 @@ struct Busy {
     daemon: Series,
     all: Series,
     all_raw: Series,
+    /// How fast a raw GET is whose bytes go through a pipe, in MiB a second.
+    piped: Series,
     /// How much of the machine was busy in our passes, in percent.
     load: Series,
 }
 
 impl std::fmt::Display for Busy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (daemon, all, raw, load) = (&self.daemon, &self.all, &self.all_raw, &self.load);
+        let (daemon, all, raw) = (&self.daemon, &self.all, &self.all_raw);
         write!(f, "CPU-s/GiB: daemon {daemon}, whole machine {all}, ")?;
+        write!(f, "whole machine for the raw GET {raw}; ")?;
+        let (load, piped) = (&self.load, &self.piped);
         write!(
             f,
-            "whole machine for the raw GET {raw}; cores busy {load} %"
+            "cores busy {load} %; raw GET through a pipe {piped} MiB/s"
         )
     }
 }
@@ -69,7 +73,8 @@ fn cold(world: &World, options: &[&str], measured: &str) -> Outcome<(Row, Busy)>
         }
     }
     let mount = world.mount_with(options)?;
-    let (mut busy, mut all_raw) = (Busy::default(), Series::default());
+    let mut busy = Busy::default();
+    let (mut all_raw, mut piped) = (Series::default(), Series::default());
     let ours = |round| {
         drop_caches();
         let (daemon, all) = (mount.cpu_seconds()?, cpu::of_all()?);
@@ -88,16 +93,23 @@ fn cold(world: &World, options: &[&str], measured: &str) -> Outcome<(Row, Busy)>
         let (seconds, bytes) = timed(|| world.raw.fetch(&url, None))?;
         all_raw.note(round, per_gib(cpu::of_all()? - all, LARGE_BYTES));
         complete(bytes, LARGE_BYTES)?;
+        let (slower, bytes) = timed(|| world.raw.fetch_through_pipe(&url))?;
+        complete(bytes, LARGE_BYTES)?;
+        piped.note(round, mib(bytes) / slower);
         Ok(mib(bytes) / seconds)
     };
     let row = Row::in_turns(measured, Unit::MibPerSecond, ours, ("one raw GET", raw))?;
-    busy.all_raw = all_raw;
+    (busy.all_raw, busy.piped) = (all_raw, piped);
     Ok((row, busy))
 }
 
 /// `cat` of a listed folder's files, in order; and what was fetched for nothing when it ends halfway.
 pub(crate) fn small_files(world: &World) -> Outcome<Vec<Row>> {
     put_folders(&world.server, SMALL_FILES, SMALL_BYTES);
+    for round in few_rounds() {
+        let half = folder("half", round);
+        put_folder(&world.server, half, SMALL_FILES, SMALL_BYTES);
+    }
     let mount = world.mount()?;
     let size = SMALL_FILES * SMALL_BYTES;
     let rate = |seconds: f64| SMALL_FILES as f64 / seconds;
@@ -129,12 +141,6 @@ fn half_a_sweep(world: &World, mount: &Mounted) -> Outcome<Row> {
     let mut sent = Series::default();
     for round in few_rounds() {
         interrupt::check()?;
-        put_folder(
-            &world.server,
-            folder("half", round),
-            SMALL_FILES,
-            SMALL_BYTES,
-        );
         let paths = listed(mount, &folder("half", round))?;
         world.quiet();
         let before = world.server.content_bytes_sent();

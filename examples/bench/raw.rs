@@ -1,5 +1,6 @@
 //! The referee on the wire: the same HTTP library, no filesystem.
 
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use tokio::runtime::Runtime;
 
 use crate::Outcome;
 use crate::flow::Flow;
+use crate::reading::READ_BYTES;
 
 /// Entries on a page of a listing: the most that the server gives.
 const PAGE_SIZE: usize = 2000;
@@ -88,6 +90,33 @@ impl Raw {
     /// Fetches all that `url` has, or a range of it; gives the number of bytes.
     pub(crate) fn fetch(&self, url: &str, range: Option<Range<u64>>) -> Outcome<u64> {
         self.runtime.block_on(self.get(url, range))
+    }
+
+    /// Fetches all that `url` has and hands it to a reader by a pipe, so that its bytes are copied as often as a mount
+    /// copies them: off the socket, into the kernel, and to the reader. Gives the number of bytes that were read.
+    pub(crate) fn fetch_through_pipe(&self, url: &str) -> Outcome<u64> {
+        let (mut reader, mut writer) = std::io::pipe()?;
+        let reading = std::thread::spawn(move || {
+            let mut buffer = vec![0; READ_BYTES];
+            let mut bytes = 0;
+            loop {
+                match reader.read(&mut buffer)? {
+                    0 => return Ok(bytes),
+                    length => bytes += length as u64,
+                }
+            }
+        });
+        self.runtime.block_on(async {
+            let mut response = self.http.get(url).send().await?.error_for_status()?;
+            while let Some(piece) = response.chunk().await? {
+                // Blocks this task alone: the connection has one of its own.
+                writer.write_all(&piece)?;
+            }
+            Outcome::Ok(())
+        })?;
+        drop(writer);
+        let read: io::Result<u64> = reading.join().map_err(|_| "the reader died")?;
+        Ok(read?)
     }
 
     /// Fetches a range; gives the seconds until its first `first` bytes were there.

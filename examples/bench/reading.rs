@@ -15,7 +15,7 @@ use crate::table::rounds;
 use crate::world::{ROUND_TRIP, timed};
 
 /// What cat(1) reads at once.
-const READ_BYTES: usize = 128 << 10;
+pub(crate) const READ_BYTES: usize = 128 << 10;
 
 /// A page, and what programs read to see what a file is.
 pub(crate) const PIECE_BYTES: u64 = 4096;
