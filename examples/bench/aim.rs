@@ -31,6 +31,8 @@ pub(crate) enum Verdict {
     Floor,
     /// All that was wanted.
     Met,
+    /// There is no figure that would tell.
+    Unknown,
 }
 
 impl Aim {
@@ -87,7 +89,11 @@ impl Aim {
         Some(self.share(self.goal?))
     }
 
+    /// What becomes of it with `figure`, which may be no number.
     pub(crate) fn verdict(&self, figure: f64) -> Verdict {
+        if figure.is_nan() {
+            return Verdict::Unknown;
+        }
         let reaches = |wanted: f64| match self.of {
             Of::Percent | Of::Least => figure >= wanted,
             Of::Most | Of::Worst => figure <= wanted,
@@ -126,6 +132,7 @@ impl fmt::Display for Verdict {
             Self::Missed => "**missed**",
             Self::Floor => "floor met",
             Self::Met => "met",
+            Self::Unknown => "**not measured**",
         })
     }
 }

@@ -24,6 +24,9 @@ const PAGES: u64 = 200_000;
 const KEEP_TIME: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 
+/// What the daemon says of a file that it has all of.
+const WHOLE: &str = "100%";
+
 /// Time for what the daemon does in the background with a file that is whole.
 const REST: Duration = Duration::from_secs(1);
 
@@ -70,7 +73,7 @@ fn from_disk(world: &World, measured: &str, passthrough: &str) -> Outcome<Row> {
         ("plain file, no pages", plain),
     )?;
     let word = &kept.word;
-    Ok(row.besides(format!(
+    Ok(row.beside_the_point(!kept.whole).besides(format!(
         "{word}; {sent} MiB from the server; CPU {cpu} s/GiB"
     )))
 }
@@ -98,7 +101,7 @@ pub(crate) fn warm_passthrough(world: &World) -> Outcome<Vec<Row>> {
     let random = at_random(&kept, &mount)?;
     Ok(vec![
         row.aim(Aim::percent(60.0).goal(85.0)),
-        random.aim(Aim::percent(75.0)),
+        random.aim(Aim::percent(75.0)).beside_the_point(!kept.whole),
     ])
 }
 
@@ -116,6 +119,8 @@ fn from_pages(kept: &Kept, mount: &Mounted, measured: &str) -> Outcome<Row> {
         ours,
         ("plain file", |_| read_rate(&kept.plain, BYTES)),
     )?;
+    let beside_the_point = kept.passthrough != "off" && !kept.whole;
+    let row = row.beside_the_point(beside_the_point);
     Ok(row.besides(format!("{}; CPU {cpu} s/GiB", kept.word)))
 }
 
@@ -139,6 +144,8 @@ struct Kept {
     home: Home,
     plain: PathBuf,
     passthrough: String,
+    /// All of it was kept.
+    whole: bool,
     /// How much was kept.
     word: String,
 }
@@ -152,9 +159,12 @@ impl Kept {
             home: Home::new()?,
             plain,
             passthrough: passthrough.to_owned(),
+            whole: false,
             word: String::new(),
         };
-        kept.word = kept.fill(world)?;
+        let cached = kept.fill(world)?;
+        kept.whole = cached == WHOLE;
+        kept.word = format!("{cached} was kept");
         Ok(kept)
     }
 
@@ -164,7 +174,7 @@ impl Kept {
         Mounted::new(&world.server, &self.home, &options)
     }
 
-    /// Reads the file until all of it is kept, or gives up with a word.
+    /// Reads the file until all of it is kept, or gives up; tells how much of it is.
     fn fill(&self, world: &World) -> Outcome<String> {
         let mount = self.mount(world)?;
         let mut cached = String::new();
@@ -174,13 +184,13 @@ impl Kept {
             let began = Instant::now();
             while began.elapsed() < KEEP_TIME {
                 cached = mount.cached(NAME)?;
-                if cached == "100%" {
+                if cached == WHOLE {
                     std::thread::sleep(REST);
-                    return Ok("kept to 100%".to_owned());
+                    return Ok(cached);
                 }
                 std::thread::sleep(LOOK);
             }
         }
-        Ok(format!("only {cached} of it was kept"))
+        Ok(cached)
     }
 }

@@ -42,8 +42,10 @@ pub(crate) fn cold_without_disk(world: &World) -> Outcome<Vec<Row>> {
 #[derive(Default)]
 struct Busy {
     daemon: Series,
-    all: Series,
-    all_raw: Series,
+    /// Of the server and the reader, which live in this process.
+    others: Series,
+    /// Of the server and the raw client.
+    raw: Series,
     /// How fast a raw GET is whose bytes go through a pipe, in MiB a second.
     piped: Series,
     /// How much of the machine was busy in our passes, in percent.
@@ -52,9 +54,12 @@ struct Busy {
 
 impl std::fmt::Display for Busy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (daemon, all, raw) = (&self.daemon, &self.all, &self.all_raw);
-        write!(f, "CPU-s/GiB: daemon {daemon}, whole machine {all}, ")?;
-        write!(f, "whole machine for the raw GET {raw}; ")?;
+        let (daemon, others, raw) = (&self.daemon, &self.others, &self.raw);
+        write!(
+            f,
+            "CPU-s/GiB: daemon {daemon}, server and reader {others}, "
+        )?;
+        write!(f, "server and raw client {raw}; ")?;
         let (load, piped) = (&self.load, &self.piped);
         write!(
             f,
@@ -74,24 +79,28 @@ fn cold(world: &World, options: &[&str], measured: &str) -> Outcome<(Row, Busy)>
     }
     let mount = world.mount_with(options)?;
     let mut busy = Busy::default();
-    let (mut all_raw, mut piped) = (Series::default(), Series::default());
+    let own = std::process::id();
+    let (mut raw_cpu, mut piped) = (Series::default(), Series::default());
     let ours = |round| {
         drop_caches();
-        let (daemon, all) = (mount.cpu_seconds()?, cpu::of_all()?);
+        let before = (mount.cpu_seconds()?, cpu::of_process(own)?, cpu::of_all()?);
         let rate = read_rate(&mount.path(name("ours", round)), LARGE_BYTES)?;
-        let (daemon, all) = (mount.cpu_seconds()? - daemon, cpu::of_all()? - all);
+        let (daemon, others) = (mount.cpu_seconds()?, cpu::of_process(own)?);
+        let work = cpu::of_all()? - before.2;
         let seconds = mib(LARGE_BYTES) / rate * cpu::cores() as f64;
-        busy.daemon.note(round, per_gib(daemon, LARGE_BYTES));
-        busy.all.note(round, per_gib(all, LARGE_BYTES));
-        busy.load.note(round, 100.0 * all / seconds);
+        let note = |series: &mut Series, time| series.note(round, per_gib(time, LARGE_BYTES));
+        note(&mut busy.daemon, daemon - before.0);
+        note(&mut busy.others, others - before.1);
+        busy.load.note(round, 100.0 * work / seconds);
         Ok(rate)
     };
     let raw = |round| {
         let url = world.raw.url(&name("raw", round))?;
         drop_caches();
-        let all = cpu::of_all()?;
+        let before = cpu::of_process(own)?;
         let (seconds, bytes) = timed(|| world.raw.fetch(&url, None))?;
-        all_raw.note(round, per_gib(cpu::of_all()? - all, LARGE_BYTES));
+        let work = cpu::of_process(own)? - before;
+        raw_cpu.note(round, per_gib(work, LARGE_BYTES));
         complete(bytes, LARGE_BYTES)?;
         let (slower, bytes) = timed(|| world.raw.fetch_through_pipe(&url))?;
         complete(bytes, LARGE_BYTES)?;
@@ -99,7 +108,7 @@ fn cold(world: &World, options: &[&str], measured: &str) -> Outcome<(Row, Busy)>
         Ok(mib(bytes) / seconds)
     };
     let row = Row::in_turns(measured, Unit::MibPerSecond, ours, ("one raw GET", raw))?;
-    (busy.all_raw, busy.piped) = (all_raw, piped);
+    (busy.raw, busy.piped) = (raw_cpu, piped);
     Ok((row, busy))
 }
 

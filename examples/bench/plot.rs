@@ -59,7 +59,7 @@ fn picture(rows: &[Row], conditions: &str) -> String {
 
 fn line(y: f64, measured: &str, aim: &Aim, figure: f64, text: &str) -> String {
     let colour = match aim.verdict(figure) {
-        Verdict::Missed => "#c8553d",
+        Verdict::Missed | Verdict::Unknown => "#c8553d",
         Verdict::Floor => "#8fb996",
         Verdict::Met => "#3a7d44",
     };

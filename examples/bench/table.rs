@@ -146,6 +146,8 @@ pub(crate) struct Row {
     ours: Series,
     referee: Option<(&'static str, Series)>,
     aim: Option<Aim>,
+    /// The figure is not of what the line is about.
+    beside_the_point: bool,
     besides: String,
 }
 
@@ -188,6 +190,7 @@ impl Row {
             ours,
             referee: None,
             aim: None,
+            beside_the_point: false,
             besides: String::new(),
         }
     }
@@ -212,6 +215,12 @@ impl Row {
         self
     }
 
+    /// With no word of whether the aim was reached, where what is measured did not happen.
+    pub(crate) fn beside_the_point(mut self, so: bool) -> Self {
+        self.beside_the_point = so;
+        self
+    }
+
     /// With a word in the last column.
     pub(crate) fn besides(mut self, besides: String) -> Self {
         self.besides = besides;
@@ -227,9 +236,15 @@ impl Row {
     pub(crate) fn reached(&self) -> Option<(Aim, f64, String)> {
         let aim = self.aim?;
         let (median, most) = (self.ours.median(), self.ours.most());
-        let figure = aim.figure(self.percent().unwrap_or(f64::NAN), median, most);
         let unit = self.unit.name();
-        let reached = format!("{} {}", rounded(figure), aim.unit(unit));
+        let (figure, reached) = match self.beside_the_point {
+            true => (f64::NAN, "not measured".to_owned()),
+            false => {
+                let percent = self.percent().unwrap_or(f64::NAN);
+                let figure = aim.figure(percent, median, most);
+                (figure, format!("{} {}", rounded(figure), aim.unit(unit)))
+            }
+        };
         Some((aim, figure, format!("{reached}, wanted {}", aim.text(unit))))
     }
 
