@@ -24,6 +24,9 @@ const PAGES: u64 = 200_000;
 const KEEP_TIME: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How often the file is read for it: what the disk is too slow for is not kept at first.
+const TRIES: u32 = 4;
+
 /// What the daemon says of a file that it has all of.
 const WHOLE: &str = "100%";
 
@@ -178,7 +181,7 @@ impl Kept {
     fn fill(&self, world: &World) -> Outcome<String> {
         let mount = self.mount(world)?;
         let mut cached = String::new();
-        for _ in 0..2 {
+        for _ in 0..TRIES {
             drop_caches();
             read(&mount.path(NAME))?;
             let began = Instant::now();
