@@ -6,13 +6,14 @@ use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cloudreve_test_server::Server;
 use tempfile::TempDir;
 
 use crate::daemon::program;
-use crate::{Outcome, interrupt};
+use crate::{Outcome, cpu, interrupt, watchdog};
 
 /// How long a daemon may take to start, and to end before it is killed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -20,25 +21,40 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a wait looks at what it waits for beside its event.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Ticks of `/proc/PID/stat` a second: USER_HZ, the same on every Linux that Rust runs on (→ proc(5)).
-const TICKS_PER_SECOND: f64 = 100.0;
+/// What a user's home is to the program: its settings, state, cache, and a place to mount at. Several mounts may have
+/// it one after the other. The directory goes with its last holder.
+#[derive(Clone)]
+pub(crate) struct Home(Arc<TempDir>);
+
+impl Home {
+    pub(crate) fn new() -> io::Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("cloudreve-fuse-bench-")
+            .tempdir()?;
+        for name in ["config", "state", "cache", "run", "mnt"] {
+            std::fs::create_dir(dir.path().join(name))?;
+        }
+        Ok(Self(Arc::new(dir)))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
 
 /// The root of a server's drive, mounted.
 pub(crate) struct Mounted {
     daemon: Child,
-    home: TempDir,
+    home: Home,
 }
 
 impl Mounted {
     /// Starts a daemon with further `options`, and waits until it says that the mount answers.
-    pub(crate) fn new(server: &Server, options: &[&str]) -> Outcome<Self> {
-        let home = tempfile::Builder::new()
-            .prefix("cloudreve-fuse-bench-")
-            .tempdir()?;
-        for name in ["config", "state", "cache", "run", "mnt"] {
-            std::fs::create_dir(home.path().join(name))?;
-        }
+    pub(crate) fn new(server: &Server, home: &Home, options: &[&str]) -> Outcome<Self> {
+        let home = home.clone();
         let socket = home.path().join("notify");
+        // One may be there from the mount before.
+        std::fs::remove_file(&socket).ok();
         let notices = UnixDatagram::bind(&socket)?;
         notices.set_read_timeout(Some(LOOK))?;
         let user = server.user();
@@ -55,6 +71,7 @@ impl Mounted {
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(home.path().join("log"))?)
             .spawn()?;
+        watchdog::add(daemon.id());
         let mut mounted = Self { daemon, home };
         mounted.wait_until_ready(&notices)?;
         Ok(mounted)
@@ -65,14 +82,27 @@ impl Mounted {
         self.home.path().join("mnt").join(relative)
     }
 
+    /// Where the daemon caches content.
+    pub(crate) fn cache_dir(&self) -> PathBuf {
+        self.home.path().join("cache")
+    }
+
+    /// The daemon's number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.id()
+    }
+
     /// Processor time of the daemon since it began, user and system, in seconds. Exact to 10 ms.
     pub(crate) fn cpu_seconds(&self) -> Outcome<f64> {
-        let stat = self.proc("stat")?;
-        // The name in brackets may hold anything; user and system time are the 12th and 13th field behind it.
-        let (_, fields) = stat.rsplit_once(')').ok_or("no brackets in stat")?;
-        let times = fields.split_ascii_whitespace().skip(11).take(2);
-        let ticks = times.map(str::parse::<f64>).sum::<Result<f64, _>>()?;
-        Ok(ticks / TICKS_PER_SECOND)
+        cpu::of_process(self.daemon.id())
+    }
+
+    /// How much of a file the daemon says it has on disk, as `100%`.
+    pub(crate) fn cached(&self, relative: &str) -> Outcome<String> {
+        let mut value = [0; 64];
+        let length =
+            rustix::fs::getxattr(self.path(relative), "user.cloudreve.cached", &mut value)?;
+        Ok(String::from_utf8_lossy(&value[..length]).into_owned())
     }
 
     /// Memory of the daemon by the name of its line in `/proc/PID/status`, in MiB.
@@ -138,6 +168,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
+        watchdog::remove(self.daemon.id());
         if let Err(err) = self.unmount() {
             eprintln!("bench: {err}; it is killed");
             if let Err(err) = self.kill() {

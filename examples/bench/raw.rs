@@ -1,5 +1,6 @@
 //! The referee on the wire: the same HTTP library, no filesystem.
 
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -12,9 +13,14 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::Outcome;
+use crate::flow::Flow;
+use crate::reading::READ_BYTES;
 
 /// Entries on a page of a listing: the most that the server gives.
 const PAGE_SIZE: usize = 2000;
+
+/// A server that sends nothing for so long does not answer any more.
+const STALLED: Duration = Duration::from_secs(30);
 
 /// A client that is signed in.
 pub(crate) struct Raw {
@@ -66,6 +72,7 @@ impl Raw {
             .no_proxy()
             .http1_only()
             .tcp_nodelay(true)
+            .read_timeout(STALLED)
             .build()?;
         Ok(Self {
             runtime,
@@ -83,6 +90,86 @@ impl Raw {
     /// Fetches all that `url` has, or a range of it; gives the number of bytes.
     pub(crate) fn fetch(&self, url: &str, range: Option<Range<u64>>) -> Outcome<u64> {
         self.runtime.block_on(self.get(url, range))
+    }
+
+    /// Fetches all that `url` has and hands it to a reader by a pipe, so that its bytes are copied as often as a mount
+    /// copies them: off the socket, into the kernel, and to the reader. Gives the number of bytes that were read.
+    pub(crate) fn fetch_through_pipe(&self, url: &str) -> Outcome<u64> {
+        let (mut reader, mut writer) = std::io::pipe()?;
+        let reading = std::thread::spawn(move || {
+            let mut buffer = vec![0; READ_BYTES];
+            let mut bytes = 0;
+            loop {
+                match reader.read(&mut buffer)? {
+                    0 => return Ok(bytes),
+                    length => bytes += length as u64,
+                }
+            }
+        });
+        self.runtime.block_on(async {
+            let mut response = self.http.get(url).send().await?.error_for_status()?;
+            while let Some(piece) = response.chunk().await? {
+                // Blocks this task alone: the connection has one of its own.
+                writer.write_all(&piece)?;
+            }
+            Outcome::Ok(())
+        })?;
+        drop(writer);
+        let read: io::Result<u64> = reading.join().map_err(|_| "the reader died")?;
+        Ok(read?)
+    }
+
+    /// Fetches a range; gives the seconds until its first `first` bytes were there.
+    pub(crate) fn fetch_timed(&self, url: &str, range: Range<u64>, first: u64) -> Outcome<f64> {
+        self.runtime.block_on(async {
+            let (began, mut bytes, mut seconds) = (Instant::now(), 0, None);
+            let count = |length| {
+                bytes += length;
+                if bytes >= first && seconds.is_none() {
+                    seconds = Some(began.elapsed().as_secs_f64());
+                }
+            };
+            self.get_counted(url, Some(range), count).await?;
+            Ok(seconds.ok_or("less came than was asked for")?)
+        })
+    }
+
+    /// Fetches the first `size` bytes of `url` in so many neighbouring ranges at once, until they are there or `most`
+    /// is over; `flow` sees what comes.
+    pub(crate) fn fetch_ranges(
+        &self,
+        url: &str,
+        size: u64,
+        ranges: u64,
+        flow: &Flow,
+        most: Duration,
+    ) -> Outcome<()> {
+        let length = size.div_ceil(ranges);
+        let each = (0..ranges).map(|number| number * length..size.min((number + 1) * length));
+        let fetch = |range| self.get_counted(url, Some(range), |bytes| flow.note(bytes));
+        self.runtime.block_on(async {
+            let all = futures_util::future::try_join_all(each.map(fetch));
+            match tokio::time::timeout(most, all).await {
+                Ok(outcome) => outcome.map(|_| ()),
+                Err(_) => Ok(()),
+            }
+        })
+    }
+
+    /// Fetches ranges of `url`, so many at once; gives the number of bytes.
+    pub(crate) fn fetch_pieces(
+        &self,
+        url: &str,
+        pieces: &[Range<u64>],
+        connections: usize,
+    ) -> Outcome<u64> {
+        self.runtime.block_on(async {
+            stream::iter(pieces)
+                .map(|piece| self.get(url, Some(piece.clone())))
+                .buffer_unordered(connections)
+                .try_fold(0, |sum, bytes| async move { Ok(sum + bytes) })
+                .await
+        })
     }
 
     /// Asks for the URL and for the content of each file, so many at once.
@@ -144,15 +231,26 @@ impl Raw {
     }
 
     async fn get(&self, url: &str, range: Option<Range<u64>>) -> Outcome<u64> {
+        let mut bytes = 0;
+        self.get_counted(url, range, |length| bytes += length)
+            .await?;
+        Ok(bytes)
+    }
+
+    async fn get_counted(
+        &self,
+        url: &str,
+        range: Option<Range<u64>>,
+        mut count: impl FnMut(u64),
+    ) -> Outcome<()> {
         let mut request = self.http.get(url);
         if let Some(Range { start, end }) = range {
             request = request.header("range", format!("bytes={start}-{}", end - 1));
         }
         let mut response = request.send().await?.error_for_status()?;
-        let mut bytes = 0;
         while let Some(piece) = response.chunk().await? {
-            bytes += piece.len() as u64;
+            count(piece.len() as u64);
         }
-        Ok(bytes)
+        Ok(())
     }
 }

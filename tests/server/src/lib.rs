@@ -24,6 +24,7 @@ mod content;
 mod drive;
 mod faults;
 mod ids;
+mod line;
 mod listing;
 mod locate;
 mod log;

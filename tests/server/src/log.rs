@@ -46,6 +46,8 @@ pub(crate) struct RequestLog {
     /// Requests that were received and have no headers yet.
     pub(crate) in_flight: usize,
     pub(crate) body_bytes: u64,
+    /// Those of them that are files' own.
+    pub(crate) content_bytes: u64,
 }
 
 impl RequestLog {

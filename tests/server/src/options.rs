@@ -148,6 +148,9 @@ pub struct Settings {
     pub latency: Duration,
     /// Bytes of bodies a second, all connections together; none is no limit.
     pub bandwidth: Option<u64>,
+    /// Bytes of bodies a second on each connection, as TCP over a long way or a server's limit has it; none is no
+    /// limit.
+    pub connection_bandwidth: Option<u64>,
     /// What of the database is broken.
     pub wedge: Wedge,
 }
@@ -181,6 +184,7 @@ impl Default for Settings {
             users_may_open_shares: true,
             latency: Duration::ZERO,
             bandwidth: None,
+            connection_bandwidth: None,
             wedge: Wedge::None,
         }
     }

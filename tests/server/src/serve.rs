@@ -25,15 +25,23 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, Time};
 use crate::faults::{Effect, Faults, Verdict};
+use crate::line::Line;
 use crate::log::{LoggedRequest, RequestLog};
+use crate::options::Settings;
 use crate::reply::{Body, Reply};
 use crate::route::Route;
 use crate::routes;
 use crate::site::Site;
 use crate::uri::percent;
 
-/// Bytes handed to the connection at once: large enough to be fast, small enough to be cut and slowed smoothly.
+/// Bytes handed to the connection at once: large enough to be fast, small enough to be cut smoothly.
 const PIECE: u64 = 128 << 10;
+
+/// How long a piece may take on a slow line: short beside a round trip, so that what is slowed comes smoothly, too.
+const PIECE_TIME: Duration = Duration::from_millis(5);
+
+/// Even a very slow line takes so many bytes at once.
+const SMALLEST_PIECE: u64 = 4 << 10;
 
 /// How long bytes before a cut get to leave the machine.
 const FLUSH_TIME: Duration = Duration::from_millis(20);
@@ -56,8 +64,8 @@ pub(crate) struct Shared {
     pub(crate) wedge_on_hangup: bool,
     /// Changes whenever faults are cleared, which ends stalls.
     pub(crate) cleared: watch::Sender<u64>,
-    /// When the line is free again, at the set bandwidth.
-    pub(crate) free_at: Mutex<Option<Instant>>,
+    /// What all bodies go over, at the set bandwidth.
+    pub(crate) line: Line,
 }
 
 /// Which of the two origins a connection belongs to.
@@ -121,14 +129,14 @@ pub(crate) async fn accept(listener: std::net::TcpListener, origin: Origin, shar
 async fn connection(stream: TcpStream, origin: Origin, shared: Arc<Shared>) {
     // A connection works without it, only slower.
     stream.set_nodelay(true).ok();
-    let reset = Arc::new(AtomicBool::new(false));
+    let wire = Arc::new(Wire::default());
     let socket = TokioIo::new(Socket {
         stream,
-        reset: Arc::clone(&reset),
+        wire: Arc::clone(&wire),
     });
     let service = hyper::service::service_fn(move |request| {
-        let (shared, reset) = (Arc::clone(&shared), Arc::clone(&reset));
-        async move { serve(&shared, &reset, origin, request).await }
+        let (shared, wire) = (Arc::clone(&shared), Arc::clone(&wire));
+        async move { serve(&shared, &wire, origin, request).await }
     });
     // It ends in error whenever a client goes or a fault cuts it: both are seen where they happen.
     hyper::server::conn::http1::Builder::new()
@@ -137,15 +145,24 @@ async fn connection(stream: TcpStream, origin: Origin, shared: Arc<Shared>) {
         .ok();
 }
 
+/// What answers on one connection share.
+#[derive(Debug, Default)]
+struct Wire {
+    /// It ends with a reset.
+    reset: AtomicBool,
+    /// What its bodies go over, at the bandwidth of a connection.
+    line: Line,
+}
+
 /// A socket that may end with a reset.
 struct Socket {
     stream: TcpStream,
-    reset: Arc<AtomicBool>,
+    wire: Arc<Wire>,
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.reset.load(Ordering::Relaxed) {
+        if self.wire.reset.load(Ordering::Relaxed) {
             // Without it the connection ends in good order, which the test will notice.
             self.stream.set_zero_linger().ok();
         }
@@ -234,7 +251,7 @@ impl Drop for Waiting<'_> {
 
 async fn serve(
     shared: &Arc<Shared>,
-    reset: &Arc<AtomicBool>,
+    wire: &Arc<Wire>,
     origin: Origin,
     request: Request<Incoming>,
 ) -> Result<Response<Outgoing>, Cut> {
@@ -287,14 +304,14 @@ async fn serve(
     match asked.effect {
         Effect::ResetBeforeHeaders => {
             waiting.answered = true;
-            reset.store(true, Ordering::Relaxed);
+            wire.reset.store(true, Ordering::Relaxed);
             return Err(Cut);
         }
         Effect::Stall => cleared(shared).await,
         _ => {}
     }
     waiting.answered = true;
-    Ok(respond(shared, reset, &asked, reply))
+    Ok(respond(shared, wire, &asked, reply))
 }
 
 /// Returns when faults are cleared.
@@ -322,7 +339,7 @@ fn reply_to(shared: &Shared, asked: &Asked, verdict: Option<&Verdict>) -> Reply 
 
 fn respond(
     shared: &Arc<Shared>,
-    reset: &Arc<AtomicBool>,
+    wire: &Arc<Wire>,
     asked: &Asked,
     mut reply: Reply,
 ) -> Response<Outgoing> {
@@ -343,7 +360,7 @@ fn respond(
     let length = reply.body.len();
     let body = Outgoing {
         shared: Arc::clone(shared),
-        reset: Arc::clone(reset),
+        wire: Arc::clone(wire),
         body: reply.body,
         length,
         sent: 0,
@@ -369,7 +386,7 @@ enum How {
 /// The body of an answer: sent in pieces, at the set bandwidth, until a fault cuts it.
 pub(crate) struct Outgoing {
     shared: Arc<Shared>,
-    reset: Arc<AtomicBool>,
+    wire: Arc<Wire>,
     body: Body,
     length: u64,
     sent: u64,
@@ -381,15 +398,37 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// How long the next piece of this size has to wait for the line.
+    /// Bytes of the next piece, before `end`.
+    fn piece_length(&self, end: u64) -> u64 {
+        let slowest = match self.rates() {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        let most = slowest.map_or(PIECE, |rate| {
+            let in_time = (rate as f64 * PIECE_TIME.as_secs_f64()) as u64;
+            in_time.clamp(SMALLEST_PIECE, PIECE)
+        });
+        (end - self.sent).min(most)
+    }
+
+    /// Until when a piece of this size has to wait for the lines it goes over, if they are limited.
     fn reserve(&self, bytes: u64) -> Option<Instant> {
-        let rate = self.shared.site.lock().unwrap().settings.bandwidth?;
-        let mut free_at = self.shared.free_at.lock().unwrap();
         let now = Instant::now();
-        let begin = free_at.map_or(now, |at| at.max(now));
-        let end = begin + Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
-        *free_at = Some(end);
-        Some(end)
+        let (all, own) = self.rates();
+        let all = all.map(|rate| self.shared.line.take(bytes, rate, now));
+        let own = own.map(|rate| self.wire.line.take(bytes, rate, now));
+        all.max(own)
+    }
+
+    /// Bytes a second: of all connections together, and of this one.
+    fn rates(&self) -> (Option<u64>, Option<u64>) {
+        let site = self.shared.site.lock().unwrap();
+        let Settings {
+            bandwidth,
+            connection_bandwidth,
+            ..
+        } = site.settings;
+        (bandwidth, connection_bandwidth)
     }
 
     fn piece(&self, length: u64) -> Bytes {
@@ -415,7 +454,7 @@ impl Outgoing {
             return None;
         }
         if how == How::Reset {
-            self.reset.store(true, Ordering::Relaxed);
+            self.wire.reset.store(true, Ordering::Relaxed);
         }
         Some(Cut)
     }
@@ -444,21 +483,29 @@ impl hyper::body::Body for Outgoing {
                     }
                 }
             }
-            let length = (end - self.sent).min(PIECE);
-            if length == 0 {
+            if self.sent == end {
                 return Poll::Ready(None);
             }
-            if self.paid != length
+            let paid = std::mem::take(&mut self.paid);
+            let length = match paid {
+                0 => self.piece_length(end),
+                length => length.min(end - self.sent),
+            };
+            if paid == 0
                 && let Some(at) = self.reserve(length)
             {
                 self.paid = length;
                 self.pause = Some(Box::pin(tokio::time::sleep_until(at)));
                 continue;
             }
-            self.paid = 0;
             let piece = self.piece(length);
             self.sent += length;
-            self.shared.log.lock().unwrap().body_bytes += length;
+            let mut log = self.shared.log.lock().unwrap();
+            log.body_bytes += length;
+            if let Body::Content(..) = self.body {
+                log.content_bytes += length;
+            }
+            drop(log);
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
     }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::clock::{Clock, Time};
 use crate::faults::{Fault, Faults};
 use crate::ids::{Kind, mix};
+use crate::line::Line;
 use crate::log::{LoggedRequest, RequestLog};
 use crate::options::{Options, Settings, User, Wedge};
 use crate::route::Route;
@@ -65,7 +66,7 @@ impl Server {
             clock,
             wedge_on_hangup: options.wedge_on_hangup,
             cleared: watch::Sender::new(0),
-            free_at: Mutex::new(None),
+            line: Line::default(),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -146,6 +147,11 @@ impl Server {
         self.configure(|settings| settings.bandwidth = bytes_per_second);
     }
 
+    /// Bytes of bodies a second on each connection, besides what all have together; none is no limit.
+    pub fn set_connection_bandwidth(&self, bytes_per_second: Option<u64>) {
+        self.configure(|settings| settings.connection_bandwidth = bytes_per_second);
+    }
+
     /// Breaks the database, or mends it.
     pub fn set_wedge(&self, wedge: Wedge) {
         let mut site = self.site();
@@ -211,6 +217,11 @@ impl Server {
     /// Bytes of bodies sent since the start or the last reset.
     pub fn body_bytes_sent(&self) -> u64 {
         self.log().body_bytes
+    }
+
+    /// Those of them that are content of files.
+    pub fn content_bytes_sent(&self) -> u64 {
+        self.log().content_bytes
     }
 
     /// Requests since the start or the last reset, oldest first; at most the last 200,000.

@@ -630,6 +630,26 @@ fn bandwidth_is_what_was_set() {
 }
 
 #[test]
+fn a_connection_of_its_own_has_bandwidth_of_its_own() {
+    let (server, client) = start();
+    server.put_generated("f", 1 << 20, 3);
+    let url = url_of(&client, "cloudreve://my/f");
+    server.set_connection_bandwidth(Some(4 << 20));
+    let begin = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| client.raw("GET", &url, &[], b""));
+        }
+    });
+    let elapsed = begin.elapsed();
+    assert!(elapsed >= Duration::from_millis(240), "{elapsed:?}");
+    assert!(
+        elapsed < Duration::from_millis(750),
+        "four at once take less than three in turn: {elapsed:?}"
+    );
+}
+
+#[test]
 fn a_store_of_another_origin_serves_the_bytes_and_refuses_a_token() {
     let (server, client) = start();
     server.put_generated("f", 1000, 3);
