@@ -218,6 +218,12 @@ impl<E: Clone> Blocks<E> {
         !matches!(state.spot(entity, index), Spot::Missing)
     }
 
+    /// Whether the block `index` is here. Does not count as use.
+    pub fn has(&self, entity: &Arc<Entity>, index: u64) -> bool {
+        let state = self.state.lock().unwrap();
+        matches!(state.spot(entity, index), Spot::Here { .. })
+    }
+
     /// A reader has gone past the blocks before `end`: they are let go, unless somebody else reads the entity too.
     pub fn passed(&self, entity: &Arc<Entity>, end: u64) {
         let mut state = self.state.lock().unwrap();

@@ -349,16 +349,22 @@ impl Stream {
         let shared = &self.reader.shared;
         let demanded = self.entity.blocks_of(range);
         let last = demanded.end - 1;
-        let is_known = shared.blocks.knows(&self.entity, last) || self.kept.has(last);
-        let part = shared.lanes.next_part_bytes();
-        let (ahead, interest) = self.note(range, is_known, part);
+        let is_kept = self.kept.has(last);
+        let is_known = is_kept || shared.blocks.knows(&self.entity, last);
+        let limits = Limits {
+            size_bytes: self.source.size_bytes,
+            largest: shared.largest_window_bytes(),
+            part: shared.lanes.next_part_bytes(),
+            is_late: !is_kept && !shared.blocks.has(&self.entity, last),
+        };
+        let (ahead, interest) = self.note(range, is_known, limits);
         // What is missing now is fetched anyway, and what follows it comes with the same request.
         let ahead_blocks = match ahead.is_empty() {
             true => demanded.end..demanded.end,
             false => self.entity.blocks_of(&ahead),
         };
         let parts = Parts {
-            blocks: part / BLOCK_SIZE_BYTES,
+            blocks: limits.part / BLOCK_SIZE_BYTES,
         };
         let Wanted {
             pieces,
@@ -390,25 +396,18 @@ impl Stream {
         (pieces, joined)
     }
 
-    /// Moves the window: the bytes to read ahead now in requests of `part` bytes, and what tells their fetches when that
-    /// is over.
-    fn note(&self, range: &Range<u64>, is_known: bool, part: u64) -> (Range<u64>, Interest) {
+    /// Moves the window: the bytes to read ahead now, and what tells their fetches when that is over.
+    fn note(&self, range: &Range<u64>, is_known: bool, limits: Limits) -> (Range<u64>, Interest) {
         let shared = &self.reader.shared;
-        let size_bytes = self.source.size_bytes;
         let mut progress = self.progress.lock().unwrap();
         if !is_known {
             progress.window.forget_plan();
         }
-        let limits = Limits {
-            size_bytes,
-            largest: shared.largest_window_bytes(),
-            part,
-        };
         let step = progress.window.read(range, limits);
         if step.seek {
             progress.interest = watch::channel(()).0;
         }
-        if !progress.window.is_reading_ahead(size_bytes) {
+        if !progress.window.is_reading_ahead(limits.size_bytes) {
             progress.share = None;
         } else if progress.share.is_none() {
             progress.share = Some(Share::new(shared));

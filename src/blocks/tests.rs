@@ -145,3 +145,106 @@ fn the_same_id_with_another_size_is_another_content() {
     fill(&blocks, &entity(B), 0..1);
     assert!(!blocks.knows(&entity(B + 1), 0));
 }
+
+#[tokio::test]
+async fn what_is_kept_elsewhere_is_neither_claimed_nor_read_ahead() {
+    let (blocks, entity) = (Blocks::<&str>::new(B * 40), entity(B * 20));
+    fill(&blocks, &entity, 3..4);
+    let is_kept = |index| index < 2 || (8..12).contains(&index);
+    let wanted = blocks.want_beside(&entity, 0..6, 6..14, Parts::WHOLE, is_kept);
+    let owed: Vec<_> = wanted.claims.iter().map(Claim::owed).collect();
+    assert_eq!(owed, [2..3, 4..8, 12..14]);
+    let name = |piece: &Piece<_>| match piece {
+        Piece::Kept(run) => format!("kept {run:?}"),
+        Piece::Here(segment) => format!("here {:?}", segment.blocks()),
+        Piece::Coming(_) => "coming".to_owned(),
+    };
+    let pieces: Vec<_> = wanted.pieces.iter().map(name).collect();
+    assert_eq!(pieces, ["kept 0..2", "coming", "here 3..4", "coming"]);
+    assert_eq!(wanted.ahead_until, 14);
+}
+
+#[test]
+fn what_lies_ahead_is_claimed_in_parts_and_a_demand_is_not_cut() {
+    let (blocks, entity) = (Blocks::<&str>::new(B * 40), entity(B * 20));
+    let parts = Parts { blocks: 4 };
+    let wanted = blocks.want_beside(&entity, 0..6, 6..15, parts, |_| false);
+    let owed: Vec<_> = wanted.claims.iter().map(Claim::owed).collect();
+    assert_eq!(owed, [0..6, 6..10, 10..14, 14..15]);
+}
+
+#[tokio::test]
+async fn several_blocks_come_in_one_segment_and_their_waiters_are_told() {
+    let (blocks, entity) = (Blocks::<&str>::new(B * 40), entity(B * 7 + 10));
+    let mut ahead = blocks.want(&entity, 0..0, 0..8);
+    let (early, late) = (
+        blocks.want(&entity, 1..3, 0..0),
+        blocks.want(&entity, 2..8, 0..0),
+    );
+    let claim = &mut ahead.claims[0];
+    assert_eq!((claim.first_stop(), claim.last_stop(7)), (Some(3), Some(3)));
+    claim.publish(block(1, B * 5));
+    assert_eq!(arrival(early, 0).await, Ok(block(1, B * 5)));
+    assert_eq!(claim.owed_bytes(), B * 5..B * 7 + 10);
+    claim.publish(block(2, B * 2 + 10));
+    let all = [block(1, B * 5), block(2, B * 2 + 10)].concat();
+    assert_eq!(arrival(late, 0).await, Ok(all.into()));
+    assert_eq!(blocks.memory_bytes(), B * 7 + 10);
+}
+
+#[test]
+fn what_a_reader_has_passed_is_let_go_unless_another_reads_there() {
+    let (blocks, entity) = (Blocks::<&str>::new(B * 40), entity(B * 20));
+    fill(&blocks, &entity, 0..8);
+    let one = blocks.reading(&entity);
+    let two = blocks.reading(&entity);
+    blocks.passed(&entity, 4);
+    assert_eq!(blocks.memory_bytes(), B * 8);
+    drop(two);
+    blocks.passed(&entity, 4);
+    assert_eq!(blocks.memory_bytes(), B * 4);
+    assert!(!blocks.has(&entity, 3) && blocks.has(&entity, 4));
+    drop(one);
+}
+
+#[test]
+fn unused_memory_goes_in_time_and_nothing_is_remembered_of_it() {
+    let (blocks, entity) = (Blocks::<&str>::new(B * 40), entity(B * 20));
+    fill(&blocks, &entity, 0..2);
+    blocks.drop_unused();
+    blocks.drop_unused();
+    drop(blocks.want(&entity, 1..2, 0..0));
+    blocks.drop_unused();
+    assert_eq!(blocks.memory_bytes(), B, "the one in use stays");
+    blocks.drop_unused();
+    blocks.drop_unused();
+    assert_eq!(blocks.memory_bytes(), 0);
+    assert!(blocks.state.lock().unwrap().contents.is_empty());
+}
+
+#[test]
+fn a_hundred_thousand_readers_leave_nothing_behind() {
+    let blocks = Blocks::<&str>::new(B * 40);
+    for number in 0..100_000 {
+        let entity = Arc::new(Entity {
+            id: EntityId(number.to_string().into()),
+            size_bytes: B,
+        });
+        let reading = blocks.reading(&entity);
+        drop(blocks.want(&entity, 0..1, 0..0));
+        drop(reading);
+    }
+    assert!(blocks.state.lock().unwrap().contents.is_empty());
+    assert_eq!(blocks.memory_bytes(), 0);
+}
+
+#[test]
+fn what_leaves_unread_is_counted() {
+    let (blocks, entity) = (Blocks::<&str>::new(B * 2), entity(B * 20));
+    let mut ahead = blocks.want(&entity, 0..0, 0..2);
+    bring(&mut ahead.claims[0], 0);
+    bring(&mut ahead.claims[0], 1);
+    drop(blocks.want(&entity, 0..1, 0..0));
+    fill(&blocks, &entity, 8..10);
+    assert_eq!(blocks.wasted_bytes(), B);
+}

@@ -1,6 +1,6 @@
 //! How far to read ahead of one handle: arithmetic only.
 //!
-//! A sequential reader gets a window that doubles as it is used; who jumps, or reads backwards, gets exactly what was
+//! A sequential reader gets a window that doubles for as long as it has to wait; who jumps, or reads backwards, gets exactly what was
 //! asked. The kernel reads one file in several pieces at once and they arrive in any order, so a piece a little ahead of
 //! the frontier is kept as an island until the gap before it is read. Never asks anybody and knows no time.
 
@@ -43,6 +43,8 @@ pub(super) struct Limits {
     pub(super) largest: u64,
     /// Bytes that one request brings: it is sent when there is room for so much in the window.
     pub(super) part: u64,
+    /// The reader has to wait for this read, so what lies ahead of it is not enough.
+    pub(super) is_late: bool,
 }
 
 /// The state of one handle.
@@ -57,6 +59,8 @@ pub(super) struct Window {
     length: u64,
     /// The end of what was asked for already.
     planned: u64,
+    /// The reader had to wait since the window last grew.
+    is_late: bool,
 }
 
 /// What one read means.
@@ -86,6 +90,7 @@ impl Window {
                 };
             }
         }
+        self.is_late |= limits.is_late;
         let ahead = match !seek && self.advance(range) {
             true => self.plan(limits),
             false => self.frontier..self.frontier,
@@ -156,16 +161,21 @@ impl Window {
         range
     }
 
-    /// Doubles the window and asks for its new part, once there is room for a request or half of the old one is read.
+    /// Asks for the next part of the window, once there is room for a request or half of the old one is read. It is
+    /// made twice as long before, if the reader had to wait meanwhile: more than keeps it busy would only leave the
+    /// processor's caches before it is read, and be for nothing after a jump.
     fn plan(&mut self, limits: Limits) -> Range<u64> {
         let left = self.planned.saturating_sub(self.frontier);
         let room = self.length.saturating_sub(left);
         if self.length > 0 && room < limits.part.min(self.length.div_ceil(2)) {
             return self.frontier..self.frontier;
         }
-        let doubled = (self.length * 2).max(SMALLEST_BYTES);
+        let grown = match std::mem::take(&mut self.is_late) {
+            true => self.length * 2,
+            false => self.length,
+        };
         let earned = EARNED * (self.frontier - self.begin);
-        self.extend(doubled.min(earned), limits)
+        self.extend(grown.max(SMALLEST_BYTES).min(earned), limits)
     }
 
     /// Makes the window `length` bytes long, within its limits, and asks for its new part.
@@ -197,6 +207,7 @@ mod tests {
             size_bytes,
             largest,
             part: 1 << 20,
+            is_late: true,
         }
     }
 
@@ -338,6 +349,22 @@ mod tests {
         assert_eq!(read(&mut window, 0..128 * K), 128 * K..384 * K);
         window.granted(192 * K);
         assert_eq!(read(&mut window, 128 * K..256 * K).start, 256 * K);
+    }
+
+    #[test]
+    fn the_window_of_a_reader_that_never_waits_stays_small() {
+        let mut window = Window::default();
+        let in_time = Limits {
+            is_late: false,
+            ..LIMITS
+        };
+        window.read(&(0..128 * K), LIMITS);
+        for piece in pieces(0, 128 * K).skip(1) {
+            window.read(&piece, in_time);
+        }
+        assert!(window.length <= 2 * SMALLEST_BYTES, "{}", window.length);
+        ahead_of(&mut window, pieces(64 * 128 * K, 128 * K));
+        assert!(window.length >= 4 * M, "{}", window.length);
     }
 
     #[test]
