@@ -1,27 +1,25 @@
 //! Content blocks: bytes of entities, kept near.
 //!
-//! Keeps blocks in memory under one budget for everybody, the least recently used leaving first, and knows of each
-//! missing block whether its bytes are already on the way. The server never changes an entity, it makes a new one; so a
-//! block cannot go stale, only a file can come to point at another entity.
+//! Keeps neighbouring blocks as they came, in segments, under one budget for everybody; the segment that was not used for
+//! longest leaves first. Knows of each missing block whether its bytes are already on the way. The server never changes
+//! an entity, it makes a new one; so a block cannot go stale, only a file can come to point at another entity.
 //!
 //! Promises: a missing block is claimed by exactly one who brings it, however many want it; who waits gets the
 //! bytes even if they are evicted that moment; bytes on the way count against the budget like bytes that are here.
-//! Never asks the network: who finds nothing here gets a [`Claim`] and brings the bytes.
+//! Never asks the network or the disk: who finds nothing here gets a [`Claim`] and brings the bytes.
 
-use std::collections::HashMap;
+mod claim;
+
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use lru::LruCache;
-use tokio::sync::watch;
+use tokio::sync::{Notify, oneshot};
 
+pub use self::claim::Claim;
 use crate::entity::Entity;
-
-type Key = (Arc<Entity>, u64);
-
-/// What waiters see of a block on its way: nothing yet, then its bytes or why they do not come.
-type Arrival<E> = Option<Result<Bytes, E>>;
 
 /// The blocks of all entities. `E` is why a block could not be brought.
 pub struct Blocks<E> {
@@ -30,10 +28,85 @@ pub struct Blocks<E> {
 }
 
 struct State<E> {
-    here: LruCache<Key, Bytes>,
+    contents: HashMap<Arc<Entity>, Content<E>>,
+    /// All segments, by number, in the order of their use.
+    held: LruCache<u64, Held>,
+    next_number: u64,
     here_bytes: u64,
-    coming: HashMap<Key, watch::Sender<Arrival<E>>>,
     coming_bytes: u64,
+    /// Bytes that left without having been demanded.
+    wasted_bytes: u64,
+    /// How often unused memory was looked for.
+    round: u64,
+}
+
+/// What is known of one entity. No two of its segments and claims overlap.
+struct Content<E> {
+    /// Numbers of segments, by first block.
+    here: BTreeMap<u64, u64>,
+    /// Claims by the block owed next.
+    coming: BTreeMap<u64, Coming<E>>,
+    /// Who reads it now.
+    readers: usize,
+}
+
+impl<E> Default for Content<E> {
+    fn default() -> Self {
+        Self {
+            here: BTreeMap::new(),
+            coming: BTreeMap::new(),
+            readers: 0,
+        }
+    }
+}
+
+struct Held {
+    entity: Arc<Entity>,
+    segment: Segment,
+    is_demanded: bool,
+    /// The round of its last use.
+    used: u64,
+}
+
+struct Coming<E> {
+    end: u64,
+    waiting: Vec<Waiting<E>>,
+    /// Told when somebody begins to wait.
+    awaited: Arc<Notify>,
+}
+
+struct Waiting<E> {
+    blocks: Range<u64>,
+    got: Vec<Segment>,
+    tell: oneshot::Sender<Result<Vec<Segment>, E>>,
+}
+
+/// Neighbouring blocks in one piece of memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// The first of them.
+    pub first: u64,
+    /// All their bytes.
+    pub bytes: Bytes,
+}
+
+impl Segment {
+    /// The blocks.
+    pub fn blocks(&self) -> Range<u64> {
+        self.first..self.first + crate::entity::blocks_in(self.bytes.len() as u64)
+    }
+}
+
+/// How runs of missing blocks become claims.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts {
+    /// Blocks in one claim at most; what is demanded may be more than that.
+    pub blocks: u64,
+}
+
+impl Parts {
+    /// Each run is one claim.
+    pub const WHOLE: Self = Self { blocks: u64::MAX };
 }
 
 /// What [`Blocks::want`] found and left to do.
@@ -42,22 +115,24 @@ pub struct Wanted<E> {
     pub pieces: Vec<Piece<E>>,
     /// Runs of neighbouring blocks that the caller must now bring: nobody else will.
     pub claims: Vec<Claim<E>>,
-    /// The block before which everything ahead is here or coming; less than asked where the budget is used up.
+    /// The block before which everything ahead is here, kept or coming; less than asked where the budget is used up.
     pub ahead_until: u64,
     /// Some of the pieces were on their way already, by somebody else's doing.
     pub joined: bool,
 }
 
-/// One demanded block.
+/// Neighbours among the demanded blocks.
 pub enum Piece<E> {
-    /// Its bytes.
-    Here(Bytes),
+    /// They are in this segment, perhaps among others.
+    Here(Segment),
     /// They are on the way.
     Coming(Waiter<E>),
+    /// They are kept elsewhere, by the word of whoever asked.
+    Kept(Range<u64>),
 }
 
-/// Waits for one block. Dropping it cancels nothing.
-pub struct Waiter<E>(watch::Receiver<Arrival<E>>);
+/// Waits for blocks. Dropping it cancels nothing.
+pub struct Waiter<E>(oneshot::Receiver<Result<Vec<Segment>, E>>);
 
 /// Why a waiter got no bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,17 +143,30 @@ pub enum Missed<E> {
     Abandoned,
 }
 
-impl<E: Clone> Waiter<E> {
-    /// The block's bytes, as soon as all of them are there.
-    pub async fn bytes(mut self) -> Result<Bytes, Missed<E>> {
-        match self.0.wait_for(Option::is_some).await {
-            Ok(arrival) => match &*arrival {
-                Some(Ok(bytes)) => Ok(bytes.clone()),
-                Some(Err(error)) => Err(Missed::Failed(error.clone())),
-                None => Err(Missed::Abandoned),
-            },
+impl<E> Waiter<E> {
+    /// The segments that hold the blocks, in order, as soon as all of them are there.
+    pub async fn segments(self) -> Result<Vec<Segment>, Missed<E>> {
+        match self.0.await {
+            Ok(Ok(segments)) => Ok(segments),
+            Ok(Err(error)) => Err(Missed::Failed(error)),
             Err(_) => Err(Missed::Abandoned),
         }
+    }
+}
+
+/// Somebody reads an entity, until this is dropped.
+pub struct Reading<E> {
+    blocks: Arc<Blocks<E>>,
+    entity: Arc<Entity>,
+}
+
+impl<E> Drop for Reading<E> {
+    fn drop(&mut self) {
+        let mut state = self.blocks.state.lock().unwrap();
+        if let Some(content) = state.contents.get_mut(&self.entity) {
+            content.readers -= 1;
+        }
+        state.forget_if_empty(&self.entity);
     }
 }
 
@@ -88,10 +176,13 @@ impl<E: Clone> Blocks<E> {
         Arc::new(Self {
             budget_bytes,
             state: Mutex::new(State {
-                here: LruCache::unbounded(),
+                contents: HashMap::new(),
+                held: LruCache::unbounded(),
+                next_number: 0,
                 here_bytes: 0,
-                coming: HashMap::new(),
                 coming_bytes: 0,
+                wasted_bytes: 0,
+                round: 0,
             }),
         })
     }
@@ -106,84 +197,190 @@ impl<E: Clone> Blocks<E> {
         self.budget_bytes
     }
 
-    /// Whether the block `index` is here or coming. Does not count as use.
-    pub fn knows(&self, entity: &Arc<Entity>, index: u64) -> bool {
-        let key = (Arc::clone(entity), index);
-        let state = self.state.lock().unwrap();
-        state.here.contains(&key) || state.coming.contains_key(&key)
+    /// Bytes that were brought and left again without having been demanded, counted by segments.
+    pub fn wasted_bytes(&self) -> u64 {
+        self.state.lock().unwrap().wasted_bytes
     }
 
-    /// Lets go of those of `blocks` that are here, since nobody will come for them.
+    /// Lets go of those of `blocks` that are here, by whole segments, since nobody will come for them.
     pub fn forget(&self, entity: &Arc<Entity>, blocks: Range<u64>) {
         let mut state = self.state.lock().unwrap();
-        for index in blocks {
-            if let Some(bytes) = state.here.pop(&(Arc::clone(entity), index)) {
-                state.here_bytes -= bytes.len() as u64;
-            }
+        let State { contents, held, .. } = &mut *state;
+        let Some(content) = contents.get(entity) else {
+            return;
+        };
+        let within = content
+            .here
+            .range(blocks.clone())
+            .map(|(_, number)| *number);
+        let is_within = |number: &u64| {
+            let held = held.peek(number);
+            held.is_some_and(|held| held.segment.blocks().end <= blocks.end)
+        };
+        let gone: Vec<u64> = within.filter(is_within).collect();
+        for number in gone {
+            state.drop_segment(number);
         }
     }
 
-    /// Takes or awaits the blocks of `demanded`, and claims what is missing there and in `ahead`.
-    ///
-    /// Demanded blocks are claimed whatever the budget says, else readers could wait for each other for ever; blocks
-    /// ahead only as far as they find room. A claim may span the two, so that one request brings both.
+    /// Takes note that somebody begins to read `entity`.
+    pub fn reading(self: &Arc<Self>, entity: &Arc<Entity>) -> Reading<E> {
+        let mut state = self.state.lock().unwrap();
+        state.content(entity).readers += 1;
+        Reading {
+            blocks: Arc::clone(self),
+            entity: Arc::clone(entity),
+        }
+    }
+
+    /// Whether the block `index` is here or coming. Does not count as use.
+    pub fn knows(&self, entity: &Arc<Entity>, index: u64) -> bool {
+        let state = self.state.lock().unwrap();
+        !matches!(state.spot(entity, index), Spot::Missing)
+    }
+
+    /// Whether the block `index` is here. Does not count as use.
+    pub fn has(&self, entity: &Arc<Entity>, index: u64) -> bool {
+        let state = self.state.lock().unwrap();
+        matches!(state.spot(entity, index), Spot::Here { .. })
+    }
+
+    /// A reader has gone past the blocks before `end`: they are let go, unless somebody else reads the entity too.
+    pub fn passed(&self, entity: &Arc<Entity>, end: u64) {
+        let mut state = self.state.lock().unwrap();
+        let State { contents, held, .. } = &mut *state;
+        let Some(content) = contents.get(entity).filter(|content| content.readers <= 1) else {
+            return;
+        };
+        let before = content.here.range(..end).map(|(_, number)| *number);
+        let is_over = |number: &u64| {
+            let held = held.peek(number);
+            held.is_some_and(|held| held.segment.blocks().end <= end)
+        };
+        let over: Vec<u64> = before.filter(is_over).collect();
+        for number in over {
+            state.drop_segment(number);
+        }
+    }
+
+    /// Lets go what was not used since the last call but two.
+    pub fn drop_unused(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.round += 1;
+        while let Some((number, held)) = state.held.peek_lru() {
+            if held.used + 3 > state.round {
+                break;
+            }
+            let number = *number;
+            state.drop_segment(number);
+        }
+    }
+
+    /// [`Blocks::want_beside`] where nothing is kept elsewhere, each run in one claim.
     pub fn want(
         self: &Arc<Self>,
         entity: &Arc<Entity>,
         demanded: Range<u64>,
         ahead: Range<u64>,
     ) -> Wanted<E> {
-        let mut runs: Vec<Range<u64>> = Vec::new();
-        let mut pieces = Vec::with_capacity((demanded.end - demanded.start) as usize);
-        let mut joined = false;
+        self.want_beside(entity, demanded, ahead, Parts::WHOLE, |_| false)
+    }
+
+    /// Takes or awaits the blocks of `demanded`, and claims what is missing there and in `ahead`, except what is kept
+    /// elsewhere by the word of `is_kept`, which is quick and does not come back here.
+    ///
+    /// Demanded blocks are claimed whatever the budget says, else readers could wait for each other for ever; blocks
+    /// ahead only as far as they find room. A claim may span the two, so that one request brings both.
+    pub fn want_beside(
+        self: &Arc<Self>,
+        entity: &Arc<Entity>,
+        demanded: Range<u64>,
+        ahead: Range<u64>,
+        parts: Parts,
+        is_kept: impl Fn(u64) -> bool,
+    ) -> Wanted<E> {
+        let mut runs = Runs {
+            runs: Vec::new(),
+            parts,
+            demanded_end: demanded.end,
+        };
         let mut state = self.state.lock().unwrap();
-        for index in demanded.clone() {
-            let key = (Arc::clone(entity), index);
-            if let Some(bytes) = state.here.get(&key) {
-                pieces.push(Piece::Here(bytes.clone()));
-                continue;
+        let joined = state.missing(entity, &demanded, |index| {
+            if !is_kept(index) {
+                runs.add(index);
             }
-            if let Some(sender) = state.coming.get(&key) {
-                pieces.push(Piece::Coming(Waiter(sender.subscribe())));
-                joined = true;
-                continue;
-            }
-            let receiver = state.expect(key, entity.block_len(index));
-            pieces.push(Piece::Coming(Waiter(receiver)));
-            extend(&mut runs, index);
-        }
+            true
+        });
         let ahead = ahead.start.max(demanded.end)..ahead.end;
-        let mut ahead_until = ahead.start;
-        for index in ahead {
-            let key = (Arc::clone(entity), index);
-            if !state.here.contains(&key) && !state.coming.contains_key(&key) {
-                let len = entity.block_len(index);
-                if state.coming_bytes + len > self.budget_bytes {
-                    break;
-                }
-                // Nobody waits for it yet: the receiver is not needed.
-                drop(state.expect(key, len));
-                extend(&mut runs, index);
+        let mut ahead_until = ahead.end.max(ahead.start);
+        let mut claimed_bytes: u64 = runs.bytes(entity);
+        let coming_bytes = state.coming_bytes;
+        state.missing(entity, &ahead, |index| {
+            if is_kept(index) {
+                return true;
             }
-            ahead_until = index + 1;
-        }
+            claimed_bytes += entity.block_len(index);
+            if coming_bytes + claimed_bytes > self.budget_bytes {
+                ahead_until = index;
+                return false;
+            }
+            runs.add(index);
+            true
+        });
+        let claims = runs.runs.into_iter();
+        let claims = claims.map(|run| state.claim(self, entity, run)).collect();
+        let pieces = state.pieces(entity, &demanded);
         state.evict(self.budget_bytes);
+        state.forget_if_empty(entity);
         drop(state);
-        let claims = runs.into_iter().map(|run| Claim::new(self, entity, run));
         Wanted {
             pieces,
-            claims: claims.collect(),
+            claims,
             ahead_until,
             joined,
         }
     }
 }
 
-fn extend(runs: &mut Vec<Range<u64>>, index: u64) {
-    match runs.last_mut() {
-        Some(run) if run.end == index => run.end += 1,
-        _ => runs.push(index..index + 1),
+/// Missing blocks, gathered into claims.
+struct Runs {
+    runs: Vec<Range<u64>>,
+    parts: Parts,
+    demanded_end: u64,
+}
+
+impl Runs {
+    fn add(&mut self, index: u64) {
+        match self.runs.last_mut() {
+            Some(run)
+                if run.end == index
+                    && (index < self.demanded_end || run.end - run.start < self.parts.blocks) =>
+            {
+                run.end += 1;
+            }
+            _ => self.runs.push(index..index + 1),
+        }
     }
+
+    fn bytes(&self, entity: &Entity) -> u64 {
+        let bytes = self.runs.iter().map(|run| entity.bytes_of(run));
+        bytes.map(|bytes| bytes.end - bytes.start).sum()
+    }
+}
+
+/// Where a block is.
+enum Spot {
+    /// In the segment with this number, which ends before the block `end`.
+    Here {
+        number: u64,
+        end: u64,
+    },
+    /// On its way with the claim under this key.
+    Coming {
+        key: u64,
+        end: u64,
+    },
+    Missing,
 }
 
 impl<E> State<E> {
@@ -191,276 +388,165 @@ impl<E> State<E> {
         self.here_bytes + self.coming_bytes
     }
 
-    fn expect(&mut self, key: Key, len: u64) -> watch::Receiver<Arrival<E>> {
-        let (sender, receiver) = watch::channel(None);
-        self.coming.insert(key, sender);
-        self.coming_bytes += len;
-        receiver
+    fn content(&mut self, entity: &Arc<Entity>) -> &mut Content<E> {
+        self.contents.entry(Arc::clone(entity)).or_default()
     }
 
-    /// Takes the block off the list of what is coming.
-    fn arrived(&mut self, key: &Key) -> Option<watch::Sender<Arrival<E>>> {
-        let sender = self.coming.remove(key)?;
-        self.coming_bytes -= key.0.block_len(key.1);
-        Some(sender)
+    fn forget_if_empty(&mut self, entity: &Arc<Entity>) {
+        let is_empty = |content: &Content<E>| {
+            content.readers == 0 && content.here.is_empty() && content.coming.is_empty()
+        };
+        if self.contents.get(entity).is_some_and(is_empty) {
+            self.contents.remove(entity);
+        }
+    }
+
+    fn spot(&self, entity: &Arc<Entity>, index: u64) -> Spot {
+        let Some(content) = self.contents.get(entity) else {
+            return Spot::Missing;
+        };
+        if let Some((_, number)) = content.here.range(..=index).next_back() {
+            let end = self.held.peek(number).map(|held| held.segment.blocks().end);
+            if let Some(end) = end.filter(|end| index < *end) {
+                let number = *number;
+                return Spot::Here { number, end };
+            }
+        }
+        match content.coming.range(..=index).next_back() {
+            Some((key, coming)) if index < coming.end => Spot::Coming {
+                key: *key,
+                end: coming.end,
+            },
+            _ => Spot::Missing,
+        }
+    }
+
+    /// Calls `each` for the missing ones of `blocks` until it says no. Whether some of them are on their way.
+    fn missing(
+        &self,
+        entity: &Arc<Entity>,
+        blocks: &Range<u64>,
+        mut each: impl FnMut(u64) -> bool,
+    ) -> bool {
+        let mut joined = false;
+        let mut index = blocks.start;
+        while index < blocks.end {
+            match self.spot(entity, index) {
+                Spot::Here { end, .. } => index = end,
+                Spot::Coming { end, .. } => (index, joined) = (end, true),
+                Spot::Missing if each(index) => index += 1,
+                Spot::Missing => break,
+            }
+        }
+        joined
+    }
+
+    fn claim(
+        &mut self,
+        blocks: &Arc<Blocks<E>>,
+        entity: &Arc<Entity>,
+        run: Range<u64>,
+    ) -> Claim<E> {
+        let bytes = entity.bytes_of(&run);
+        self.coming_bytes += bytes.end - bytes.start;
+        let awaited = Arc::new(Notify::new());
+        let coming = Coming {
+            end: run.end,
+            waiting: Vec::new(),
+            awaited: Arc::clone(&awaited),
+        };
+        self.content(entity).coming.insert(run.start, coming);
+        Claim::new(blocks, entity, run, awaited)
+    }
+
+    /// The blocks of `demanded`, none of which is missing by now unless it is kept elsewhere.
+    fn pieces(&mut self, entity: &Arc<Entity>, demanded: &Range<u64>) -> Vec<Piece<E>> {
+        let mut pieces = Vec::new();
+        let mut index = demanded.start;
+        while index < demanded.end {
+            match self.spot(entity, index) {
+                Spot::Here { number, end } => {
+                    pieces.extend(self.take(number).map(Piece::Here));
+                    index = end;
+                }
+                Spot::Coming { key, end } => {
+                    let end = end.min(demanded.end);
+                    let waiter = self.wait(entity, key, index..end);
+                    pieces.push(Piece::Coming(waiter));
+                    index = end;
+                }
+                Spot::Missing => {
+                    match pieces.last_mut() {
+                        Some(Piece::Kept(run)) if run.end == index => run.end += 1,
+                        _ => pieces.push(Piece::Kept(index..index + 1)),
+                    }
+                    index += 1;
+                }
+            }
+        }
+        pieces
+    }
+
+    fn take(&mut self, number: u64) -> Option<Segment> {
+        let round = self.round;
+        let held = self.held.get_mut(&number)?;
+        held.is_demanded = true;
+        held.used = round;
+        Some(held.segment.clone())
+    }
+
+    fn wait(&mut self, entity: &Arc<Entity>, key: u64, blocks: Range<u64>) -> Waiter<E> {
+        let (tell, waiter) = oneshot::channel();
+        if let Some(coming) = self.content(entity).coming.get_mut(&key) {
+            coming.waiting.push(Waiting {
+                blocks,
+                got: Vec::new(),
+                tell,
+            });
+            coming.awaited.notify_one();
+        }
+        Waiter(waiter)
+    }
+
+    fn hold(&mut self, entity: &Arc<Entity>, segment: Segment, is_demanded: bool) {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.here_bytes += segment.bytes.len() as u64;
+        self.content(entity).here.insert(segment.first, number);
+        let held = Held {
+            entity: Arc::clone(entity),
+            segment,
+            is_demanded,
+            used: self.round,
+        };
+        self.held.put(number, held);
+    }
+
+    fn drop_segment(&mut self, number: u64) {
+        let Some(held) = self.held.pop(&number) else {
+            return;
+        };
+        let bytes = held.segment.bytes.len() as u64;
+        self.here_bytes -= bytes;
+        if !held.is_demanded {
+            self.wasted_bytes += bytes;
+        }
+        if let Some(content) = self.contents.get_mut(&held.entity) {
+            content.here.remove(&held.segment.first);
+        }
+        self.forget_if_empty(&held.entity);
     }
 
     /// Lets go what was not used for longest until the budget is kept, as far as that lies with what is here.
     fn evict(&mut self, budget_bytes: u64) {
         while self.used_bytes() > budget_bytes {
-            match self.here.pop_lru() {
-                Some((_, bytes)) => self.here_bytes -= bytes.len() as u64,
+            match self.held.peek_lru() {
+                Some((&number, _)) => self.drop_segment(number),
                 None => break,
             }
         }
     }
 }
 
-/// The duty to bring a run of neighbouring blocks, in order. Dropped with blocks still owed, their waiters see
-/// [`Missed::Abandoned`] and the next who wants them gets the claim.
-pub struct Claim<E> {
-    blocks: Arc<Blocks<E>>,
-    entity: Arc<Entity>,
-    owed: Range<u64>,
-}
-
-impl<E> Claim<E> {
-    fn new(blocks: &Arc<Blocks<E>>, entity: &Arc<Entity>, owed: Range<u64>) -> Self {
-        Self {
-            blocks: Arc::clone(blocks),
-            entity: Arc::clone(entity),
-            owed,
-        }
-    }
-
-    /// The blocks still owed.
-    pub fn owed(&self) -> Range<u64> {
-        self.owed.clone()
-    }
-
-    /// The bytes of the blocks still owed.
-    pub fn owed_bytes(&self) -> Range<u64> {
-        self.entity.bytes_of(&self.owed)
-    }
-
-    /// Bytes in the block that is owed next; 0 where none is.
-    pub fn next_len(&self) -> u64 {
-        match self.owed.is_empty() {
-            true => 0,
-            false => self.entity.block_len(self.owed.start),
-        }
-    }
-
-    /// Delivers the next block: whoever waits for it has it, whatever becomes of the others.
-    pub fn publish(&mut self, bytes: Bytes) {
-        debug_assert_eq!(bytes.len() as u64, self.next_len());
-        let key = (Arc::clone(&self.entity), self.owed.start);
-        let mut state = self.blocks.state.lock().unwrap();
-        let sender = state.arrived(&key);
-        state.here_bytes += bytes.len() as u64;
-        if let Some(old) = state.here.put(key, bytes.clone()) {
-            state.here_bytes -= old.len() as u64;
-        }
-        state.evict(self.blocks.budget_bytes);
-        drop(state);
-        self.owed.start += 1;
-        if let Some(sender) = sender {
-            sender.send_replace(Some(Ok(bytes)));
-        }
-    }
-
-    /// Gives the rest up, unless somebody waits for a part of it. Whether it did.
-    pub fn abandon_if_unawaited(&mut self) -> bool {
-        let blocks = Arc::clone(&self.blocks);
-        let mut state = blocks.state.lock().unwrap();
-        let awaited = |key: &Key| {
-            let sender = state.coming.get(key);
-            sender.is_some_and(|sender| sender.receiver_count() > 0)
-        };
-        if self.keys().any(|key| awaited(&key)) {
-            return false;
-        }
-        self.take_rest(&mut state);
-        true
-    }
-
-    fn keys(&self) -> impl Iterator<Item = Key> + use<'_, E> {
-        let key = |index| (Arc::clone(&self.entity), index);
-        self.owed.clone().map(key)
-    }
-
-    fn take_rest(&mut self, state: &mut State<E>) -> Vec<watch::Sender<Arrival<E>>> {
-        let senders = self.keys().filter_map(|key| state.arrived(&key)).collect();
-        self.owed.start = self.owed.end;
-        senders
-    }
-}
-
-impl<E: Clone> Claim<E> {
-    /// Tells all who wait for the rest why it does not come. A later reader tries afresh.
-    pub fn fail(mut self, error: E) {
-        let blocks = Arc::clone(&self.blocks);
-        let senders = self.take_rest(&mut blocks.state.lock().unwrap());
-        for sender in senders {
-            sender.send_replace(Some(Err(error.clone())));
-        }
-    }
-}
-
-impl<E> Drop for Claim<E> {
-    fn drop(&mut self) {
-        if self.owed.is_empty() {
-            return;
-        }
-        let blocks = Arc::clone(&self.blocks);
-        let senders = self.take_rest(&mut blocks.state.lock().unwrap());
-        drop(senders);
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::entity::BLOCK_SIZE_BYTES;
-    use crate::model::EntityId;
-
-    const B: u64 = BLOCK_SIZE_BYTES;
-
-    fn entity(size_bytes: u64) -> Arc<Entity> {
-        Arc::new(Entity {
-            id: EntityId("e".into()),
-            size_bytes,
-        })
-    }
-
-    fn block(fill: u8, len: u64) -> Bytes {
-        Bytes::from(vec![fill; len as usize])
-    }
-
-    fn bring(claim: &mut Claim<&'static str>, fill: u8) {
-        let bytes = block(fill, claim.next_len());
-        claim.publish(bytes);
-    }
-
-    /// Claims and brings the given blocks, each in a call of its own.
-    fn fill(blocks: &Arc<Blocks<&'static str>>, entity: &Arc<Entity>, indices: Range<u64>) {
-        for index in indices {
-            let mut wanted = blocks.want(entity, index..index + 1, 0..0);
-            bring(&mut wanted.claims[0], index as u8);
-        }
-    }
-
-    fn waiter(piece: Piece<&'static str>) -> Waiter<&'static str> {
-        match piece {
-            Piece::Coming(waiter) => waiter,
-            Piece::Here(_) => panic!("it is here already"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_missing_block_is_claimed_once_and_reaches_all_who_wait() {
-        let (blocks, entity) = (Blocks::new(B * 10), entity(B * 4));
-        let mut first = blocks.want(&entity, 0..2, 0..0);
-        let second = blocks.want(&entity, 1..3, 0..0);
-        assert_eq!(first.claims.len(), 1);
-        assert_eq!(first.claims[0].owed_bytes(), 0..B * 2);
-        assert_eq!(second.claims[0].owed(), 2..3);
-        bring(&mut first.claims[0], 7);
-        bring(&mut first.claims[0], 8);
-        let shared = second.pieces.into_iter().next().map(waiter).unwrap();
-        assert_eq!(shared.bytes().await, Ok(block(8, B)));
-    }
-
-    #[tokio::test]
-    async fn a_block_is_there_as_soon_as_it_is_complete_not_when_its_run_is() {
-        let (blocks, entity) = (Blocks::new(B * 10), entity(B * 4));
-        let mut wanted = blocks.want(&entity, 0..4, 0..0);
-        bring(&mut wanted.claims[0], 1);
-        let first = wanted.pieces.into_iter().next().map(waiter).unwrap();
-        assert_eq!(first.bytes().await, Ok(block(1, B)));
-        assert_eq!(wanted.claims[0].owed(), 1..4);
-    }
-
-    #[tokio::test]
-    async fn a_failure_reaches_who_waits_and_the_next_gets_a_new_claim() {
-        let (blocks, entity) = (Blocks::new(B * 10), entity(B));
-        let mut wanted = blocks.want(&entity, 0..1, 0..0);
-        wanted.claims.remove(0).fail("cut");
-        let piece = wanted.pieces.remove(0);
-        assert_eq!(waiter(piece).bytes().await, Err(Missed::Failed("cut")));
-        assert_eq!(blocks.want(&entity, 0..1, 0..0).claims.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_dropped_claim_is_free_for_the_next_and_holds_no_memory() {
-        let (blocks, entity) = (Blocks::new(B * 10), entity(B * 3));
-        let mut wanted = blocks.want(&entity, 0..3, 0..0);
-        wanted.claims.clear();
-        let piece = wanted.pieces.remove(0);
-        assert_eq!(waiter(piece).bytes().await, Err(Missed::Abandoned));
-        assert_eq!(blocks.memory_bytes(), 0);
-        assert_eq!(blocks.want(&entity, 0..3, 0..0).claims[0].owed(), 0..3);
-    }
-
-    #[test]
-    fn what_was_not_used_for_longest_leaves_first() {
-        let (blocks, entity) = (Blocks::new(B * 3), entity(B * 9));
-        fill(&blocks, &entity, 0..3);
-        blocks.want(&entity, 0..1, 0..0);
-        fill(&blocks, &entity, 3..4);
-        let known: Vec<bool> = (0..4).map(|index| blocks.knows(&entity, index)).collect();
-        assert_eq!(known, [true, false, true, true]);
-        assert_eq!(blocks.memory_bytes(), B * 3);
-    }
-
-    #[test]
-    fn read_ahead_stops_at_the_budget_and_demand_does_not() {
-        let (blocks, entity) = (Blocks::<&str>::new(B * 4), entity(B * 99));
-        let wanted = blocks.want(&entity, 0..1, 1..50);
-        assert_eq!((wanted.ahead_until, wanted.claims[0].owed()), (4, 0..4));
-        let demand = blocks.want(&entity, 60..68, 68..99);
-        assert_eq!((demand.ahead_until, demand.claims[0].owed()), (68, 60..68));
-        assert_eq!(blocks.memory_bytes(), B * 12);
-        drop((wanted, demand));
-        assert_eq!(blocks.memory_bytes(), 0);
-    }
-
-    #[tokio::test]
-    async fn who_waits_gets_bytes_that_found_no_room() {
-        let (blocks, entity) = (Blocks::new(0), entity(B * 2));
-        let mut wanted = blocks.want(&entity, 0..2, 0..0);
-        bring(&mut wanted.claims[0], 1);
-        bring(&mut wanted.claims[0], 2);
-        assert_eq!(blocks.memory_bytes(), 0);
-        let last = wanted.pieces.into_iter().next_back().map(waiter).unwrap();
-        assert_eq!(last.bytes().await, Ok(block(2, B)));
-    }
-
-    #[test]
-    fn a_claim_is_given_up_only_while_nobody_waits() {
-        let (blocks, entity) = (Blocks::new(B * 10), entity(B * 4));
-        let mut ahead = blocks.want(&entity, 0..1, 1..4);
-        bring(&mut ahead.claims[0], 0);
-        let waiting = blocks.want(&entity, 2..3, 0..0);
-        assert!(!ahead.claims[0].abandon_if_unawaited());
-        drop(waiting);
-        assert!(ahead.claims[0].abandon_if_unawaited());
-        assert_eq!(blocks.memory_bytes(), B);
-    }
-
-    #[test]
-    fn known_blocks_split_a_claim_and_are_not_asked_again() {
-        let (blocks, entity) = (Blocks::new(B * 20), entity(B * 9));
-        fill(&blocks, &entity, 3..4);
-        let wanted = blocks.want(&entity, 1..3, 3..7);
-        let owed: Vec<_> = wanted.claims.iter().map(Claim::owed).collect();
-        assert_eq!((owed, wanted.ahead_until), (vec![1..3, 4..7], 7));
-    }
-
-    #[test]
-    fn the_same_id_with_another_size_is_another_content() {
-        let blocks = Blocks::<&str>::new(B * 20);
-        fill(&blocks, &entity(B), 0..1);
-        assert!(!blocks.knows(&entity(B + 1), 0));
-    }
-}
+mod tests;

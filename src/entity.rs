@@ -9,7 +9,12 @@ use crate::model::EntityId;
 
 /// Bytes in one block; the last one of an entity may be shorter. Small enough that a random read of 4 KiB moves little
 /// more than it asked, large enough that the bookkeeping of a block is nothing beside copying it.
-pub const BLOCK_SIZE_BYTES: u64 = 64 * 1024;
+pub const BLOCK_SIZE_BYTES: u64 = 16 * 1024;
+
+/// Blocks that `len` bytes fill, the last one perhaps in part.
+pub fn blocks_in(len: u64) -> u64 {
+    len.div_ceil(BLOCK_SIZE_BYTES)
+}
 
 /// An entity as the unit of caching. Its size is part of what it is: a server that gave an old number to new
 /// content would otherwise have us mix the two (→ api part 2 §3).

@@ -8,43 +8,56 @@
 //! memory can answer completes at its first poll. Never decides what is absent, never looks at a path.
 
 mod ahead;
+mod buffers;
 mod fetch;
+mod gather;
+mod lanes;
 mod links;
 mod origin;
+mod pace;
 mod route;
+mod tally;
 mod window;
 
 pub use ahead::{Ahead, AheadCounts, Next};
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::ahead::{Expected, Lanes};
+use self::ahead::{Expected, Sweeps};
+use self::buffers::Buffers;
 use self::fetch::{Fetch, Interest, is_passing};
+use self::gather::{Gather, Lacking};
+use self::lanes::Lanes;
 use self::links::Links;
 use self::origin::Origin;
 use self::route::Routes;
-use self::window::{LARGEST_BYTES, Window};
+pub use self::tally::Stats;
+use self::tally::Tally;
+use self::window::{LARGE_BYTES, Limits, Window};
 use crate::api::{Api, Error};
-use crate::blocks::{Blocks, Claim, Missed, Piece, Wanted};
+use crate::blocks::{Blocks, Missed, Parts, Piece, Reading, Wanted};
 use crate::cache::{Cache, Kept, Whole};
 use crate::entity::{BLOCK_SIZE_BYTES, Entity};
 use crate::model::{EntityId, FileId};
 use crate::uri::FileUri;
 
-/// Fetches under way at most of which nothing was demanded when they began: half of the requests for content that `api`
-/// sends at once, so that a demand always finds one free.
-const FETCHES_AHEAD: u64 = 16;
-
 /// Times a read asks again for blocks that somebody claimed and gave up without a reason.
 const ABANDONED_TRIES: u32 = 3;
+
+/// What a reader from begin to end leaves in memory behind it: the kernel has those pages, but not all of its reads come
+/// in order.
+const BEHIND_BYTES: u64 = 2 << 20;
+
+/// How often memory is looked for that nobody uses; it goes after the third time without use.
+const TRIM_EVERY: Duration = Duration::from_secs(12);
 
 /// How content is fetched.
 #[derive(Debug, Clone)]
@@ -88,6 +101,8 @@ pub struct Reader {
     shared: Arc<Shared>,
     /// The fetches under way; they end with the reader.
     fetches: Mutex<JoinSet<()>>,
+    /// Somebody looks for memory that nobody uses.
+    is_trimmed: Arc<AtomicBool>,
 }
 
 /// What fetches need of the reader.
@@ -98,8 +113,11 @@ struct Shared {
     routes: Routes,
     blocks: Arc<Blocks<Error>>,
     cache: Arc<Cache>,
+    buffers: Arc<Buffers>,
+    lanes: Arc<Lanes>,
     /// What sweeps fetch ahead.
-    lanes: Lanes,
+    sweeps: Sweeps,
+    tally: Tally,
     /// Streams that read ahead now, among whom the memory is shared.
     reading_ahead: AtomicU64,
     /// Fetches under way that only read ahead.
@@ -114,7 +132,9 @@ pub struct Stream {
     kept: Arc<Kept>,
     /// Where a sweep expected it to be opened.
     expected: Option<Expected>,
+    tally: Arc<Tally>,
     progress: Mutex<Progress>,
+    _reading: Reading<Error>,
 }
 
 struct Progress {
@@ -167,8 +187,11 @@ impl Reader {
             shared: Arc::new(Shared {
                 routes: Routes::new(options.download.clone(), origin.address.clone()),
                 blocks: Blocks::new(options.memory_bytes),
-                lanes: Lanes::new(options.memory_bytes),
+                sweeps: Sweeps::new(options.memory_bytes),
                 cache,
+                buffers: Buffers::new(),
+                lanes: Lanes::new(),
+                tally: Tally::default(),
                 links: Links::new(),
                 origin: Arc::new(origin),
                 reading_ahead: AtomicU64::new(0),
@@ -176,6 +199,7 @@ impl Reader {
                 options,
             }),
             fetches: Mutex::new(JoinSet::new()),
+            is_trimmed: Arc::default(),
         })
     }
 
@@ -188,7 +212,9 @@ impl Reader {
         Stream {
             reader: Arc::clone(self),
             kept: self.shared.cache.entity(&entity),
-            expected: self.shared.lanes.opened(&entity),
+            expected: self.shared.sweeps.opened(&entity),
+            _reading: self.shared.blocks.reading(&entity),
+            tally: Arc::default(),
             entity,
             source,
             progress: Mutex::new(Progress {
@@ -211,12 +237,18 @@ impl Reader {
 
     /// What became of content fetched for sweeps, for `status`.
     pub fn ahead_counts(&self) -> AheadCounts {
-        self.shared.lanes.counts()
+        self.shared.sweeps.counts()
     }
 
     /// Bytes of `entity` that are on the disk, as far as is known. May read from the disk: blocks the thread.
     pub fn cached_bytes(&self, entity: &Arc<Entity>) -> u64 {
         self.shared.cache.entity(entity).bytes()
+    }
+
+    /// Bytes since the beginning, of all streams.
+    pub fn stats(&self) -> Stats {
+        let shared = &self.shared;
+        shared.tally.stats(shared.blocks.wasted_bytes())
     }
 
     /// The disk's part, for `status`.
@@ -237,15 +269,41 @@ impl Reader {
             }
         }
         fetches.spawn(task);
+        if !self.is_trimmed.swap(true, Ordering::Relaxed) {
+            fetches.spawn(trim(Arc::clone(&self.shared), Arc::clone(&self.is_trimmed)));
+        }
+    }
+}
+
+/// Lets memory go that nobody uses, until there is none.
+async fn trim(shared: Arc<Shared>, is_trimmed: Arc<AtomicBool>) {
+    let mut fetched = None;
+    loop {
+        tokio::time::sleep(TRIM_EVERY).await;
+        shared.blocks.drop_unused();
+        let now = Some(shared.tally.fetched.get());
+        if std::mem::replace(&mut fetched, now) != now {
+            continue;
+        }
+        shared.buffers.clear();
+        if shared.blocks.memory_bytes() > 0 {
+            continue;
+        }
+        is_trimmed.store(false, Ordering::Relaxed);
+        // A fetch may have begun meanwhile that found us at work.
+        if shared.blocks.memory_bytes() == 0 || is_trimmed.swap(true, Ordering::Relaxed) {
+            return;
+        }
     }
 }
 
 impl Shared {
-    /// How far one stream may read ahead: half of the memory is shared among those that do, the other half is for what
-    /// they are reading now and for who reads at random.
+    /// How far one stream may read ahead: as far as keeps the link busy, and half of the memory is shared among those that
+    /// do, the other half is for what they are reading now and for who reads at random.
     fn largest_window_bytes(&self) -> u64 {
         let streams = self.reading_ahead.load(Ordering::Relaxed).max(1);
-        LARGEST_BYTES.min(self.blocks.budget_bytes() / 2 / streams)
+        let wanted = LARGE_BYTES.max(self.lanes.window_bytes());
+        wanted.min(self.blocks.budget_bytes() / 2 / streams)
     }
 }
 
@@ -267,6 +325,11 @@ impl Stream {
         whole
     }
 
+    /// Bytes that were asked for here, and what was fetched for them; what only the reader as a whole knows is 0.
+    pub fn stats(&self) -> Stats {
+        self.tally.stats(0)
+    }
+
     /// At most `size_bytes` bytes from `offset`; fewer only at the end of the entity, none beyond it. Completes at once
     /// where all is in memory.
     pub async fn read(&self, offset: u64, size_bytes: u32) -> Result<Bytes, Error> {
@@ -278,113 +341,139 @@ impl Stream {
         if let Some(expected) = &self.expected {
             expected.read(&range);
         }
-        let until = Instant::now() + self.reader.shared.options.timeout;
+        let shared = &self.reader.shared;
+        let until = Instant::now() + shared.options.timeout;
+        let gather = Gather {
+            kept: &self.kept,
+            buffers: &shared.buffers,
+            tally: &shared.tally,
+            range: &range,
+        };
         let mut abandoned = 0;
         let mut joined_failed = false;
+        let mut disk_failed = false;
         loop {
-            let (pieces, joined) = self.want(&range, until);
-            match gather(pieces, &range).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(Missed::Abandoned) if abandoned < ABANDONED_TRIES => abandoned += 1,
-                Err(Missed::Abandoned) => return Err(Error::Local("a fetch was given up".into())),
+            let (pieces, joined) = self.want(&range, until, disk_failed);
+            match gather.bytes(pieces).await {
+                Ok(bytes) => {
+                    shared.tally.asked.add(bytes.len() as u64);
+                    self.tally.asked.add(bytes.len() as u64);
+                    return Ok(bytes);
+                }
+                // The rest of this read does without the disk, so that it ends.
+                Err(Lacking::NotKept) => disk_failed = true,
+                Err(Lacking::Missed(Missed::Abandoned)) if abandoned < ABANDONED_TRIES => {
+                    abandoned += 1;
+                }
+                Err(Lacking::Missed(Missed::Abandoned)) => {
+                    return Err(Error::Local("a fetch was given up".into()));
+                }
                 // Somebody else's fetch, whose patience was used up before we came: that is not our whole timeout.
-                Err(Missed::Failed(error))
+                Err(Lacking::Missed(Missed::Failed(error)))
                     if joined && !joined_failed && is_passing(&error) && Instant::now() < until =>
                 {
                     joined_failed = true;
                 }
-                Err(Missed::Failed(error)) => return Err(error),
+                Err(Lacking::Missed(Missed::Failed(error))) => return Err(error),
             }
         }
     }
 
     /// Finds the blocks of `range`, and sets fetches going for what is missing and what comes next. Whether some are
     /// brought by a fetch that was under way.
-    fn want(&self, range: &Range<u64>, until: Instant) -> (Vec<Piece<Error>>, bool) {
+    fn want(
+        &self,
+        range: &Range<u64>,
+        until: Instant,
+        without_disk: bool,
+    ) -> (Vec<Piece<Error>>, bool) {
         let shared = &self.reader.shared;
         let demanded = self.entity.blocks_of(range);
-        let is_known = shared.blocks.knows(&self.entity, demanded.end - 1);
-        let (ahead, interest) = self.note(range, is_known);
+        let last = demanded.end - 1;
+        let is_kept = self.kept.has(last);
+        let is_known = is_kept || shared.blocks.knows(&self.entity, last);
+        let limits = Limits {
+            size_bytes: self.source.size_bytes,
+            largest: shared.largest_window_bytes(),
+            part: shared.lanes.next_part_bytes(),
+            is_late: !is_kept && !shared.blocks.has(&self.entity, last),
+        };
+        let (ahead, interest) = self.note(range, is_known, limits);
         // What is missing now is fetched anyway, and what follows it comes with the same request.
-        let is_crowded = shared.fetches_ahead.load(Ordering::Relaxed) >= FETCHES_AHEAD;
-        let ahead_blocks = match ahead.is_empty() || (is_known && is_crowded) {
+        let ahead_blocks = match ahead.is_empty() {
             true => demanded.end..demanded.end,
             false => self.entity.blocks_of(&ahead),
+        };
+        let parts = Parts {
+            blocks: limits.part / BLOCK_SIZE_BYTES,
         };
         let Wanted {
             pieces,
             claims,
             ahead_until,
             joined,
-        } = shared
-            .blocks
-            .want(&self.entity, demanded.clone(), ahead_blocks);
+        } = shared.blocks.want_beside(
+            &self.entity,
+            demanded.clone(),
+            ahead_blocks,
+            parts,
+            |index| !without_disk && self.kept.has(index),
+        );
         if !ahead.is_empty() {
             let granted = ahead_until * BLOCK_SIZE_BYTES;
             self.progress.lock().unwrap().window.granted(granted);
         }
-        let is_demanded = |claim: &Claim<Error>| claim.owed().start < demanded.end;
         for claim in claims {
-            let slot = (!is_demanded(&claim)).then(|| AheadSlot::new(shared));
+            let is_demanded = claim.owed().start < demanded.end;
+            let slot = (!is_demanded).then(|| AheadSlot::new(shared));
             let interest = interest.clone();
-            self.reader.start(Fetch::new(
-                shared,
-                &self.source,
-                claim,
-                interest,
-                slot,
-                until,
-            ));
+            let fetch = Fetch::new(shared, &self.source, claim, interest, slot, until);
+            let fetch = fetch.of_stream(&self.kept, &self.tally, demanded.end);
+            self.reader.start(match is_demanded {
+                true => fetch,
+                false => fetch.in_lane(&shared.lanes),
+            });
         }
         (pieces, joined)
     }
 
     /// Moves the window: the bytes to read ahead now, and what tells their fetches when that is over.
-    fn note(&self, range: &Range<u64>, is_known: bool) -> (Range<u64>, Interest) {
+    fn note(&self, range: &Range<u64>, is_known: bool, limits: Limits) -> (Range<u64>, Interest) {
         let shared = &self.reader.shared;
-        let size_bytes = self.source.size_bytes;
         let mut progress = self.progress.lock().unwrap();
         if !is_known {
             progress.window.forget_plan();
         }
-        let step = progress
-            .window
-            .read(range, size_bytes, shared.largest_window_bytes());
+        let step = progress.window.read(range, limits);
         if step.seek {
             progress.interest = watch::channel(()).0;
         }
-        if !progress.window.is_reading_ahead(size_bytes) {
+        if !progress.window.is_reading_ahead(limits.size_bytes) {
             progress.share = None;
         } else if progress.share.is_none() {
             progress.share = Some(Share::new(shared));
         }
-        (step.ahead, progress.interest.subscribe())
+        let behind = progress.window.behind().saturating_sub(BEHIND_BYTES);
+        let interest = progress.interest.subscribe();
+        drop(progress);
+        if !step.seek && !step.ahead.is_empty() && behind > 0 {
+            let end = behind / BLOCK_SIZE_BYTES;
+            shared.blocks.passed(&self.entity, end);
+        }
+        (step.ahead, interest)
     }
 }
 
-/// The bytes of `range` out of its blocks, without a copy where one block holds them all.
-async fn gather(pieces: Vec<Piece<Error>>, range: &Range<u64>) -> Result<Bytes, Missed<Error>> {
-    let mut blocks = Vec::with_capacity(pieces.len());
-    // Blocks arrive in order: who waits for the last one first is woken once.
-    for piece in pieces.into_iter().rev() {
-        blocks.push(match piece {
-            Piece::Here(bytes) => bytes,
-            Piece::Coming(waiter) => waiter.bytes().await?,
-        });
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let Stats {
+            asked_bytes,
+            fetched_bytes,
+            ..
+        } = self.stats();
+        let entity = &self.entity.id;
+        log::debug!("entity {entity}: {asked_bytes} bytes asked for, {fetched_bytes} fetched");
     }
-    blocks.reverse();
-    let skip = (range.start % BLOCK_SIZE_BYTES) as usize;
-    let len = (range.end - range.start) as usize;
-    if let [block] = blocks.as_slice() {
-        return Ok(block.slice(skip..skip + len));
-    }
-    let mut bytes = BytesMut::with_capacity(len);
-    for (at, block) in blocks.iter().enumerate() {
-        let from = if at == 0 { skip } else { 0 };
-        let to = block.len().min(from + len - bytes.len());
-        bytes.extend_from_slice(&block[from..to]);
-    }
-    Ok(bytes.freeze())
 }
 
 #[cfg(test)]

@@ -44,10 +44,10 @@ pub struct Next {
 }
 
 /// Fetches ahead for one sweep. Its drop ends that: what was fetched and not read is given up.
-pub struct Ahead(Arc<Lane>);
+pub struct Ahead(Arc<Sweep>);
 
 /// What all sweeps have in common.
-pub(super) struct Lanes {
+pub(super) struct Sweeps {
     credit: Mutex<Credit>,
     /// Files that will be opened, and by which sweep.
     expected: Mutex<HashMap<Arc<Entity>, Ticket>>,
@@ -58,20 +58,20 @@ pub(super) struct Lanes {
 /// One sweep's place in the order of files.
 #[derive(Clone)]
 pub(super) struct Ticket {
-    lane: Weak<Lane>,
+    sweep: Weak<Sweep>,
     number: u64,
 }
 
 /// An open file of a sweep: tells what is read of it.
 pub(super) struct Expected(Ticket);
 
-struct Lane {
+struct Sweep {
     reader: Weak<Reader>,
     shared: Arc<Shared>,
     state: Mutex<State>,
 }
 
-impl Lanes {
+impl Sweeps {
     /// For a reader with so much memory for content.
     pub(super) fn new(memory_bytes: u64) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl Lanes {
     /// `entity` is opened. Gives what is to be told of it, if a sweep expected that.
     pub(super) fn opened(&self, entity: &Arc<Entity>) -> Option<Expected> {
         let ticket = self.expected.lock().unwrap().get(entity).cloned()?;
-        ticket.lane.upgrade()?.opened(ticket.number);
+        ticket.sweep.upgrade()?.opened(ticket.number);
         Some(Expected(ticket))
     }
 }
@@ -97,19 +97,20 @@ impl Lanes {
 impl Expected {
     /// The bytes of `range` are asked for.
     pub(super) fn read(&self, range: &Range<u64>) {
-        if let Some(lane) = self.0.lane.upgrade() {
-            lane.read(self.0.number, range.end);
+        if let Some(sweep) = self.0.sweep.upgrade() {
+            sweep.read(self.0.number, range.end);
         }
     }
 }
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        if let Some(lane) = self.0.lane.upgrade() {
-            lane.state
+        if let Some(sweep) = self.0.sweep.upgrade() {
+            sweep
+                .state
                 .lock()
                 .unwrap()
-                .let_go(&lane.shared, self.0.number);
+                .let_go(&sweep.shared, self.0.number);
         }
     }
 }
@@ -117,7 +118,7 @@ impl Drop for Expected {
 impl Ahead {
     /// For a sweep that has just begun.
     pub(super) fn new(reader: &Arc<Reader>) -> Self {
-        Self(Arc::new_cyclic(|me| Lane {
+        Self(Arc::new_cyclic(|me| Sweep {
             reader: Arc::downgrade(reader),
             shared: Arc::clone(&reader.shared),
             state: Mutex::new(State::new(me)),
@@ -127,23 +128,23 @@ impl Ahead {
     /// More files that will be opened, in that order, after those that were given before. Never waits. Must be called
     /// within a runtime.
     pub fn expect(&self, files: Vec<Next>) {
-        let lane = &self.0;
+        let sweep = &self.0;
         // A place is computed from the names on the way to it: not under the lock.
         let is_own = |next: &Next| is_ones_own(&(next.source.locate)());
         let files: Vec<Next> = files.into_iter().filter(is_own).collect();
         let watch = {
-            let mut state = lane.state.lock().unwrap();
+            let mut state = sweep.state.lock().unwrap();
             state.active = Instant::now();
             state.failures = 0;
             for next in files {
-                state.add(&lane.shared, next);
+                state.add(&sweep.shared, next);
             }
             !state.is_empty() && !std::mem::replace(&mut state.is_watched, true)
         };
-        if watch && let Some(reader) = lane.reader.upgrade() {
-            reader.spawn(watch_silence(Arc::downgrade(lane)));
+        if watch && let Some(reader) = sweep.reader.upgrade() {
+            reader.spawn(watch_silence(Arc::downgrade(sweep)));
         }
-        lane.go_on();
+        sweep.go_on();
     }
 }
 
@@ -156,25 +157,28 @@ impl Drop for Ahead {
 }
 
 /// Gives up what nobody came for.
-async fn watch_silence(lane: Weak<Lane>) {
+async fn watch_silence(sweep: Weak<Sweep>) {
     loop {
-        let Some(active) = lane.upgrade().map(|lane| lane.state.lock().unwrap().active) else {
+        let Some(active) = sweep
+            .upgrade()
+            .map(|sweep| sweep.state.lock().unwrap().active)
+        else {
             return;
         };
         sleep_until(active + SILENCE).await;
-        let Some(lane) = lane.upgrade() else {
+        let Some(sweep) = sweep.upgrade() else {
             return;
         };
-        let mut state = lane.state.lock().unwrap();
+        let mut state = sweep.state.lock().unwrap();
         if Instant::now() >= state.active + SILENCE {
-            state.give_up(&lane.shared);
+            state.give_up(&sweep.shared);
             state.is_watched = false;
             return;
         }
     }
 }
 
-impl Lane {
+impl Sweep {
     fn opened(self: &Arc<Self>, number: u64) {
         {
             let mut state = self.state.lock().unwrap();
@@ -195,7 +199,7 @@ impl Lane {
             let held = |until: u64| until.min(file.taken);
             let (bytes, used) = (end - file.read_until, held(end) - held(file.read_until));
             file.read_until = end;
-            let mut credit = self.shared.lanes.credit.lock().unwrap();
+            let mut credit = self.shared.sweeps.credit.lock().unwrap();
             credit.read(bytes, used);
             drop(credit);
             std::mem::take(&mut state.lacks_credit)
@@ -212,9 +216,9 @@ impl Lane {
         };
         let jobs = self.state.lock().unwrap().jobs(&self.shared);
         for job in jobs {
-            let lane = Arc::clone(self);
+            let sweep = Arc::clone(self);
             match job {
-                Job::Sign(files) => reader.spawn(lane.sign(files)),
+                Job::Sign(files) => reader.spawn(sweep.sign(files)),
                 Job::Fetch {
                     number,
                     source,
@@ -226,11 +230,11 @@ impl Lane {
                     reader.spawn(async move {
                         let blocks = entity.blocks_of(&(0..bytes));
                         let came = match bytes {
-                            0 => ask(&lane.shared, &source).await,
-                            _ => fetch(&lane.shared, &source, &entity, &blocks, interest).await,
+                            0 => ask(&sweep.shared, &source).await,
+                            _ => fetch(&sweep.shared, &source, &entity, &blocks, interest).await,
                         };
                         drop(place);
-                        lane.came(number, &entity, blocks, came);
+                        sweep.came(number, &entity, blocks, came);
                     });
                 }
             }
@@ -271,7 +275,7 @@ impl Lane {
                     if came != Came::Here {
                         let unused = file.taken - file.read_until.min(file.taken);
                         file.taken -= unused;
-                        let mut credit = self.shared.lanes.credit.lock().unwrap();
+                        let mut credit = self.shared.sweeps.credit.lock().unwrap();
                         credit.give_back(unused);
                     }
                 }

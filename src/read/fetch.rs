@@ -1,6 +1,7 @@
 //! One fetch: brings the blocks of a claim by ranged GETs, through whatever the network does.
 //!
-//! Each block is published when its bytes are complete. A body that breaks or falls silent is continued from there, a URL that
+//! Bytes are received into segments, and published as soon as somebody who waits has all it waits for, or the segment is
+//! full; then they are kept on disk too. A body that breaks or falls silent is continued from there, a URL that
 //! is no longer good is exchanged once, a host that does not answer is tried at the server's own address. Gives up after a
 //! bounded number of tries without a block, or when no byte came for the timeout; then all who wait get the error, and a
 //! later read begins afresh. Runs in a task of its own: who asked may go away.
@@ -8,16 +9,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::buffers::{Buffer, LARGE_BYTES};
+use super::lanes::{Lane, Lanes};
 use super::origin::Body;
 use super::route::Route;
+use super::tally::Tally;
 use super::{AheadSlot, Shared, Source};
 use crate::api::Error;
 use crate::blocks::Claim;
+use crate::cache::Kept;
+use crate::entity::BLOCK_SIZE_BYTES;
+
+/// Blocks in the largest segment.
+const SEGMENT_BLOCKS: u64 = LARGE_BYTES as u64 / BLOCK_SIZE_BYTES;
 
 /// Pauses before the tries that follow a failure; a block that arrives begins the list anew. `api` has tried several
 /// times already before it says that a request cannot be sent, so these are for bodies that break.
@@ -39,12 +48,28 @@ pub(super) struct Fetch {
     shared: Arc<Shared>,
     source: Source,
     claim: Claim<Error>,
+    /// Told when somebody begins to wait for a part of the claim.
+    awaited: Arc<Notify>,
     interest: Interest,
-    /// The first bytes of the next block.
-    partial: BytesMut,
+    kept: Arc<Kept>,
+    /// Of the stream for which it was begun.
+    tally: Option<Arc<Tally>>,
+    /// The first bytes of what is owed, if any came.
+    segment: Option<Segment>,
+    /// Where segments begin, if nobody waits for anything else: so many blocks beyond a multiple of the largest.
+    phase: u64,
     patience: Patience,
+    /// Where to queue for a lane, if nothing of the claim was demanded when it was made.
+    queue: Option<Arc<Lanes>>,
+    lane: Option<Lane>,
     /// Held where nothing of the claim was demanded when it was made.
     _slot: Option<AheadSlot>,
+}
+
+/// Blocks on the way into memory.
+struct Segment {
+    buffer: Buffer,
+    len: usize,
 }
 
 /// How a try ended that did not fail.
@@ -83,20 +108,50 @@ impl Fetch {
         Self {
             shared: Arc::clone(shared),
             source: source.clone(),
+            kept: shared.cache.entity(claim.entity()),
+            awaited: claim.awaited(),
             claim,
             interest,
-            partial: BytesMut::new(),
+            tally: None,
+            segment: None,
+            phase: 0,
             patience: Patience::new(shared.options.timeout, until),
+            queue: None,
+            lane: None,
             _slot: slot,
         }
     }
 
+    /// For a stream: keeps what it brings in `kept`, counts it in `tally`, and begins segments at `phase` blocks.
+    pub(super) fn of_stream(mut self, kept: &Arc<Kept>, tally: &Arc<Tally>, phase: u64) -> Self {
+        self.kept = Arc::clone(kept);
+        self.tally = Some(Arc::clone(tally));
+        self.phase = phase % SEGMENT_BLOCKS;
+        self
+    }
+
+    /// Waits for a lane before it begins, until somebody waits for what it brings.
+    pub(super) fn in_lane(mut self, lanes: &Arc<Lanes>) -> Self {
+        self.queue = Some(Arc::clone(lanes));
+        self
+    }
+
     pub(super) async fn run(mut self) {
+        if !self.find_lane().await {
+            return;
+        }
+        if self.queue.is_some() {
+            // The time in a queue is not the network's fault.
+            self.patience.until = Instant::now() + self.patience.timeout;
+        }
         loop {
             let failure = match self.attempt().await {
                 Ok(End::Complete | End::Abandoned) => return,
                 Err(failure) => failure,
             };
+            if let Some(lanes) = self.queue.as_ref().filter(|_| is_trouble(failure.error())) {
+                lanes.trouble(Instant::now());
+            }
             let entity = &self.source.entity;
             log::debug!("entity {entity}: {}", failure.error());
             match self.after(failure) {
@@ -107,13 +162,32 @@ impl Fetch {
         }
     }
 
+    /// Waits for its turn. Whether anybody still wants what it will bring.
+    async fn find_lane(&mut self) -> bool {
+        let Some(lanes) = self.queue.clone() else {
+            return true;
+        };
+        tokio::select! {
+            biased;
+            () = self.awaited.notified() => true,
+            lane = lanes.enter() => {
+                self.lane = Some(lane);
+                true
+            }
+            () = closed(&mut self.interest) => !self.claim.abandon_if_unawaited(),
+        }
+    }
+
     async fn attempt(&mut self) -> Result<End, Failure> {
         let shared = Arc::clone(&self.shared);
         let asked = shared.links.get(&shared.origin, &self.source);
         let signed = self.within(self.patience.until, asked).await;
         let signed = signed.map_err(Failure::Link)?;
         let mut range = self.claim.owed_bytes();
-        range.start += self.partial.len() as u64;
+        range.start += self
+            .segment
+            .as_ref()
+            .map_or(0, |segment| segment.buffer.len()) as u64;
         let mut until = self.patience.until;
         let route = shared.routes.take(&signed);
         if route.is_doubtful {
@@ -121,11 +195,12 @@ impl Fetch {
             until = until.min(Instant::now() + doubt);
         }
         let size_bytes = self.source.size_bytes;
+        let asked_at = Instant::now();
         let answer = (shared.origin.content)(route.url.clone(), range, size_bytes);
         match self.within(until, answer).await {
             Ok(body) => {
                 shared.routes.answered(&route);
-                self.take_body(body).await.map_err(Failure::Body)
+                self.take_body(body, asked_at).await.map_err(Failure::Body)
             }
             // Only a listing or the API itself may say that a file is absent; content proves nothing.
             Err(Error::NotFound) => Err(Failure::Answer(route, Error::UrlExpired)),
@@ -143,49 +218,123 @@ impl Fetch {
     }
 
     /// Takes bytes until the claim is fulfilled or nobody wants the rest any more.
-    async fn take_body(&mut self, mut body: Body) -> Result<End, Error> {
+    async fn take_body(&mut self, mut body: Body, asked: Instant) -> Result<End, Error> {
+        let (mut first_byte, mut bytes) = (None, 0);
+        let mut is_left = false;
+        let mut silent_until = self.patience.stall_ends(Instant::now());
         while !self.claim.owed().is_empty() {
-            let until = self.patience.stall_ends(Instant::now());
             let chunk = tokio::select! {
                 biased;
-                chunk = timeout_at(until, body.next()) => chunk,
-                () = closed(&mut self.interest) => match self.claim.abandon_if_unawaited() {
-                    true => return Ok(End::Abandoned),
-                    false => timeout_at(until, body.next()).await,
-                },
+                chunk = timeout_at(silent_until, body.next()) => chunk,
+                () = self.awaited.notified() => {
+                    self.publish_awaited();
+                    continue;
+                }
+                () = closed(&mut self.interest), if !is_left => {
+                    is_left = true;
+                    match self.claim.abandon_if_unawaited() {
+                        true => return Ok(End::Abandoned),
+                        false => continue,
+                    }
+                }
             };
-            match chunk {
-                Ok(Some(Ok(chunk))) => self.take_chunk(chunk)?,
-                Ok(Some(Err(error))) => return Err(error),
+            let chunk = match chunk {
+                Ok(Some(chunk)) => chunk?,
                 Ok(None) => return Err(broken("the content ended early")),
                 Err(_) => return Err(Error::Timeout(self.shared.options.timeout)),
+            };
+            let now = Instant::now();
+            // Also with an empty one, which says that the limit holds bytes back that have come.
+            self.patience.bytes_came(now);
+            if !chunk.is_empty() {
+                first_byte.get_or_insert(now);
+                bytes += chunk.len() as u64;
+                self.shared.lanes.bytes_came(chunk.len() as u64, now);
             }
+            silent_until = self.patience.stall_ends(now);
+            self.take_chunk(chunk)?;
+            if is_left && self.claim.abandon_if_unawaited() {
+                return Ok(End::Abandoned);
+            }
+        }
+        if let Some(first_byte) = first_byte.filter(|_| bytes >= LARGE_BYTES as u64) {
+            let time = Instant::now() - first_byte;
+            let lanes = &self.shared.lanes;
+            lanes.range_came(first_byte - asked, bytes, time);
         }
         Ok(End::Complete)
     }
 
     fn take_chunk(&mut self, mut chunk: Bytes) -> Result<(), Error> {
-        // Also an empty one, which says that the limit holds bytes back that have come.
-        self.patience.bytes_came(Instant::now());
         while !chunk.is_empty() {
-            let len = self.claim.next_len() as usize;
-            if len == 0 {
+            if self.claim.owed().is_empty() {
                 return Err(broken("more content than asked for"));
             }
-            if self.partial.capacity() == 0 {
-                // Blocks are copied out of the connection's buffers: a slice would keep the whole buffer.
-                self.partial = BytesMut::with_capacity(len);
-            }
-            let taken = chunk.len().min(len - self.partial.len());
-            self.partial.extend_from_slice(&chunk[..taken]);
+            let mut segment = match self.segment.take() {
+                Some(segment) => segment,
+                None => self.new_segment(),
+            };
+            // Copied out of the connection's buffers: a slice would keep the whole buffer.
+            let taken = chunk.len().min(segment.len - segment.buffer.len());
+            let complete = segment.buffer.len() as u64 / BLOCK_SIZE_BYTES;
+            segment.buffer.push(&chunk[..taken]);
             chunk.advance(taken);
-            if self.partial.len() == len {
-                let block = std::mem::take(&mut self.partial).freeze();
-                self.claim.publish(block);
+            if segment.buffer.len() as u64 / BLOCK_SIZE_BYTES > complete {
                 self.patience.block_came();
             }
+            match segment.buffer.len() == segment.len {
+                true => self.publish(segment.buffer.freeze()),
+                false => self.segment = Some(segment),
+            }
         }
+        self.publish_awaited();
         Ok(())
+    }
+
+    /// Memory for the blocks owed next: as far as the first one needs who waits, else up to where the next read of the
+    /// kernel probably begins.
+    fn new_segment(&self) -> Segment {
+        let owed = self.claim.owed();
+        let whole = SEGMENT_BLOCKS - (owed.start + SEGMENT_BLOCKS - self.phase) % SEGMENT_BLOCKS;
+        let most = owed.end.min(owed.start + SEGMENT_BLOCKS);
+        let end = match self.claim.first_stop() {
+            Some(stop) => stop.min(most),
+            None => most.min(owed.start + whole),
+        };
+        let bytes = self.claim.entity().bytes_of(&(owed.start..end));
+        let len = (bytes.end - bytes.start) as usize;
+        let buffer = self.shared.buffers.take(len);
+        Segment { buffer, len }
+    }
+
+    /// Gives who waits what is complete of the segment, if that is all it waits for.
+    fn publish_awaited(&mut self) {
+        let Some(segment) = &mut self.segment else {
+            return;
+        };
+        let first = self.claim.owed().start;
+        let complete = segment.buffer.len() as u64 / BLOCK_SIZE_BYTES;
+        if complete == 0 {
+            return;
+        }
+        let Some(stop) = self.claim.last_stop(first + complete) else {
+            return;
+        };
+        let len = ((stop - first) * BLOCK_SIZE_BYTES) as usize;
+        let front = segment.buffer.split_front(len);
+        segment.len -= len;
+        self.publish(front);
+    }
+
+    fn publish(&mut self, bytes: Bytes) {
+        let len = bytes.len() as u64;
+        self.shared.tally.fetched.add(len);
+        if let Some(tally) = &self.tally {
+            tally.fetched.add(len);
+        }
+        self.kept.store(self.claim.owed().start, bytes.clone());
+        self.claim.publish(bytes);
+        self.patience.block_came();
     }
 
     /// After how long to try again, or the error to end with.
@@ -227,6 +376,11 @@ fn broken(what: &str) -> Error {
         what: what.to_owned(),
         source: None,
     }
+}
+
+/// Whether the host has enough of us.
+fn is_trouble(error: &Error) -> bool {
+    matches!(error, Error::Trouble { .. })
 }
 
 /// Whether another URL may help.

@@ -1,6 +1,6 @@
 //! How far to read ahead of one handle: arithmetic only.
 //!
-//! A sequential reader gets a window that doubles as it is used; who jumps, or reads backwards, gets exactly what was
+//! A sequential reader gets a window that doubles for as long as it has to wait; who jumps, or reads backwards, gets exactly what was
 //! asked. The kernel reads one file in several pieces at once and they arrive in any order, so a piece a little ahead of
 //! the frontier is kept as an island until the gap before it is read. Never asks anybody and knows no time.
 
@@ -13,8 +13,15 @@ const SMALLEST_BYTES: u64 = 256 * 1024;
 /// has not earned a window of [`SMALLEST_BYTES`].
 const EARNED: u64 = 4;
 
-/// The last one: more than a link of 400 Mbit/s holds at 100 ms (5 MB), since half of it is always in use.
-pub(super) const LARGEST_BYTES: u64 = 8 * 1024 * 1024;
+/// The largest that a reader has before anything is known of the link: more than a link of 400 Mbit/s holds at 100 ms
+/// (5 MB), since half of it is always in use.
+pub(super) const LARGE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Who read so much without a gap before a jump will read on after the next one too: a player, not a database.
+const HABIT_BYTES: u64 = 512 * 1024;
+
+/// What such a reader gets ahead at once where it jumps to: a second of a film, and no more if it jumps on.
+const AFTER_JUMP_BYTES: u64 = 1024 * 1024;
 
 /// How far from the frontier a read still belongs to it: four of the kernel's largest reads (1 MiB), as many as are
 /// decoded side by side.
@@ -26,6 +33,19 @@ const MAINLAND_BYTES: u64 = 256 * 1024;
 
 /// Islands remembered; a sequential reader makes about as many as the kernel has reads in flight for one file.
 const ISLANDS: usize = 16;
+
+/// What may be asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The size of the entity.
+    pub(super) size_bytes: u64,
+    /// Bytes ahead at most.
+    pub(super) largest: u64,
+    /// Bytes that one request brings: it is sent when there is room for so much in the window.
+    pub(super) part: u64,
+    /// The reader has to wait for this read, so what lies ahead of it is not enough.
+    pub(super) is_late: bool,
+}
 
 /// The state of one handle.
 #[derive(Debug, Default)]
@@ -39,6 +59,8 @@ pub(super) struct Window {
     length: u64,
     /// The end of what was asked for already.
     planned: u64,
+    /// The reader had to wait since the window last grew.
+    is_late: bool,
 }
 
 /// What one read means.
@@ -51,21 +73,35 @@ pub(super) struct Step {
 }
 
 impl Window {
-    /// Takes note of a read of `range` of an entity of `size_bytes`, with `largest` bytes at most to read ahead.
-    pub(super) fn read(&mut self, range: &Range<u64>, size_bytes: u64, largest: u64) -> Step {
+    /// Takes note of a read of `range`.
+    pub(super) fn read(&mut self, range: &Range<u64>, limits: Limits) -> Step {
         let seek = !self.is_near(range);
         if seek {
+            let is_habit = self.frontier - self.begin >= HABIT_BYTES;
             *self = Self {
                 begin: range.start,
                 frontier: range.end,
                 ..Self::default()
             };
+            if is_habit {
+                return Step {
+                    seek,
+                    ahead: self.extend(AFTER_JUMP_BYTES, limits),
+                };
+            }
         }
+        self.is_late |= limits.is_late;
         let ahead = match !seek && self.advance(range) {
-            true => self.plan(size_bytes, largest),
+            true => self.plan(limits),
             false => self.frontier..self.frontier,
         };
         Step { seek, ahead }
+    }
+
+    /// The blocks before this are behind the reader.
+    pub(super) fn behind(&self) -> u64 {
+        let islands = self.islands.iter().map(|island| island.start);
+        islands.fold(self.frontier, u64::min)
     }
 
     /// Only what lies before `end` could be asked for; the rest is planned again later.
@@ -85,7 +121,8 @@ impl Window {
 
     fn is_near(&self, range: &Range<u64>) -> bool {
         let from = self.frontier.saturating_sub(NEAR_BYTES);
-        let to = self.frontier.saturating_add(NEAR_BYTES);
+        // A jump into what is on its way anyway waits for it there.
+        let to = self.planned.max(self.frontier.saturating_add(NEAR_BYTES));
         range.end >= from
             && range.start <= to
             && (range.start <= self.frontier || self.islands.len() < ISLANDS)
@@ -124,21 +161,31 @@ impl Window {
         range
     }
 
-    /// Doubles the window and asks for its new part, once half of the old one is read. Waiting for the half makes few
-    /// large requests of it, the next under way before the last is used up.
-    fn plan(&mut self, size_bytes: u64, largest: u64) -> Range<u64> {
+    /// Asks for the next part of the window, once there is room for a request or half of the old one is read. It is
+    /// made twice as long before, if the reader had to wait meanwhile: more than keeps it busy would only leave the
+    /// processor's caches before it is read, and be for nothing after a jump.
+    fn plan(&mut self, limits: Limits) -> Range<u64> {
         let left = self.planned.saturating_sub(self.frontier);
-        let nothing = self.frontier..self.frontier;
-        if self.frontier >= size_bytes || (self.length > 0 && left > self.length / 2) {
-            return nothing;
+        let room = self.length.saturating_sub(left);
+        if self.length > 0 && room < limits.part.min(self.length.div_ceil(2)) {
+            return self.frontier..self.frontier;
         }
-        let doubled = (self.length * 2).clamp(SMALLEST_BYTES, LARGEST_BYTES);
+        let grown = match std::mem::take(&mut self.is_late) {
+            true => self.length * 2,
+            false => self.length,
+        };
         let earned = EARNED * (self.frontier - self.begin);
-        self.length = doubled.min(earned).min(largest);
+        self.extend(grown.max(SMALLEST_BYTES).min(earned), limits)
+    }
+
+    /// Makes the window `length` bytes long, within its limits, and asks for its new part.
+    fn extend(&mut self, length: u64, limits: Limits) -> Range<u64> {
+        self.length = length.min(limits.largest);
         let start = self.planned.max(self.frontier);
-        let end = (self.frontier + self.length).min(size_bytes);
+        let end = self.frontier.saturating_add(self.length);
+        let end = end.min(limits.size_bytes);
         if start >= end {
-            return nothing;
+            return self.frontier..self.frontier;
         }
         self.planned = end;
         start..end
@@ -150,10 +197,22 @@ mod tests {
     use super::*;
 
     const K: u64 = 1024;
+    const M: u64 = 1024 * K;
     const SIZE: u64 = 1 << 30;
 
+    const LIMITS: Limits = limits(SIZE, LARGE_BYTES);
+
+    const fn limits(size_bytes: u64, largest: u64) -> Limits {
+        Limits {
+            size_bytes,
+            largest,
+            part: 1 << 20,
+            is_late: true,
+        }
+    }
+
     fn read(window: &mut Window, range: Range<u64>) -> Range<u64> {
-        window.read(&range, SIZE, LARGEST_BYTES).ahead
+        window.read(&range, LIMITS).ahead
     }
 
     /// Reads `pieces` in order; the bytes asked for ahead.
@@ -171,7 +230,7 @@ mod tests {
         let mut window = Window::default();
         let mut lengths = Vec::new();
         let mut at = 0;
-        while lengths.last() != Some(&LARGEST_BYTES) {
+        while lengths.last() != Some(&LARGE_BYTES) {
             read(&mut window, at..at + 128 * K);
             at += 128 * K;
             if lengths.last() != Some(&window.length) {
@@ -194,7 +253,7 @@ mod tests {
             }
             assert!(end >= at + 128 * K, "the reader overtook its window");
         }
-        assert!(parts <= 14, "{parts} requests for 32 MiB");
+        assert!(parts <= 40, "{parts} requests of 1 MiB for 32 MiB");
     }
 
     #[test]
@@ -203,11 +262,7 @@ mod tests {
         for four in (0..16).map(|i| i * 512 * K) {
             for piece in [1, 0, 3, 2] {
                 let start = four + piece * 128 * K;
-                assert!(
-                    !window
-                        .read(&(start..start + 128 * K), SIZE, LARGEST_BYTES)
-                        .seek
-                );
+                assert!(!window.read(&(start..start + 128 * K), LIMITS).seek);
             }
         }
         assert_eq!((window.frontier, window.islands.len()), (8192 * K, 0));
@@ -240,8 +295,8 @@ mod tests {
     #[test]
     fn a_seek_ends_the_window_and_reading_on_begins_a_small_one() {
         let mut window = Window::default();
-        ahead_of(&mut window, pieces(0, 128 * K));
-        let step = window.read(&(SIZE / 2..SIZE / 2 + 4 * K), SIZE, LARGEST_BYTES);
+        ahead_of(&mut window, pieces(0, 4 * K));
+        let step = window.read(&(SIZE / 2..SIZE / 2 + 4 * K), LIMITS);
         assert!(step.seek && step.ahead.is_empty());
         let ahead = read(&mut window, SIZE / 2 + 4 * K..SIZE / 2 + 8 * K);
         assert_eq!(ahead.end - ahead.start, EARNED * 8 * K);
@@ -259,11 +314,14 @@ mod tests {
     #[test]
     fn nothing_is_asked_beyond_the_end() {
         let mut window = Window::default();
-        assert_eq!(window.read(&(0..100), 300, LARGEST_BYTES).ahead, 100..300);
+        assert_eq!(
+            window.read(&(0..100), limits(300, LARGE_BYTES)).ahead,
+            100..300
+        );
         assert!(window.is_reading_ahead(300));
         assert!(
             window
-                .read(&(100..300), 300, LARGEST_BYTES)
+                .read(&(100..300), limits(300, LARGE_BYTES))
                 .ahead
                 .is_empty()
         );
@@ -274,12 +332,12 @@ mod tests {
     fn the_share_of_memory_bounds_the_window_down_to_nothing() {
         let mut window = Window::default();
         assert_eq!(
-            window.read(&(0..32 * K), SIZE, 64 * K).ahead,
+            window.read(&(0..32 * K), limits(SIZE, 64 * K)).ahead,
             32 * K..96 * K
         );
         assert!(
             Window::default()
-                .read(&(0..4 * K), SIZE, 0)
+                .read(&(0..4 * K), limits(SIZE, 0))
                 .ahead
                 .is_empty()
         );
@@ -291,5 +349,48 @@ mod tests {
         assert_eq!(read(&mut window, 0..128 * K), 128 * K..384 * K);
         window.granted(192 * K);
         assert_eq!(read(&mut window, 128 * K..256 * K).start, 256 * K);
+    }
+
+    #[test]
+    fn the_window_of_a_reader_that_never_waits_stays_small() {
+        let mut window = Window::default();
+        let in_time = Limits {
+            is_late: false,
+            ..LIMITS
+        };
+        window.read(&(0..128 * K), LIMITS);
+        for piece in pieces(0, 128 * K).skip(1) {
+            window.read(&piece, in_time);
+        }
+        assert!(window.length <= 2 * SMALLEST_BYTES, "{}", window.length);
+        ahead_of(&mut window, pieces(64 * 128 * K, 128 * K));
+        assert!(window.length >= 4 * M, "{}", window.length);
+    }
+
+    #[test]
+    fn who_reads_on_after_each_jump_gets_the_next_part_with_it() {
+        let mut window = Window::default();
+        ahead_of(&mut window, pieces(0, 128 * K));
+        let at = SIZE / 2;
+        let step = window.read(&(at..at + 128 * K), LIMITS);
+        assert!(step.seek);
+        assert_eq!(step.ahead, at + 128 * K..at + 128 * K + AFTER_JUMP_BYTES);
+        let step = window.read(&(0..4 * K), LIMITS);
+        assert!(step.seek && step.ahead.is_empty(), "it did not read on");
+    }
+
+    #[test]
+    fn a_jump_into_what_is_on_its_way_is_none() {
+        let mut window = Window::default();
+        ahead_of(
+            &mut window,
+            (0..256).map(|i| i * 128 * K..(i + 1) * 128 * K),
+        );
+        let planned = window.planned;
+        assert!(planned > window.frontier + NEAR_BYTES);
+        let there = planned - 128 * K..planned;
+        assert!(!window.read(&there, LIMITS).seek);
+        let beyond = planned + M..planned + M + 128 * K;
+        assert!(window.read(&beyond, LIMITS).seek);
     }
 }

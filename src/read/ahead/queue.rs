@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Lane, Next, Ticket};
+use super::{Next, Sweep, Ticket};
 use crate::entity::Entity;
 use crate::read::fetch::Interest;
 use crate::read::{Shared, Source};
@@ -37,7 +37,7 @@ const FAILURES_MAX: u32 = 3;
 
 /// The files, and how far ahead the sweep looks.
 pub(super) struct State {
-    me: Weak<Lane>,
+    me: Weak<Sweep>,
     /// The files from number `first` on; none where all is done with one.
     files: VecDeque<Option<File>>,
     first: u64,
@@ -112,14 +112,14 @@ pub(super) struct Place {
 
 impl Place {
     fn take(shared: &Arc<Shared>, is_single: bool) -> Option<Self> {
-        let lanes = &shared.lanes;
-        if lanes.under_way.load(Ordering::Relaxed) >= PARALLEL
-            || (is_single && lanes.singles.load(Ordering::Relaxed) >= SINGLES)
+        let sweeps = &shared.sweeps;
+        if sweeps.under_way.load(Ordering::Relaxed) >= PARALLEL
+            || (is_single && sweeps.singles.load(Ordering::Relaxed) >= SINGLES)
         {
             return None;
         }
-        lanes.under_way.fetch_add(1, Ordering::Relaxed);
-        lanes
+        sweeps.under_way.fetch_add(1, Ordering::Relaxed);
+        sweeps
             .singles
             .fetch_add(usize::from(is_single), Ordering::Relaxed);
         Some(Self {
@@ -131,9 +131,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let lanes = &self.shared.lanes;
-        lanes.under_way.fetch_sub(1, Ordering::Relaxed);
-        lanes
+        let sweeps = &self.shared.sweeps;
+        sweeps.under_way.fetch_sub(1, Ordering::Relaxed);
+        sweeps
             .singles
             .fetch_sub(usize::from(self.is_single), Ordering::Relaxed);
     }
@@ -141,7 +141,7 @@ impl Drop for Place {
 
 impl State {
     /// Nothing is expected yet by the sweep `me`.
-    pub(super) fn new(me: &Weak<Lane>) -> Self {
+    pub(super) fn new(me: &Weak<Sweep>) -> Self {
         Self {
             me: me.clone(),
             files: VecDeque::new(),
@@ -176,17 +176,17 @@ impl State {
             id: next.source.entity.clone(),
             size_bytes: next.source.size_bytes,
         });
-        let mut expected = shared.lanes.expected.lock().unwrap();
+        let mut expected = shared.sweeps.expected.lock().unwrap();
         let is_known = expected
             .get(&entity)
-            .is_some_and(|ticket| ticket.lane.strong_count() > 0);
+            .is_some_and(|ticket| ticket.sweep.strong_count() > 0);
         // A copy of a file that is expected already has the same content.
         if is_known || entity.size_bytes == 0 || self.is_over {
             return;
         }
         let number = self.first + self.files.len() as u64;
         let ticket = Ticket {
-            lane: self.me.clone(),
+            sweep: self.me.clone(),
             number,
         };
         expected.insert(Arc::clone(&entity), ticket);
@@ -211,7 +211,7 @@ impl State {
             return;
         }
         let is_here = file.stage == Stage::Done;
-        shared.lanes.credit.lock().unwrap().opened(is_here);
+        shared.sweeps.credit.lock().unwrap().opened(is_here);
         if is_here {
             self.smooth += 1;
             if self.smooth >= self.window {
@@ -251,14 +251,14 @@ impl State {
         };
         let unread = file.taken - file.read_until.min(file.taken);
         if unread > 0 {
-            shared.lanes.credit.lock().unwrap().waste(unread);
+            shared.sweeps.credit.lock().unwrap().waste(unread);
         }
         if file.taken > 0 && (unread == 0 || !file.is_opened) {
             // Of what was read the kernel has the pages.
             shared.blocks.forget(&file.entity, file.blocks());
         }
-        let mut expected = shared.lanes.expected.lock().unwrap();
-        let is_it = |ticket: &Ticket| ticket.number == number && ticket.lane.ptr_eq(&self.me);
+        let mut expected = shared.sweeps.expected.lock().unwrap();
+        let is_it = |ticket: &Ticket| ticket.number == number && ticket.sweep.ptr_eq(&self.me);
         if expected.get(&file.entity).is_some_and(is_it) {
             expected.remove(&file.entity);
         }
@@ -344,7 +344,7 @@ impl File {
         interest: &watch::Sender<()>,
     ) -> Option<Job> {
         let place = Place::take(shared, self.stage == Stage::Unsigned)?;
-        if !shared.lanes.credit.lock().unwrap().take(self.wanted) {
+        if !shared.sweeps.credit.lock().unwrap().take(self.wanted) {
             return None;
         }
         self.taken = self.wanted;

@@ -1,0 +1,105 @@
+//! Blocks put together into what was asked for.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::buffers::Buffers;
+use super::tally::Tally;
+use crate::api::Error;
+use crate::blocks::{Missed, Piece, Segment};
+use crate::cache::{Kept, Now};
+use crate::entity::BLOCK_SIZE_BYTES;
+
+/// What is read, and from where.
+pub(super) struct Gather<'a> {
+    pub(super) kept: &'a Arc<Kept>,
+    pub(super) buffers: &'a Arc<Buffers>,
+    pub(super) tally: &'a Tally,
+    /// The bytes asked for.
+    pub(super) range: &'a Range<u64>,
+}
+
+/// Why there are no bytes.
+pub(super) enum Lacking {
+    /// Whoever was to bring them did not.
+    Missed(Missed<Error>),
+    /// The disk does not have what it was thought to have.
+    NotKept,
+}
+
+impl Gather<'_> {
+    /// The bytes out of `pieces`, without a copy where one segment holds them all. Completes at its first poll where
+    /// all are in memory, the kernel's page cache included.
+    pub(super) async fn bytes(&self, pieces: Vec<Piece<Error>>) -> Result<Bytes, Lacking> {
+        let mut segments = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            match piece {
+                Piece::Here(segment) => {
+                    self.tally.memory.add(self.overlap(&segment));
+                    segments.push(segment);
+                }
+                Piece::Coming(waiter) => {
+                    let came = waiter.segments().await.map_err(Lacking::Missed)?;
+                    let bytes = came.iter().map(|segment| self.overlap(segment)).sum();
+                    self.tally.network.add(bytes);
+                    segments.extend(came);
+                }
+                Piece::Kept(blocks) => {
+                    let segment = self.from_disk(blocks).await?;
+                    self.tally.disk.add(self.overlap(&segment));
+                    segments.push(segment);
+                }
+            }
+        }
+        Ok(self.join(&segments))
+    }
+
+    async fn from_disk(&self, blocks: Range<u64>) -> Result<Segment, Lacking> {
+        let first = blocks.start;
+        let bytes = match self.kept.read_now(blocks.clone()) {
+            Now::Here(bytes) => Some(bytes),
+            Now::Missing => None,
+            Now::OnDisk => {
+                let kept = Arc::clone(self.kept);
+                let read = tokio::task::spawn_blocking(move || kept.read(blocks));
+                read.await.unwrap_or_else(|error| {
+                    log::error!("reading what is kept ended by itself: {error}");
+                    None
+                })
+            }
+        };
+        let bytes = bytes.ok_or(Lacking::NotKept)?;
+        Ok(Segment { first, bytes })
+    }
+
+    /// Where `segment` has bytes of the range: in the entity, and in the segment.
+    fn part<'s>(&self, segment: &'s Segment) -> (Range<u64>, &'s Bytes) {
+        let start = segment.first * BLOCK_SIZE_BYTES;
+        let end = start + segment.bytes.len() as u64;
+        let from = start.max(self.range.start);
+        let to = end.min(self.range.end).max(from);
+        (from - start..to - start, &segment.bytes)
+    }
+
+    fn overlap(&self, segment: &Segment) -> u64 {
+        let (part, _) = self.part(segment);
+        part.end - part.start
+    }
+
+    fn join(&self, segments: &[Segment]) -> Bytes {
+        let slice = |part: Range<u64>| part.start as usize..part.end as usize;
+        if let [segment] = segments {
+            let (part, bytes) = self.part(segment);
+            return bytes.slice(slice(part));
+        }
+        let len = self.range.end - self.range.start;
+        let mut joined = self.buffers.take(len as usize);
+        for segment in segments {
+            let (part, bytes) = self.part(segment);
+            joined.push(&bytes[slice(part)]);
+        }
+        joined.freeze()
+    }
+}
