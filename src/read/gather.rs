@@ -47,7 +47,7 @@ impl Gather<'_> {
                     segments.extend(came);
                 }
                 Piece::Kept(blocks) => {
-                    let segment = self.from_disk(blocks).await?;
+                    let segment = self.kept_blocks(blocks).await?;
                     self.tally.disk.add(self.overlap(&segment));
                     segments.push(segment);
                 }
@@ -56,7 +56,7 @@ impl Gather<'_> {
         Ok(self.join(&segments))
     }
 
-    async fn from_disk(&self, blocks: Range<u64>) -> Result<Segment, Lacking> {
+    async fn kept_blocks(&self, blocks: Range<u64>) -> Result<Segment, Lacking> {
         let first = blocks.start;
         let bytes = match self.kept.read_now(blocks.clone()) {
             Now::Here(bytes) => Some(bytes),
