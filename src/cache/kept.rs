@@ -61,9 +61,6 @@ struct State {
     incomplete_at: Option<u64>,
     /// Where and in which minute a use was told last.
     told: Option<(u64, u64)>,
-    /// Where a sequential reader goes on, and up to where the disk was asked ahead of it.
-    next_bytes: u64,
-    asked_bytes: u64,
 }
 
 /// Whether there is a file of it.
