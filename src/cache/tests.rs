@@ -17,6 +17,8 @@ mod shared;
 mod whole;
 
 const B: u64 = BLOCK_SIZE_BYTES;
+/// Bytes in larger steps, for sizes that count beside a limit whatever a block is.
+const S: u64 = 64 << 10;
 const LONG: Duration = Duration::from_secs(60);
 
 /// A directory, and caches over it.

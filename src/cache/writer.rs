@@ -408,6 +408,8 @@ impl Writer {
         }
         if disk.open_to_write(&folder, kept)?.forget(kept, block)? {
             self.count_damage();
+            // Who read the index meanwhile still has it.
+            kept.lost(block..block + 1);
         }
         Ok(true)
     }

@@ -185,7 +185,7 @@ fn on_a_small_disk() {
     let filler = dir.join("filler");
     fs::write(&filler, vec![1; 400 << 10]).unwrap();
     let entities: Vec<_> = (0..30)
-        .map(|at| entity(&format!("e{at}"), [5000, 2 * B][at % 2]))
+        .map(|at| entity(&format!("e{at}"), [5000, 2 * S][at % 2]))
         .collect();
     let kept: Vec<_> = entities
         .iter()

