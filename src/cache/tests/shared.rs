@@ -77,7 +77,10 @@ fn a_mount_that_is_killed_while_it_writes_leaves_right_bytes_and_no_more_than_th
         }
         store_all(&cache, &entity("mine", 3 * S));
         assert!(du(world.dir()) <= limit);
-        assert!(cache.usage().damaged_blocks <= 1, "what it was just writing");
+        assert!(
+            cache.usage().damaged_blocks <= 1,
+            "what it was just writing"
+        );
         assert!(has_all(&cache.entity(&entity("mine", 3 * S))));
     }
 }
