@@ -1,18 +1,51 @@
 //! Content on disk: blocks of entities, kept over a restart.
 //!
+//! Keeps the blocks of each entity in a sparse file of the entity's size, and beside it which of them are there and their
+//! checksums; an entity of one block is one file. Plain files, shared by all mounts that use the directory: the same entity has
+//! the same bytes, so nobody can hurt another. One thread of each process writes; who reads only reads.
+//!
 //! Promises: what is handed out is what was stored for that block, or nothing; never more bytes on disk than the limit;
-//! anybody may delete the directory at any time. Never asks the network, and never makes a reader wait for a write.
+//! anybody may delete the directory at any time; a full or failing disk means that less is kept. Never asks the network,
+//! never makes a reader wait for a write, and never touches a file that is not its own.
 
-use std::fs::File;
+mod disk;
+mod handles;
+mod index;
+mod kept;
+mod names;
+mod order;
+mod pages;
+mod place;
+mod queue;
+mod scan;
+mod tools;
+mod usage;
+mod verify;
+mod whole;
+mod writer;
+
+use std::collections::{HashMap, HashSet};
 use std::io;
-use std::ops::{Deref, Range};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+pub use self::kept::{Kept, Now};
+pub use self::tools::{Cleared, Shown, SiteShown, clear, show};
+pub use self::whole::Whole;
 
+use self::handles::Handles;
+use self::names::Name;
+use self::place::{Folder, How};
+use self::queue::Queue;
+use self::usage::Ledger;
+use self::verify::Verifier;
+use self::writer::Writer;
 use crate::entity::Entity;
+
+/// Longest that the end of a mount waits for what is still to be written.
+const END: Duration = Duration::from_secs(2);
 
 /// Where content is kept, and how much of it.
 #[derive(Debug, Clone)]
@@ -25,8 +58,11 @@ pub struct Options {
     pub size_bytes: u64,
 }
 
-/// The cache of one site, for one mount.
-pub struct Cache {}
+/// The cache of one site, for one mount. Its drop waits a moment for what is still to be written.
+pub struct Cache {
+    /// None keeps nothing.
+    shared: Option<Arc<Shared>>,
+}
 
 /// For `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,138 +77,225 @@ pub struct Usage {
     pub unkept_bytes: u64,
 }
 
-/// What [`clear`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Cleared {
-    /// Entities removed.
-    pub entities: u64,
-    /// Bytes on disk that are free now.
-    pub bytes: u64,
-    /// Entities left, because the kernel reads their files by itself just now.
-    pub in_use: u64,
+/// Lengths of time that tests shorten.
+#[derive(Debug, Clone, Copy)]
+struct Tuning {
+    /// How long nothing is written after the disk refused something.
+    rest: Duration,
+    /// How long what was not found on disk is taken for missing; other processes may write it.
+    recheck: Duration,
 }
 
-/// What [`show`] saw.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Shown {
-    /// Bytes on disk, of everything together, directories included.
-    pub disk_bytes: u64,
-    /// Each site that has a directory.
-    pub sites: Vec<SiteShown>,
-}
-
-/// What is kept of one site.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteShown {
-    /// The site's instance id, or `=` and a hash where that is no name for a directory.
-    pub site: String,
-    /// Entities of which something is kept.
-    pub entities: u64,
-    /// Those that are kept as a whole.
-    pub complete: u64,
-    /// Bytes on disk.
-    pub bytes: u64,
-    /// When the entity that was not used for the longest time was used last.
-    pub oldest_use: Option<SystemTime>,
-    /// When any entity was used last.
-    pub newest_use: Option<SystemTime>,
-}
-
-/// Removes all cached content below the cache directory `dir`, of all sites, while mounts may go on using it.
-///
-/// # Errors
-/// What the disk says. A directory without a cache is no error.
-pub fn clear(_dir: &Path) -> io::Result<Cleared> {
-    Ok(Cleared::default())
-}
-
-/// Looks at all cached content below the cache directory `dir`, and changes nothing.
-///
-/// # Errors
-/// As those of [`clear`].
-pub fn show(_dir: &Path) -> io::Result<Shown> {
-    Ok(Shown::default())
-}
-
-/// What is kept of one entity, as somebody who reads it holds it.
-pub struct Kept {}
-
-/// What [`Kept::read_now`] found.
-pub enum Now {
-    /// The bytes, verified.
-    Here(Bytes),
-    /// They have to come from the disk: ask [`Kept::read`], where waiting is allowed.
-    OnDisk,
-    /// They are not kept.
-    Missing,
-}
-
-/// The whole content of an entity as a file that the kernel may read by itself. It stays as it is for as long as this
-/// is held.
-#[derive(Debug)]
-pub struct Whole(File);
-
-impl Deref for Whole {
-    type Target = File;
-
-    fn deref(&self) -> &File {
-        &self.0
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            rest: Duration::from_secs(30),
+            recheck: Duration::from_secs(2),
+        }
     }
 }
 
+/// What readers, the writer and the verifier share.
+struct Shared {
+    options: Options,
+    tuning: Tuning,
+    started: Instant,
+    /// The site's directory, while there is one.
+    folder: Mutex<Option<Arc<Folder>>>,
+    /// The period in which it was looked for last.
+    sought: AtomicU64,
+    /// Entities that somebody holds.
+    held: Mutex<HashMap<Name, Weak<Kept>>>,
+    /// Entities of which there are files; None until somebody has looked.
+    known: Mutex<Option<HashSet<Name>>>,
+    queue: Queue,
+    verifier: Verifier,
+    handles: Handles,
+    disk_bytes: AtomicU64,
+    damaged_blocks: AtomicU64,
+    unkept_bytes: AtomicU64,
+}
+
 impl Cache {
-    /// Opens the cache. A directory that cannot be used is said once in the log, and keeps nothing.
+    /// Opens the cache. A directory that cannot be used is said once in the log, and keeps nothing. Takes no longer than
+    /// opening a file: what is on disk is counted in the background, and nothing is written before that is done.
     pub fn open(options: Options) -> Arc<Self> {
-        let Options { .. } = options;
-        Self::off()
+        Self::open_tuned(options, Tuning::default())
+    }
+
+    fn open_tuned(options: Options, tuning: Tuning) -> Arc<Self> {
+        if options.size_bytes == 0 {
+            return Self::off();
+        }
+        let folder = match find(&options) {
+            Ok(folder) => Some(Arc::new(folder)),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                log::warn!(
+                    "the cache in {} is left alone: {error}",
+                    options.dir.display()
+                );
+                return Self::off();
+            }
+            // There is none yet, or the writer will say what is wrong with it.
+            Err(_) => None,
+        };
+        let shared = Arc::new(Shared {
+            options,
+            tuning,
+            started: Instant::now(),
+            folder: Mutex::new(folder),
+            sought: AtomicU64::new(0),
+            held: Mutex::default(),
+            known: Mutex::default(),
+            queue: Queue::new(),
+            verifier: Verifier::default(),
+            handles: Handles::of_process(),
+            disk_bytes: AtomicU64::new(0),
+            damaged_blocks: AtomicU64::new(0),
+            unkept_bytes: AtomicU64::new(0),
+        });
+        let writer = Writer::new(&shared);
+        let spawned = std::thread::Builder::new()
+            .name("cache-write".into())
+            .spawn(move || writer.run());
+        if let Err(error) = spawned {
+            log::warn!("content is not cached: no thread to write it: {error}");
+            shared.queue.ended();
+        }
+        Arc::new(Self {
+            shared: Some(shared),
+        })
     }
 
     /// A cache that keeps nothing.
     pub fn off() -> Arc<Self> {
-        Arc::new(Self {})
+        Arc::new(Self { shared: None })
     }
 
-    /// What is kept of `entity`; shared with all who hold it.
+    /// What is kept of `entity`; shared with all who hold it. Never waits for the disk, nor opens a file.
     pub fn entity(self: &Arc<Self>, entity: &Arc<Entity>) -> Arc<Kept> {
-        let _ = entity;
-        Arc::new(Kept {})
+        let Some(shared) = &self.shared else {
+            return Kept::nothing(entity);
+        };
+        let mut held = shared.held.lock().unwrap();
+        match held.get(&Name::of(entity)).and_then(Weak::upgrade) {
+            Some(kept) if kept.entity() == entity => kept,
+            // Two entities with the same name on disk: the one that is held has it.
+            Some(other) => {
+                drop(held);
+                drop(other);
+                Kept::nothing(entity)
+            }
+            None => {
+                let kept = Kept::new(shared, entity);
+                held.insert(kept.name(), Arc::downgrade(&kept));
+                kept
+            }
+        }
     }
 
     /// For `status`.
     pub fn usage(&self) -> Usage {
-        Usage::default()
+        let Some(shared) = &self.shared else {
+            return Usage::default();
+        };
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Usage {
+            disk_bytes: count(&shared.disk_bytes),
+            limit_bytes: shared.options.size_bytes,
+            damaged_blocks: count(&shared.damaged_blocks),
+            unkept_bytes: count(&shared.unkept_bytes),
+        }
+    }
+
+    /// Waits, at most `longest`, until what was stored so far is on disk or given up. Whether it is. Blocks the thread.
+    pub fn flush(&self, longest: Duration) -> bool {
+        self.shared
+            .as_ref()
+            .is_none_or(|shared| shared.queue.wait_idle(longest))
     }
 }
 
-impl Kept {
-    /// Whether `block` is kept, as far as memory knows. A read may find that it is not so any more.
-    pub fn has(&self, _block: u64) -> bool {
-        false
-    }
-
-    /// Bytes of the entity that are kept, as far as memory knows.
-    pub fn bytes(&self) -> u64 {
-        0
-    }
-
-    /// The bytes of neighbouring `blocks`, if that needs no wait for the disk.
-    pub fn read_now(&self, _blocks: Range<u64>) -> Now {
-        Now::Missing
-    }
-
-    /// The bytes of neighbouring `blocks`, verified. None where one is not kept, or damaged: it is forgotten then, so that
-    /// [`Kept::has`] says so. Blocks the thread.
-    pub fn read(&self, _blocks: Range<u64>) -> Option<Bytes> {
-        None
-    }
-
-    /// Keeps `bytes`, which are those of whole neighbouring blocks from `first` on, if there is room and the disk keeps
-    /// up. Never waits.
-    pub fn store(&self, _first: u64, _bytes: Bytes) {}
-
-    /// The whole content, if it is complete and known to be good. Never waits: what has yet to be verified is verified
-    /// in the background, for the next who asks.
-    pub fn whole(&self) -> Option<Arc<Whole>> {
-        None
+impl Drop for Cache {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.queue.close();
+            shared.queue.wait_ended(END);
+        }
     }
 }
+
+/// The directory of a site, if there is one in a format that is understood.
+fn find(options: &Options) -> io::Result<Folder> {
+    let content = Folder::content(&options.dir, false)?;
+    Ledger::open(&options.dir, &content, How::Read)?;
+    content.folder(&names::site(&options.instance_id), false)
+}
+
+impl Shared {
+    /// The time in steps, within which what was missing stays missing.
+    fn period(&self) -> u64 {
+        (self.started.elapsed().as_nanos() / self.tuning.recheck.as_nanos().max(1)) as u64
+    }
+
+    fn minute(&self) -> u64 {
+        self.started.elapsed().as_secs() / 60
+    }
+
+    /// The site's directory. Where there was none it is looked for again now and then: another process may have made it.
+    fn folder(&self) -> Option<Arc<Folder>> {
+        if let Some(folder) = &*self.folder.lock().unwrap() {
+            return Some(Arc::clone(folder));
+        }
+        let now = self.period();
+        if self.sought.swap(now, Ordering::Relaxed) == now {
+            return None;
+        }
+        let found = Arc::new(find(&self.options).ok()?);
+        self.set_folder(Some(Arc::clone(&found)));
+        Some(found)
+    }
+
+    fn set_folder(&self, folder: Option<Arc<Folder>>) {
+        let old = std::mem::replace(&mut *self.folder.lock().unwrap(), folder);
+        drop(old);
+    }
+
+    /// Whether there are files of `name`; None before anybody has looked.
+    fn knows(&self, name: Name) -> Option<bool> {
+        let known = self.known.lock().unwrap();
+        known.as_ref().map(|known| known.contains(&name))
+    }
+
+    fn set_known(&self, known: HashSet<Name>) {
+        *self.known.lock().unwrap() = Some(known);
+    }
+
+    fn learn(&self, name: Name) {
+        if let Some(known) = &mut *self.known.lock().unwrap() {
+            known.insert(name);
+        }
+    }
+
+    fn forget(&self, name: Name) {
+        if let Some(known) = &mut *self.known.lock().unwrap() {
+            known.remove(&name);
+        }
+    }
+
+    /// Who holds `name`, if anybody does.
+    fn held(&self, name: Name) -> Option<Arc<Kept>> {
+        self.held.lock().unwrap().get(&name).and_then(Weak::upgrade)
+    }
+
+    /// The last holder of `name` went away; a new one may have come meanwhile.
+    fn dropped(&self, name: Name) {
+        let mut held = self.held.lock().unwrap();
+        if held.get(&name).is_some_and(|kept| kept.strong_count() == 0) {
+            held.remove(&name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

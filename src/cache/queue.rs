@@ -1,0 +1,272 @@
+//! What waits to be written: bounded, so that a slow disk costs neither memory nor a reader's time.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::cache::kept::Kept;
+
+/// Bytes that may wait. Enough for a second of a fast link while the disk does something else.
+const QUEUE_BYTES: usize = 32 << 20;
+
+/// Jobs that may wait, whatever their bytes.
+const QUEUE_JOBS: usize = 1 << 13;
+
+/// Bytes that are written in one go: others wait for their turn meanwhile.
+pub(super) const BATCH_BYTES: usize = 4 << 20;
+
+/// Something to do on disk, where nobody waits for it.
+pub(super) enum Job {
+    /// Neighbouring whole blocks from `first` on, in pieces.
+    Store {
+        kept: Arc<Kept>,
+        first: u64,
+        pieces: Vec<Bytes>,
+    },
+    /// A block did not match its checksum.
+    Forget { kept: Arc<Kept>, block: u64 },
+    /// A block was read from disk; None for all of them.
+    Used { kept: Arc<Kept>, block: Option<u64> },
+}
+
+struct State {
+    jobs: VecDeque<Job>,
+    bytes: usize,
+    /// A job is being done.
+    is_busy: bool,
+    is_closed: bool,
+    /// Nobody takes jobs any more.
+    has_ended: bool,
+}
+
+/// The way to the writer.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// There is something to do, or no more will come.
+    more: Condvar,
+    /// The queue is empty and nothing is being done, or nobody is there to do it.
+    idle: Condvar,
+}
+
+impl Queue {
+    /// An empty queue, whose writer has something to do before it takes the first job.
+    pub(super) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                jobs: VecDeque::new(),
+                bytes: 0,
+                is_busy: true,
+                is_closed: false,
+                has_ended: false,
+            }),
+            more: Condvar::new(),
+            idle: Condvar::new(),
+        }
+    }
+
+    /// Adds a job; false where there is no room. Never waits.
+    pub(super) fn push(&self, job: Job) -> bool {
+        let bytes = job.bytes();
+        let mut state = self.state.lock().unwrap();
+        if state.is_closed
+            || state.jobs.len() >= QUEUE_JOBS
+            || (bytes > 0 && state.bytes + bytes > QUEUE_BYTES)
+        {
+            return false;
+        }
+        state.bytes += bytes;
+        state.jobs.push_back(job);
+        drop(state);
+        self.more.notify_one();
+        true
+    }
+
+    /// The next job, neighbours joined to it; None when no more will come.
+    pub(super) fn next(&self) -> Option<Job> {
+        let mut state = self.state.lock().unwrap();
+        state.is_busy = false;
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                let job = state.join(job);
+                state.bytes -= job.bytes();
+                state.is_busy = true;
+                return Some(job);
+            }
+            self.idle.notify_all();
+            if state.is_closed {
+                return None;
+            }
+            state = self.more.wait(state).unwrap();
+        }
+    }
+
+    /// No more jobs are taken.
+    pub(super) fn close(&self) {
+        self.state.lock().unwrap().is_closed = true;
+        self.more.notify_all();
+    }
+
+    /// The writer says that it is gone.
+    pub(super) fn ended(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.has_ended = true;
+        state.is_closed = true;
+        state.is_busy = false;
+        // Jobs hold what they are for, which holds us.
+        let left = std::mem::take(&mut state.jobs);
+        state.bytes = 0;
+        drop(state);
+        drop(left);
+        self.idle.notify_all();
+    }
+
+    /// Waits until all that was asked is done, at most `longest`. Whether it is.
+    pub(super) fn wait_idle(&self, longest: Duration) -> bool {
+        let until = Instant::now() + longest;
+        let mut state = self.state.lock().unwrap();
+        while (state.is_busy || !state.jobs.is_empty()) && !state.has_ended {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.idle.wait_timeout(state, left).unwrap().0;
+        }
+        true
+    }
+
+    /// Waits until the writer is gone, at most `longest`.
+    pub(super) fn wait_ended(&self, longest: Duration) {
+        let state = self.state.lock().unwrap();
+        let waited = self
+            .idle
+            .wait_timeout_while(state, longest, |state| !state.has_ended);
+        drop(waited);
+    }
+
+    /// Whether no more jobs are taken.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().unwrap().is_closed
+    }
+}
+
+impl State {
+    /// Adds to a job those behind it that store what follows.
+    fn join(&mut self, job: Job) -> Job {
+        let Job::Store {
+            kept,
+            first,
+            mut pieces,
+        } = job
+        else {
+            return job;
+        };
+        let mut len: usize = pieces.iter().map(Bytes::len).sum();
+        while let Some(Job::Store {
+            kept: other,
+            first: next,
+            pieces: more,
+        }) = self.jobs.front_mut()
+        {
+            let end = first + (len as u64).div_ceil(crate::entity::BLOCK_SIZE_BYTES);
+            let more_len: usize = more.iter().map(Bytes::len).sum();
+            if !Arc::ptr_eq(&kept, other) || *next != end || len + more_len > BATCH_BYTES {
+                break;
+            }
+            pieces.append(more);
+            len += more_len;
+            self.jobs.pop_front();
+        }
+        Job::Store {
+            kept,
+            first,
+            pieces,
+        }
+    }
+}
+
+impl Job {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Store { pieces, .. } => pieces.iter().map(Bytes::len).sum(),
+            Self::Forget { .. } | Self::Used { .. } => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entity::{BLOCK_SIZE_BYTES, Entity};
+    use crate::model::EntityId;
+
+    fn kept(id: &str) -> Arc<Kept> {
+        Kept::nothing(&Arc::new(Entity {
+            id: EntityId(id.into()),
+            size_bytes: 1 << 40,
+        }))
+    }
+
+    fn store(kept: &Arc<Kept>, first: u64, blocks: usize) -> Job {
+        Job::Store {
+            kept: Arc::clone(kept),
+            first,
+            pieces: vec![Bytes::from(vec![0; blocks * BLOCK_SIZE_BYTES as usize])],
+        }
+    }
+
+    #[test]
+    fn neighbours_are_written_together_and_others_are_not() {
+        let queue = Queue::new();
+        let (a, b) = (kept("a"), kept("b"));
+        for job in [
+            store(&a, 3, 1),
+            store(&a, 4, 2),
+            store(&a, 6, 1),
+            store(&a, 9, 1),
+            store(&b, 10, 1),
+        ] {
+            assert!(queue.push(job));
+        }
+        queue.close();
+        let next = || match queue.next() {
+            Some(Job::Store { first, pieces, .. }) => Some((first, pieces.len())),
+            _ => None,
+        };
+        assert_eq!(
+            [next(), next(), next(), next()],
+            [Some((3, 3)), Some((9, 1)), Some((10, 1)), None]
+        );
+        assert!(!queue.push(store(&a, 0, 1)), "it is closed");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_at_once() {
+        let queue = Queue::new();
+        let a = kept("a");
+        let mib = ((1 << 20) / BLOCK_SIZE_BYTES) as usize;
+        let fit = (0..100)
+            .filter(|at| queue.push(store(&a, at * 1000, mib)))
+            .count();
+        assert_eq!(fit, QUEUE_BYTES >> 20);
+        assert!(
+            queue.push(Job::Forget {
+                kept: Arc::clone(&a),
+                block: 0
+            }),
+            "it has no bytes"
+        );
+        let used = || Job::Used {
+            kept: Arc::clone(&a),
+            block: None,
+        };
+        assert!((0..2 * QUEUE_JOBS).filter(|_| queue.push(used())).count() < QUEUE_JOBS);
+        assert!(!queue.wait_idle(Duration::ZERO));
+        queue.ended();
+        assert!(
+            queue.wait_idle(Duration::ZERO) && Arc::strong_count(&a) == 1,
+            "nothing is held for ever"
+        );
+    }
+}
