@@ -48,7 +48,6 @@ fn an_absent_or_empty_cache_holds_nothing_and_both_commands_name_it() {
 }
 
 #[test]
-#[ignore = "the cache keeps nothing on disk yet"]
 fn what_is_kept_is_shown_and_dropped_whether_a_mount_runs_or_not() {
     let server = Server::start(Options::default()).unwrap();
     server.put_generated("a.bin", 3 * MIB, 1);

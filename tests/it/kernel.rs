@@ -110,7 +110,6 @@ fn complete(mount: &Mounted, path: &Path) {
 }
 
 #[test]
-#[ignore = "the cache keeps nothing on disk yet"]
 fn a_file_that_is_complete_in_the_cache_is_read_by_the_kernel_without_the_daemon() {
     let size = 3 * MIB + 5;
     let (server, mount) = drive(size, &[]);
@@ -144,7 +143,6 @@ fn a_file_that_is_complete_in_the_cache_is_read_by_the_kernel_without_the_daemon
 }
 
 #[test]
-#[ignore = "the cache keeps nothing on disk yet"]
 fn a_file_that_becomes_complete_while_it_is_open_is_opened_in_the_way_of_who_has_it_open() {
     let size = 2 * MIB;
     let (_server, mount) = drive(size, &[]);
@@ -179,7 +177,6 @@ fn a_file_that_becomes_complete_while_it_is_open_is_opened_in_the_way_of_who_has
 }
 
 #[test]
-#[ignore = "the cache keeps nothing on disk yet"]
 fn a_new_version_comes_while_the_kernel_reads_the_old_one_by_itself() {
     let size = MIB + 77;
     let (server, mount) = drive(size, &["--metadata-ttl", "0s"]);
@@ -210,7 +207,6 @@ fn a_new_version_comes_while_the_kernel_reads_the_old_one_by_itself() {
 }
 
 #[test]
-#[ignore = "the cache keeps nothing on disk yet"]
 fn a_hundred_who_open_and_close_a_file_while_it_becomes_complete_see_no_error() {
     const READERS: u64 = 100;
     const ROUNDS: u64 = 40;
@@ -259,7 +255,6 @@ fn a_hundred_who_open_and_close_a_file_while_it_becomes_complete_see_no_error() 
 }
 
 #[test]
-#[ignore = "the cache keeps nothing on disk yet"]
 fn a_file_that_is_overwritten_all_the_time_is_one_version_for_each_who_opens_it() {
     const ROUNDS: u64 = 40;
     let length = |round: u64| 70_000 + round * 4099;
@@ -314,7 +309,6 @@ impl Drop for OnDrop<'_> {
 }
 
 #[test]
-#[ignore = "the cache keeps nothing on disk yet"]
 fn what_the_kernel_reads_by_itself_outlives_a_cleared_cache() {
     let size = 2 * MIB;
     let (_server, mount) = drive(size, &[]);
@@ -336,7 +330,6 @@ fn what_the_kernel_reads_by_itself_outlives_a_cleared_cache() {
 }
 
 #[test]
-#[ignore = "the cache keeps nothing on disk yet"]
 fn small_files_are_kept_in_pages_and_read_by_the_kernel_from_there() {
     let (_server, mount) = drive(5000, &[]);
     let path = mount.path("file.bin");
@@ -349,7 +342,6 @@ fn small_files_are_kept_in_pages_and_read_by_the_kernel_from_there() {
 }
 
 #[test]
-#[ignore = "the cache keeps nothing on disk yet"]
 fn more_files_are_open_than_the_daemon_may_open_itself() {
     const FILES: u64 = 300;
     let size = 70_000;
