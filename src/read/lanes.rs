@@ -126,17 +126,22 @@ impl Drop for Lane {
 mod tests {
     use futures_util::FutureExt;
 
+    use super::super::pace::FEWEST;
     use super::*;
 
     #[tokio::test]
     async fn places_are_handed_on_in_order_and_fewer_after_trouble() {
         let lanes = Lanes::new();
+        let mut others = Vec::new();
+        for _ in 2..FEWEST {
+            others.push(lanes.enter().await);
+        }
         let (one, two) = (lanes.enter().await, lanes.enter().await);
         let mut third = lanes.enter().boxed();
         assert!((&mut third).now_or_never().is_none());
         drop(one);
         let third = third.await;
-        // Doubled, then halved while all are taken: two must leave before one may enter.
+        // Two more, and as few as ever while all are taken: two must leave before one may enter.
         {
             let mut state = lanes.state.lock().unwrap();
             state.places += 2;

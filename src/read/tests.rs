@@ -739,7 +739,12 @@ async fn a_demand_finds_a_free_request_however_many_read_ahead() {
         }
     }
     tokio::time::sleep(LATENCY).await;
-    assert_eq!(world.requests().len(), 40 + 2, "the demands and the lanes");
+    let expected = 40 + pace::FEWEST;
+    assert_eq!(
+        world.requests().len(),
+        expected,
+        "the demands and the lanes"
+    );
 }
 
 #[tokio::test(start_paused = true)]
