@@ -95,6 +95,10 @@ impl Default for Tuning {
     }
 }
 
+/// Of the threads that write and verify: where processors are short they get a tenth of what a reader gets, and all of
+/// it where they are not.
+const NICENESS: i32 = 10;
+
 /// What readers, the writer and the verifier share.
 struct Shared {
     options: Options,
@@ -157,7 +161,10 @@ impl Cache {
         let writer = Writer::new(&shared);
         let spawned = std::thread::Builder::new()
             .name("cache-write".into())
-            .spawn(move || writer.run());
+            .spawn(move || {
+                give_way();
+                writer.run();
+            });
         if let Err(error) = spawned {
             log::warn!("content is not cached: no thread to write it: {error}");
             shared.queue.ended();
@@ -170,6 +177,20 @@ impl Cache {
     /// A cache that keeps nothing.
     pub fn off() -> Arc<Self> {
         Arc::new(Self { shared: None })
+    }
+
+    /// Whether the disk is behind with what it was given to keep; a little more, and it keeps only a part.
+    pub fn is_behind(&self) -> bool {
+        self.shared
+            .as_ref()
+            .is_some_and(|shared| shared.queue.is_behind())
+    }
+
+    /// Waits until the disk has caught up.
+    pub async fn caught_up(&self) {
+        if let Some(shared) = &self.shared {
+            shared.queue.room().await;
+        }
     }
 
     /// What is kept of `entity`; shared with all who hold it. Never waits for the disk, nor opens a file.
@@ -294,6 +315,14 @@ impl Shared {
         if held.get(&name).is_some_and(|kept| kept.strong_count() == 0) {
             held.remove(&name);
         }
+    }
+}
+
+/// Has this thread, which works for later, give way to those that somebody waits for (→ nice(2), of a thread on Linux).
+fn give_way() {
+    let thread = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), NICENESS) {
+        log::debug!("the cache's threads are as important as all others: {error}");
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod ahead;
 mod buffers;
+mod disk_wait;
 mod fetch;
 mod gather;
 mod lanes;
@@ -114,6 +115,8 @@ struct Shared {
     blocks: Arc<Blocks<Error>>,
     cache: Arc<Cache>,
     buffers: Arc<Buffers>,
+    /// How long fetches may yet wait for the disk.
+    disk_wait: Mutex<disk_wait::Patience>,
     lanes: Arc<Lanes>,
     /// What sweeps fetch ahead.
     sweeps: Sweeps,
@@ -160,6 +163,15 @@ impl Drop for Share {
     }
 }
 
+/// Somebody waits for the disk, until this is dropped.
+struct Waiting<'a>(&'a Mutex<disk_wait::Patience>);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().ends(Instant::now());
+    }
+}
+
 /// One fetch's place among those that only read ahead.
 struct AheadSlot(Arc<Shared>);
 
@@ -190,6 +202,7 @@ impl Reader {
                 sweeps: Sweeps::new(options.memory_bytes),
                 cache,
                 buffers: Buffers::new(),
+                disk_wait: Mutex::new(disk_wait::Patience::new(Instant::now())),
                 lanes: Lanes::new(),
                 tally: Tally::default(),
                 links: Links::new(),
@@ -298,6 +311,17 @@ async fn trim(shared: Arc<Shared>, is_trimmed: Arc<AtomicBool>) {
 }
 
 impl Shared {
+    /// Lets the disk catch up with what was fetched, for as long as that is worth it.
+    async fn spare_the_disk(&self) {
+        if !self.cache.is_behind() {
+            return;
+        }
+        let longest = self.disk_wait.lock().unwrap().begins(Instant::now());
+        let _waiting = Waiting(&self.disk_wait);
+        // What it has not taken by then is not kept.
+        let _ = tokio::time::timeout(longest, self.cache.caught_up()).await;
+    }
+
     /// How far one stream may read ahead: as far as keeps the link busy, and half of the memory is shared among those that
     /// do, the other half is for what they are reading now and for who reads at random.
     fn largest_window_bytes(&self) -> u64 {

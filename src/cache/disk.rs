@@ -134,7 +134,7 @@ impl Open {
                 at += 1;
                 continue;
             }
-            self.unstamp(true)?;
+            self.unstamp()?;
             let start = first + at as u64;
             let run = at..at + missing;
             write_all(&self.data, &bytes[run.clone()], start * BLOCK_SIZE_BYTES)?;
@@ -150,19 +150,14 @@ impl Open {
         Ok(sums)
     }
 
-    /// Takes away what says that the data is complete and good. Before data is overwritten that has to be on disk: after a
-    /// power cut the new data could be there, half of it, under times that are still the old ones.
-    fn unstamp(&self, is_overwritten: bool) -> io::Result<()> {
+    /// Takes away what says that the data is complete and good.
+    fn unstamp(&self) -> io::Result<()> {
         let mut stamp = [0; STAMP_BYTES];
         read_at_most(&self.index, &mut stamp, STAMP_AT)?;
         if stamp == [0; STAMP_BYTES] {
             return Ok(());
         }
-        self.index.write_all_at(&[0; STAMP_BYTES], STAMP_AT)?;
-        if is_overwritten {
-            rustix::fs::fdatasync(&self.index)?;
-        }
-        Ok(())
+        self.index.write_all_at(&[0; STAMP_BYTES], STAMP_AT)
     }
 
     /// Notes that `block` is not kept, if it still does not match its checksum. Whether it was there and did not.
@@ -178,7 +173,7 @@ impl Open {
         {
             return Ok(false);
         }
-        self.unstamp(true)?;
+        self.unstamp()?;
         self.index.write_all_at(&[0; 8], sum_at(block))?;
         Ok(true)
     }
@@ -211,7 +206,7 @@ pub(super) fn remove_part(
     if size <= part_bytes || blocks.is_empty() {
         return remove_all(folder, name);
     }
-    open.unstamp(false)?;
+    open.unstamp()?;
     // An index that was cut off must not grow beyond what it should be.
     if sum_at(blocks.end) <= open.index.metadata()?.size() {
         let zeros = vec![0; (blocks.end - blocks.start) as usize * 8];

@@ -4,6 +4,9 @@
 //! entity has its only checksum behind the bytes. All checksums are seeded with what the entity is and which block it is,
 //! so that bytes that lie in a wrong place, or in another entity's file, do not match.
 
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::entity::{BLOCK_SIZE_BYTES, Entity};
@@ -84,8 +87,9 @@ impl Seal {
     }
 }
 
-/// A moment of a data file when all its blocks were known to be good and on the disk: while the file still looks like
-/// this, nobody has written to it.
+/// A moment of a data file when all its blocks were known to be good: while the file still looks like this, nobody has
+/// written to it. Holds until the machine starts anew: before that the kernel has all that was written, after a power
+/// cut the disk may have half of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp(pub(super) [u64; 6]);
 
@@ -102,22 +106,34 @@ impl Stamp {
         ])
     }
 
-    pub(super) fn encode(&self, seal: Seal) -> [u8; STAMP_BYTES] {
+    /// For the time since the machine, by its name `boot`, was started.
+    pub(super) fn encode(&self, seal: Seal, boot: u64) -> [u8; STAMP_BYTES] {
         let mut bytes = [0; STAMP_BYTES];
         for (at, value) in self.0.iter().enumerate() {
             bytes[at * 8..at * 8 + 8].copy_from_slice(&value.to_le_bytes());
         }
-        let sum = seal.sum(u64::MAX - 1, &bytes[..48]);
+        let sum = seal.sum(u64::MAX - 1, &bytes[..48]) ^ boot;
         bytes[48..56].copy_from_slice(&sum.to_le_bytes());
         bytes
     }
 
-    /// None where there is none, or a damaged one.
-    pub(super) fn decode(seal: Seal, bytes: &[u8]) -> Option<Self> {
+    /// None where there is none, a damaged one, or one from before the machine was started last.
+    pub(super) fn decode(seal: Seal, boot: u64, bytes: &[u8]) -> Option<Self> {
         let words = words(bytes);
         let stamp = Self(words.get(..6)?.try_into().ok()?);
-        (words.get(6) == Some(&seal.sum(u64::MAX - 1, &bytes[..48]))).then_some(stamp)
+        let sum = seal.sum(u64::MAX - 1, &bytes[..48]) ^ boot;
+        (words.get(6) == Some(&sum)).then_some(stamp)
     }
+}
+
+/// A number that is another one each time the machine is started (random(4)); where the kernel does not tell, each time
+/// the program is.
+pub(super) fn boot() -> u64 {
+    static BOOT: OnceLock<u64> = OnceLock::new();
+    *BOOT.get_or_init(|| match std::fs::read("/proc/sys/kernel/random/boot_id") {
+        Ok(id) => xxh3_64(&id),
+        Err(_) => xxh3_64(format!("{:?} {}", SystemTime::now(), std::process::id()).as_bytes()),
+    })
 }
 
 /// Where the checksum of `block` is in an index file.
@@ -186,12 +202,17 @@ mod tests {
     fn a_stamp_is_read_as_it_was_written_or_not_at_all() {
         let seal = Seal::of(&entity("a", 1));
         let stamp = Stamp([1, 2, 3, 4, 5, 6]);
-        let mut bytes = stamp.encode(seal);
-        assert_eq!(Stamp::decode(seal, &bytes), Some(stamp));
-        assert_eq!(Stamp::decode(seal, &[0; STAMP_BYTES]), None);
+        let mut bytes = stamp.encode(seal, 7);
+        assert_eq!(Stamp::decode(seal, 7, &bytes), Some(stamp));
+        assert_eq!(
+            Stamp::decode(seal, 8, &bytes),
+            None,
+            "the machine was started anew"
+        );
+        assert_eq!(Stamp::decode(seal, 7, &[0; STAMP_BYTES]), None);
         bytes[9] ^= 4;
-        assert_eq!(Stamp::decode(seal, &bytes), None);
-        assert_eq!(Stamp::decode(seal, &bytes[..20]), None);
+        assert_eq!(Stamp::decode(seal, 7, &bytes), None);
+        assert_eq!(Stamp::decode(seal, 7, &bytes[..20]), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use crate::cache::kept::Kept;
 
@@ -44,6 +45,8 @@ struct State {
 /// The way to the writer.
 pub(super) struct Queue {
     state: Mutex<State>,
+    /// Less than half of what may wait does so.
+    room: Notify,
     /// There is something to do, or no more will come.
     more: Condvar,
     /// The queue is empty and nothing is being done, or nobody is there to do it.
@@ -61,6 +64,7 @@ impl Queue {
                 is_closed: false,
                 has_ended: false,
             }),
+            room: Notify::new(),
             more: Condvar::new(),
             idle: Condvar::new(),
         }
@@ -92,6 +96,9 @@ impl Queue {
                 let job = state.join(job);
                 state.bytes -= job.bytes();
                 state.is_busy = true;
+                if !state.is_behind() {
+                    self.room.notify_waiters();
+                }
                 return Some(job);
             }
             self.idle.notify_all();
@@ -99,6 +106,21 @@ impl Queue {
                 return None;
             }
             state = self.more.wait(state).unwrap();
+        }
+    }
+
+    /// Whether more waits than should.
+    pub(super) fn is_behind(&self) -> bool {
+        self.state.lock().unwrap().is_behind()
+    }
+
+    /// Resolves when there is room again, or nobody will make any.
+    pub(super) async fn room(&self) {
+        let mut room = std::pin::pin!(self.room.notified());
+        // From here on a notice is not missed.
+        room.as_mut().enable();
+        if self.is_behind() {
+            room.await;
         }
     }
 
@@ -119,6 +141,7 @@ impl Queue {
         state.bytes = 0;
         drop(state);
         drop(left);
+        self.room.notify_waiters();
         self.idle.notify_all();
     }
 
@@ -152,6 +175,10 @@ impl Queue {
 }
 
 impl State {
+    fn is_behind(&self) -> bool {
+        self.bytes > QUEUE_BYTES / 2 || self.jobs.len() > QUEUE_JOBS / 2
+    }
+
     /// Adds to a job those behind it that store what follows.
     fn join(&mut self, job: Job) -> Job {
         let Job::Store {

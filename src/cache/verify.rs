@@ -1,7 +1,8 @@
 //! Verifies complete entities, so that the kernel may read them by itself.
 //!
-//! Reads everything once in the background and compares it with the checksums; then the data is made durable, and how its
-//! file looks from outside is written into the index as its stamp.
+//! Reads everything once in the background and compares it with the checksums; then how the file of the data looks from
+//! outside is written into the index as its stamp. It counts until the machine is started anew, so nothing need be made
+//! durable for it: thousands of files that become complete must not have the disk flushed as often.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,12 +10,12 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::cache::Shared;
-use crate::cache::index::{HEADER_BYTES, STAMP_AT, Stamp, index_bytes, sum_at, words};
+use crate::cache::index::{HEADER_BYTES, STAMP_AT, Stamp, boot, index_bytes, sum_at, words};
 use crate::cache::kept::Kept;
 use crate::cache::names::Kind;
 use crate::cache::place::{Folder, How};
 use crate::cache::usage::{Ledger, read_at_most};
+use crate::cache::{Shared, give_way};
 use crate::entity::BLOCK_SIZE_BYTES;
 
 /// Entities that may wait to be verified; who asks again later is not forgotten.
@@ -59,6 +60,7 @@ impl Verifier {
         let spawned = std::thread::Builder::new()
             .name("cache-verify".into())
             .spawn(move || {
+                give_way();
                 while let Some(kept) = shared.verifier.next(&shared) {
                     verify(&shared, &kept);
                 }
@@ -121,9 +123,17 @@ fn stamp(shared: &Shared, kept: &Kept, folder: &Folder) -> io::Result<Option<Sta
     if !kept.seal().is_header(entity, &header) {
         return Ok(None);
     }
-    let known = Stamp::decode(kept.seal(), &header[STAMP_AT as usize..]);
+    let known = Stamp::decode(kept.seal(), boot(), &header[STAMP_AT as usize..]);
     if known.is_some_and(|known| known == Stamp::of(&before)) {
         return Ok(known);
+    }
+    let is_complete = || -> io::Result<bool> {
+        let mut sums = vec![0; (index_bytes(entity) - HEADER_BYTES) as usize];
+        read_at_most(&index, &mut sums, HEADER_BYTES)?;
+        Ok(words(&sums).iter().all(|sum| *sum != 0))
+    };
+    if !is_complete()? {
+        return Ok(None);
     }
     let mut bytes = vec![0; (BLOCKS_AT_ONCE * BLOCK_SIZE_BYTES) as usize];
     let mut first = 0;
@@ -136,7 +146,6 @@ fn stamp(shared: &Shared, kept: &Kept, folder: &Folder) -> io::Result<Option<Sta
         }
         first = blocks.end;
     }
-    rustix::fs::fdatasync(&data)?;
     let ledger = Ledger::open(
         &shared.options.dir,
         &Folder::content(&shared.options.dir, false)?,
@@ -145,15 +154,10 @@ fn stamp(shared: &Shared, kept: &Kept, folder: &Folder) -> io::Result<Option<Sta
     let _turn = ledger.turn(Instant::now() + TURN, || shared.queue.is_closed())?;
     let stamp = Stamp::of(&data.metadata()?);
     // The same file and times as before: nobody wrote to it while it was read. Nor was a block taken out of the index.
-    let is_complete = || -> io::Result<bool> {
-        let mut sums = vec![0; (index_bytes(entity) - HEADER_BYTES) as usize];
-        read_at_most(&index, &mut sums, HEADER_BYTES)?;
-        Ok(words(&sums).iter().all(|sum| *sum != 0))
-    };
     if stamp != Stamp::of(&before) || !is_complete()? {
         return Ok(None);
     }
-    index.write_all_at(&stamp.encode(kept.seal()), STAMP_AT)?;
+    index.write_all_at(&stamp.encode(kept.seal(), boot()), STAMP_AT)?;
     Ok(Some(stamp))
 }
 

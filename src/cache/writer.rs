@@ -252,7 +252,7 @@ impl Writer {
     }
 
     /// Stores neighbouring blocks. False where there is no room for them.
-    fn store(&mut self, kept: &Kept, first: u64, pieces: &[Bytes]) -> io::Result<bool> {
+    fn store(&mut self, kept: &Arc<Kept>, first: u64, pieces: &[Bytes]) -> io::Result<bool> {
         self.reach(true)?;
         let ledger = self.ledger()?;
         let len: usize = pieces.iter().map(Bytes::len).sum();
@@ -278,7 +278,8 @@ impl Writer {
         let before = charge();
         turn.add(need)?;
         let written = disk.write(&folder, kept, first, pieces);
-        turn.settle(need, before, charge())?;
+        let after = charge();
+        turn.settle(need, before, after)?;
         self.publish(&turn);
         drop(turn);
         // Also what was half written takes room, until it leaves.
@@ -286,6 +287,10 @@ impl Writer {
         let sums = written?;
         kept.stored(first, &sums);
         self.shared.learn(kept.name());
+        if !kept.is_small() && after >= kept.entity().size_bytes {
+            // Perhaps that was the last of it: who opens it next finds it verified.
+            self.shared.verifier.ask(&self.shared, Arc::clone(kept));
+        }
         if self.rest_until.take().is_some() {
             log::info!("content is cached again");
         }

@@ -251,8 +251,9 @@ impl Fetch {
                 bytes += chunk.len() as u64;
                 self.shared.lanes.bytes_came(chunk.len() as u64, now);
             }
-            silent_until = self.patience.stall_ends(now);
             self.take_chunk(chunk)?;
+            self.shared.spare_the_disk().await;
+            silent_until = self.patience.stall_ends(Instant::now());
             if is_left && self.claim.abandon_if_unawaited() {
                 return Ok(End::Abandoned);
             }

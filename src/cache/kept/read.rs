@@ -14,7 +14,8 @@ use rustix::io::{Errno, ReadWriteFlags};
 use super::{Files, Kept, Now, Presence, State, Sums};
 use crate::cache::Shared;
 use crate::cache::index::{
-    HEADER_BYTES, PAGE_BYTES, STAMP_AT, SUM_BYTES, Stamp, TRAILER_BYTES, page_of, sum_at, words,
+    HEADER_BYTES, PAGE_BYTES, STAMP_AT, SUM_BYTES, Stamp, TRAILER_BYTES, boot, page_of, sum_at,
+    words,
 };
 use crate::cache::names::Kind;
 use crate::cache::pages::{Page, sums_in};
@@ -209,7 +210,11 @@ impl Kept {
         let mut stamp = None;
         if number == 0 {
             self.check_header(files, &bytes)?;
-            stamp = Stamp::decode(self.seal, &bytes[STAMP_AT as usize..HEADER_BYTES as usize]);
+            stamp = Stamp::decode(
+                self.seal,
+                boot(),
+                &bytes[STAMP_AT as usize..HEADER_BYTES as usize],
+            );
             bytes.drain(..HEADER_BYTES as usize);
         }
         debug_assert_eq!(
