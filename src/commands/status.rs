@@ -242,21 +242,20 @@ fn reading_rows(reading: &ReadingStatus) -> Vec<(&'static str, String)> {
         size(reading.disk_bytes),
         size(reading.network_bytes)
     );
-    let (swept, in_vain) = (
-        reading.swept_bytes,
-        reading.wasted_ahead_bytes + reading.swept_wasted_bytes,
-    );
-    let mut fetched = size(reading.fetched_bytes);
-    if swept > 0 {
-        fetched += &format!(
-            ", {} of them ahead of programs that read whole folders",
-            size(swept)
-        );
+    let with_waste = |bytes, wasted| match wasted {
+        0 => size(bytes),
+        wasted => format!("{}, {} in vain", size(bytes), size(wasted)),
+    };
+    let fetched = with_waste(reading.fetched_bytes, reading.wasted_ahead_bytes);
+    let mut rows = vec![("read", read), ("fetched", fetched)];
+    if reading.swept_bytes > 0 {
+        let swept = with_waste(reading.swept_bytes, reading.swept_wasted_bytes);
+        rows.push((
+            "ahead",
+            format!("small files that programs will read next: {swept}"),
+        ));
     }
-    if in_vain > 0 {
-        fetched += &format!(", {} in vain", size(in_vain));
-    }
-    vec![("read", read), ("fetched", fetched)]
+    rows
 }
 
 fn disk_text(cache: &CacheStatus) -> String {
@@ -377,7 +376,8 @@ mod tests {
             "  on disk  3.00 MiB of 20.0 GiB in /var/cache/cloudreve-fuse, 1 damaged block fetched again",
             "  kernel   reads no cached file by itself: the kernel allows it to root alone",
             "  read     4.00 MiB: 1.00 MiB from memory, 1.00 MiB from disk, 2.00 MiB from the network",
-            "  fetched  3.00 MiB, 1.00 MiB of them ahead of programs that read whole folders, 2.00 KiB in vain",
+            "  fetched  3.00 MiB, 1.00 KiB in vain",
+            "  ahead    small files that programs will read next: 1.00 MiB, 1.00 KiB in vain",
             "  owed     nothing",
             "  next     do this",
         ] {
