@@ -147,7 +147,7 @@ pub struct ReadingStatus {
     pub network_bytes: u64,
     /// Brought over the network, for those who asked and ahead of them.
     pub fetched_bytes: u64,
-    /// Of what was brought ahead of a reader: given up before it was read.
+    /// Of what was brought ahead of a reader, small files included: given up before it was read.
     pub wasted_ahead_bytes: u64,
     /// Small files brought ahead of programs that go through a folder.
     #[serde(default)]

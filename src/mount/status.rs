@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::api::{Api, Health, Site};
 use crate::cli::values::show_moment;
 use crate::config::{Account, MountPlan};
-use crate::control::{AccountStatus, CacheStatus, ServerStatus, Status};
+use crate::control::{AccountStatus, CacheStatus, ReadingStatus, ServerStatus, Status};
 use crate::fs::{Counts, Fs};
 use crate::fuse::Passthrough;
 use crate::model::Capacity;
@@ -102,7 +102,7 @@ impl StatusSource {
                 requests: health.requests,
             },
             cache: self.cache(counts),
-            reading: None,
+            reading: Some(self.reading()),
             open_handles: counts.handles,
             owed: Vec::new(),
             conflicts: Vec::new(),
@@ -126,6 +126,20 @@ impl StatusSource {
             passthrough: off_reason.map_or("on", |_| "off").to_owned(),
             passthrough_files: self.passthrough.files(),
             passthrough_off_reason: off_reason.map(str::to_owned),
+        }
+    }
+
+    fn reading(&self) -> ReadingStatus {
+        let (all, swept) = (self.reader.stats(), self.reader.ahead_counts());
+        ReadingStatus {
+            asked_bytes: all.asked_bytes,
+            memory_bytes: all.memory_bytes,
+            disk_bytes: all.disk_bytes,
+            network_bytes: all.network_bytes,
+            fetched_bytes: all.fetched_bytes,
+            wasted_ahead_bytes: all.wasted_ahead_bytes,
+            swept_bytes: swept.fetched_bytes,
+            swept_wasted_bytes: swept.wasted_bytes,
         }
     }
 

@@ -3,9 +3,10 @@
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use cloudreve_test_server::{Options, Server, generated_bytes};
+use cloudreve_test_server::{Options, Route, Server, ShareOptions, generated_bytes};
 
 use crate::support::mounted::{Home, Mounted};
 use crate::support::shell::{self, wait_until};
@@ -58,9 +59,10 @@ fn what_is_kept_is_shown_and_dropped_whether_a_mount_runs_or_not() {
         &["--cache-size", "1G", "--metadata-ttl", "1s"],
     );
     let (a, b) = (mount.path("a.bin"), mount.path("b.bin"));
+    // More than one part in a hundred, however little is read ahead.
     File::open(&b)
         .unwrap()
-        .read_exact_at(&mut [0; 10], 0)
+        .read_exact_at(&mut [0; 100_000], 0)
         .unwrap();
     wait_until("all of it is on disk", || {
         check_whole(&a, 1, 3 * MIB);
@@ -140,6 +142,122 @@ fn how_much_of_a_file_is_on_disk_is_an_attribute_of_it() {
     let folder = xattr::get(&mount.path("folder"), name).unwrap_err();
     assert_eq!(folder.raw_os_error(), Some(libc::ENODATA));
     assert!(mount.command(&["status"]).contains("nothing is kept"));
+}
+
+#[test]
+fn what_was_read_is_there_at_the_next_mount_and_status_says_where_content_came_from() {
+    // So many small ones that what comes next is looked for ahead.
+    let small = (0..40).map(|number| (format!("{number:02}.bin"), 5000 + number));
+    let files: Vec<_> = small.chain([("large.bin".into(), 3 * MIB + 5)]).collect();
+    let all: u64 = files.iter().map(|(_, size)| size).sum();
+    let server = Server::start(Options::default()).unwrap();
+    for (name, size) in &files {
+        server.put_generated(name, *size, *size);
+    }
+    let options = ["--cache-size", "1G", "--passthrough", "off"];
+    let read = |mount: &Mounted| {
+        shell::stdout(Command::new("ls").arg(mount.path("")));
+        for (name, size) in &files {
+            check_whole(&mount.path(name), *size, *size);
+        }
+        mount.status()["reading"].clone()
+    };
+    let mut mount = Mounted::new(&server, "cloudreve://my/", &options);
+    let reading = read(&mount);
+    let bytes = |reading: &serde_json::Value, field: &str| reading[field].as_u64().unwrap();
+    assert!(bytes(&reading, "asked_bytes") >= all, "{reading}");
+    assert!(bytes(&reading, "network_bytes") > 0, "{reading}");
+    assert_eq!(bytes(&reading, "fetched_bytes"), all, "{reading}");
+    assert_eq!(bytes(&reading, "disk_bytes"), 0, "{reading}");
+    assert!(mount.command(&["status"]).contains(" from the network"));
+    assert!(bytes(&reading, "swept_bytes") > 0, "{reading}");
+    for (name, _) in &files {
+        wait_until("it is on disk", || cached(&mount.path(name)) == "100%");
+    }
+    assert!(mount.end().success());
+    server.reset_counters();
+    let mount = mount.again(&server, "cloudreve://my/", &options);
+    let reading = read(&mount);
+    assert_eq!(server.count(Route::Content) + server.count(Route::Url), 0);
+    assert_eq!(bytes(&reading, "fetched_bytes"), 0, "{reading}");
+    let disk = bytes(&reading, "disk_bytes");
+    assert_eq!(disk, bytes(&reading, "asked_bytes"), "{reading}");
+    assert!(disk >= all, "{reading}");
+}
+
+#[test]
+fn a_user_who_is_not_root_has_a_cache_too() {
+    let size = 2 * MIB;
+    let server = Server::start(Options::default()).unwrap();
+    server.put_generated("file.bin", size, 1);
+    let mount = Mounted::unprivileged(&server, "cloudreve://my/", &["--cache-size", "1G"]);
+    let path = mount.path("file.bin");
+    let read = |mount: &Mounted| {
+        let cat = shell::output(&mut mount.as_nobody(Command::new("cat").arg(&path)));
+        assert!(cat.status.success(), "{cat:?}");
+        assert!(cat.stdout == generated_bytes(1, 0..size));
+    };
+    read(&mount);
+    wait_until("it is on disk", || {
+        mount.status()["cache"]["disk_bytes"].as_u64().unwrap() >= size
+    });
+    assert_eq!(shown(&mount.home)["complete"], 1);
+    read(&mount);
+}
+
+#[test]
+fn how_much_is_on_disk_of_what_a_shortcut_leads_to_is_told_of_the_shortcut() {
+    let server = Server::start(Options::default()).unwrap();
+    server.put_generated("docs/file.bin", MIB, 1);
+    let share = server.share("docs", ShareOptions::default());
+    let target = format!("cloudreve://{share}@share/file.bin");
+    server.add_file_shortcut("link.bin", &target);
+    let mount = Mounted::new(&server, "cloudreve://my/", &["--cache-size", "1G"]);
+    let link = mount.path("link.bin");
+    assert_eq!(cached(&link), "0%");
+    check_whole(&link, 1, MIB);
+    wait_until("it is on disk", || cached(&link) == "100%");
+    let entity = xattr::get(&link, "user.cloudreve.entity").unwrap();
+    let expected = server.entity_id("docs/file.bin");
+    assert_eq!(String::from_utf8(entity).unwrap(), expected);
+}
+
+/// All that lies below `dir`.
+fn below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(below(&path));
+        }
+        found.push(path);
+    }
+    found
+}
+
+#[test]
+fn in_a_cache_directory_that_others_may_look_into_they_find_nothing_to_read() {
+    let server = Server::start(Options::default()).unwrap();
+    server.put_generated("large.bin", MIB, 1);
+    server.put_generated("small.bin", 5000, 2);
+    let dir = tempfile::tempdir().unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), open).unwrap();
+    let options = ["--cache-dir", dir.path().to_str().unwrap()];
+    let mount = Mounted::new(&server, "cloudreve://my/", &options);
+    for (name, seed, size) in [("large.bin", 1, MIB), ("small.bin", 2, 5000)] {
+        check_whole(&mount.path(name), seed, size);
+        wait_until("it is on disk", || cached(&mount.path(name)) == "100%");
+    }
+    let found = below(dir.path());
+    assert!(found.len() > 4, "{found:?}");
+    for path in found {
+        let mode = std::fs::symlink_metadata(&path)
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o077, 0, "{}", path.display());
+    }
 }
 
 #[test]
