@@ -255,11 +255,20 @@ fn a_shares_password_is_mounted_and_not_shown() {
         assert!(!plan.source.contains("hunter2"), "{}", plan.source);
         assert_eq!(plan.fs.root.to_wire(), "cloudreve://AbCd:hunter2@share/");
     }
-    let said = who(home.plan("cloudreve://AbCd:hunter2@shrae/", &[]));
-    assert!(
-        said.starts_with("Usage") && !said.contains("hunter2"),
-        "{said}"
-    );
+    for uri in [
+        "cloudreve://AbCd:hunter2@shrae/",
+        "a.example/s/AbCd/hunter2",
+        "https:/a.example/s/AbCd/hunter2",
+        "AbCd:hunter2@share",
+        "AbCd:hunter2@share://",
+        "https://a.example/home?path=cloudreve%3A%2F%2FAbCd%3Ahunter2%40shrae",
+    ] {
+        let said = who(home.plan(uri, &[]));
+        assert!(
+            said.starts_with("Usage") && !said.contains("hunter2"),
+            "{said}"
+        );
+    }
 }
 
 #[test]

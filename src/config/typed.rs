@@ -54,17 +54,15 @@ pub fn mount_point(dir: &Path) -> PathBuf {
 }
 
 /// The text that was typed, unless it may hold a share's password: that has no safe place to be cut out of what could
-/// not even be understood.
+/// not even be understood, so nothing is left but its scheme.
 fn without_password(text: &str) -> String {
-    match text.contains('@') || text.contains("/s/") {
-        true => {
-            text.split_inclusive("://")
-                .next()
-                .unwrap_or_default()
-                .to_owned()
-                + "…"
-        }
-        false => text.to_owned(),
+    if !["@", "%40", "/s/"].iter().any(|mark| text.contains(mark)) {
+        return text.to_owned();
+    }
+    let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase());
+    match text.split_once("://") {
+        Some((scheme, _)) if is_scheme(scheme) => format!("{scheme}://…"),
+        _ => "…".to_owned(),
     }
 }
 
