@@ -155,6 +155,7 @@ pub fn plan(request: &MountRequest, environment: &Environment) -> Result<MountPl
         ));
     }
     let dir = mount_point(&request.dir);
+    disk::not_hidden(&dirs, &decided.account, &dir)?;
     let mut warnings = warnings(&settings, &decided.address);
     let (thumbnails, doubt) = disk::thumbnails(&settings, environment, &dir);
     warnings.extend(doubt);

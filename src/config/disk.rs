@@ -4,11 +4,37 @@ use std::path::Path;
 
 use crate::config::environment::Environment;
 use crate::config::settings::Settings;
-use crate::config::{Disk, dirs, disk_of, mount_point};
+use crate::config::{Account, Dirs, Disk, dirs, disk_of, mount_point};
+use crate::failure::Failure;
 use crate::thumbnails;
 
 /// Most that is kept on disk where nobody said how much; it is less on disks of which this is more than a tenth.
 const CACHE_SIZE_MAX_BYTES: u64 = 20 << 30;
+
+/// Refuses to mount over what a mount needs while it lives: behind it nobody would find the control socket, and renewed
+/// tokens would be lost.
+pub(super) fn not_hidden(dirs: &Dirs, account: &Account, mounted: &Path) -> Result<(), Failure> {
+    let needed = [
+        ("control", &dirs.control, "control", true),
+        ("state", &dirs.state, "state-dir", true),
+        (
+            "config",
+            &dirs.config,
+            "config-dir",
+            matches!(account, Account::Profile { .. }),
+        ),
+    ];
+    for (what, dir, option, is_needed) in needed {
+        if is_needed && mount_point(dir).starts_with(mounted) {
+            return Err(Failure::failed(format!(
+                "{} cannot be mounted on: the {what} directory {} lies in it; mount elsewhere, or choose another with --{option} DIR",
+                mounted.display(),
+                dir.display()
+            )));
+        }
+    }
+    Ok(())
+}
 
 /// Where thumbnails of what is mounted on `mounted` go, if anywhere; and a warning where they cannot.
 pub(super) fn thumbnails(

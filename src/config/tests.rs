@@ -378,6 +378,35 @@ fn nothing_is_kept_in_a_directory_that_the_mount_would_hide() {
 }
 
 #[test]
+fn nothing_is_mounted_over_what_the_mount_needs() {
+    let home = Home::new().account("home", "https://a");
+    let within = home.root.path().join("mnt/deep/within");
+    let within = within.to_str().unwrap();
+    for option in ["control", "state-dir"] {
+        let said = who(home.plan("https://a", &[(option, within)]));
+        assert!(
+            said.starts_with("Failed") && said.contains(within) && said.contains(option),
+            "{said}"
+        );
+    }
+    // Tokens are renewed where they are stored, if they are.
+    let mut at_home = Home::new();
+    at_home
+        .variables
+        .retain(|(name, _)| name != "CLOUDREVE_CONFIG_DIR");
+    let config = at_home.root.path().join("CONFIG_DIR");
+    std::os::unix::fs::symlink(at_home.root.path().join("mnt"), &config).unwrap();
+    std::fs::create_dir(at_home.root.path().join("mnt")).unwrap();
+    let at_home = at_home.account("home", "https://a");
+    let flags = [("config-dir", config.to_str().unwrap())];
+    let said = who(at_home.plan("https://a", &flags));
+    assert!(said.contains("--config-dir"), "{said}");
+    let at_home = at_home.set("CLOUDREVE_ACCESS_TOKEN", "t");
+    let said = who(at_home.plan("https://a", &flags));
+    assert_eq!(said, "access token at https://a");
+}
+
+#[test]
 fn the_kernel_may_read_the_cache_unless_it_is_forbidden() {
     let home = Home::new().set("CLOUDREVE_ACCESS_TOKEN", "t");
     let plan = |flags: &[(&'static str, &str)]| home.plan("https://a", flags).unwrap();
