@@ -186,6 +186,38 @@ fn what_was_read_is_there_at_the_next_mount_and_status_says_where_content_came_f
 }
 
 #[test]
+fn two_mounts_of_one_directory_keep_no_more_together_than_the_limit() {
+    const LIMIT: u64 = 4 * MIB;
+    let size = 3 * MIB;
+    let server = Server::start(Options::default()).unwrap();
+    for seed in 0..6 {
+        server.put_generated(&format!("{seed}.bin"), size, seed);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().to_str().unwrap();
+    let options = ["--cache-dir", dir, "--cache-size", "4M"];
+    let mounts = [(); 2].map(|()| Mounted::new(&server, "cloudreve://my/", &options));
+    for seed in 0..6 {
+        std::thread::scope(|scope| {
+            for mount in &mounts {
+                scope.spawn(move || check_whole(&mount.path(format!("{seed}.bin")), seed, size));
+            }
+        });
+        let show = ["cache", "show", "--json", "--cache-dir", dir];
+        let json = mounts[0].command(&show);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let bytes = json["bytes"].as_u64().unwrap();
+        assert!(bytes <= LIMIT, "{bytes} after file {seed}");
+    }
+    wait_until("something is kept", || {
+        let cache = &mounts[1].status()["cache"];
+        let bytes = cache["disk_bytes"].as_u64().unwrap();
+        assert!(bytes <= LIMIT, "{cache}");
+        bytes > LIMIT / 4
+    });
+}
+
+#[test]
 fn a_user_who_is_not_root_has_a_cache_too() {
     let size = 2 * MIB;
     let server = Server::start(Options::default()).unwrap();
