@@ -147,9 +147,9 @@ pub struct ReadingStatus {
     pub network_bytes: u64,
     /// Brought over the network, for those who asked and ahead of them.
     pub fetched_bytes: u64,
-    /// Of what was fetched: left memory before anybody asked for it.
+    /// Of what was brought ahead of a reader, small files included: given up before it was read.
     pub wasted_ahead_bytes: u64,
-    /// Of what was fetched: small files, ahead of programs that go through a folder.
+    /// Small files brought ahead of programs that go through a folder.
     #[serde(default)]
     pub swept_bytes: u64,
     /// Of those: given up before they were read.

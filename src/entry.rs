@@ -58,6 +58,25 @@ impl Entry {
             None => ServerName::from_wire(self.name.as_bytes()),
         }
     }
+
+    /// One of the account's own, empty and as old as can be, for tests that say what else it is.
+    #[cfg(test)]
+    pub(crate) fn plain(id: &str, name: &str, kind: FileKind) -> Self {
+        Self {
+            id: FileId(id.into()),
+            kind,
+            name: OsStr::new(name).into(),
+            segment: None,
+            size_bytes: 0,
+            created: SystemTime::UNIX_EPOCH,
+            updated: SystemTime::UNIX_EPOCH,
+            entity: EntityId("e".into()),
+            owned: true,
+            shared: false,
+            unfinished: false,
+            shortcut: None,
+        }
+    }
 }
 
 /// A part of the mount in which each file has one place: what is mounted itself, or what lies behind one shortcut.

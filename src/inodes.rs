@@ -314,24 +314,11 @@ fn same_share(a: &FileUri, b: &FileUri) -> bool {
 mod tests {
     use super::table::own_number;
     use super::*;
-    use crate::model::{FileId, FileKind};
+    use crate::model::FileKind;
     use crate::names::ServerName;
 
     fn entry(id: &str, name: &str, kind: FileKind) -> Arc<Entry> {
-        Arc::new(Entry {
-            id: FileId(id.into()),
-            kind,
-            name: std::ffi::OsStr::new(name).into(),
-            segment: None,
-            size_bytes: 0,
-            created: SystemTime::UNIX_EPOCH,
-            updated: SystemTime::UNIX_EPOCH,
-            entity: EntityId("e".into()),
-            owned: true,
-            shared: false,
-            unfinished: false,
-            shortcut: None,
-        })
+        Arc::new(Entry::plain(id, name, kind))
     }
 
     fn folder(id: &str, name: &str) -> Arc<Entry> {

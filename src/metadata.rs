@@ -316,11 +316,9 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
     use crate::entry::Tree;
-    use crate::model::{EntityId, FileId, FileKind};
+    use crate::model::{FileId, FileKind};
 
     const TTL: Duration = Duration::from_secs(15);
 
@@ -332,20 +330,7 @@ mod tests {
     }
 
     fn entry(id: &str, name: &str) -> Arc<Entry> {
-        Arc::new(Entry {
-            id: FileId(id.into()),
-            kind: FileKind::File,
-            name: OsStr::new(name).into(),
-            segment: None,
-            size_bytes: 0,
-            created: SystemTime::UNIX_EPOCH,
-            updated: SystemTime::UNIX_EPOCH,
-            entity: EntityId("e".into()),
-            owned: true,
-            shared: false,
-            unfinished: false,
-            shortcut: None,
-        })
+        Arc::new(Entry::plain(id, name, FileKind::File))
     }
 
     fn listing(entries: &[(&str, &str)]) -> Arc<Listing> {

@@ -242,20 +242,17 @@ fn reading_rows(reading: &ReadingStatus) -> Vec<(&'static str, String)> {
         size(reading.disk_bytes),
         size(reading.network_bytes)
     );
-    let with_waste = |bytes, wasted| match wasted {
-        0 => size(bytes),
-        wasted => format!("{}, {} in vain", size(bytes), size(wasted)),
-    };
-    let fetched = with_waste(reading.fetched_bytes, reading.wasted_ahead_bytes);
-    let mut rows = vec![("read", read), ("fetched", fetched)];
+    let mut fetched = size(reading.fetched_bytes);
     if reading.swept_bytes > 0 {
-        let swept = with_waste(reading.swept_bytes, reading.swept_wasted_bytes);
-        rows.push((
-            "ahead",
-            format!("small files that programs will read next: {swept}"),
-        ));
+        let swept = size(reading.swept_bytes);
+        fetched += &format!(", {swept} of them ahead of programs that read whole folders");
     }
-    rows
+    // Most of what sweeps give up is counted among all that left memory unread, too.
+    let in_vain = reading.wasted_ahead_bytes.max(reading.swept_wasted_bytes);
+    if in_vain > 0 {
+        fetched += &format!(", {} in vain", size(in_vain));
+    }
+    vec![("read", read), ("fetched", fetched)]
 }
 
 fn disk_text(cache: &CacheStatus) -> String {
@@ -351,7 +348,7 @@ mod tests {
                 disk_bytes: 1 << 20,
                 network_bytes: 2 << 20,
                 fetched_bytes: 3 << 20,
-                wasted_ahead_bytes: 1024,
+                wasted_ahead_bytes: 3072,
                 swept_bytes: 1 << 20,
                 swept_wasted_bytes: 1024,
             }),
@@ -376,8 +373,7 @@ mod tests {
             "  on disk  3.00 MiB of 20.0 GiB in /var/cache/cloudreve-fuse, 1 damaged block fetched again",
             "  kernel   reads no cached file by itself: the kernel allows it to root alone",
             "  read     4.00 MiB: 1.00 MiB from memory, 1.00 MiB from disk, 2.00 MiB from the network",
-            "  fetched  3.00 MiB, 1.00 KiB in vain",
-            "  ahead    small files that programs will read next: 1.00 MiB, 1.00 KiB in vain",
+            "  fetched  3.00 MiB, 1.00 MiB of them ahead of programs that read whole folders, 3.00 KiB in vain",
             "  owed     nothing",
             "  next     do this",
         ] {

@@ -26,19 +26,13 @@ impl Dirs {
     /// As set; else what systemd gave the unit; else XDG's directories; else `/etc`, `/var` and `/run` as root, and
     /// the usual places below the home directory for others. Makes nothing.
     pub fn decide(settings: &Settings, environment: &Environment) -> Result<Self, Failure> {
-        let state = settings.path("state-dir").map_or_else(
-            || place(environment, &STATE).ok_or_else(|| homeless("state-dir")),
-            Ok,
-        )?;
+        let state = needed(settings, environment, "state-dir", &STATE)?;
         let control = settings
             .path("control")
             .or_else(|| place(environment, &CONTROL));
         Ok(Self {
             config: config_dir(settings, environment)?,
-            cache: settings.path("cache-dir").map_or_else(
-                || place(environment, &CACHE).ok_or_else(|| homeless("cache-dir")),
-                Ok,
-            )?,
+            cache: needed(settings, environment, "cache-dir", &CACHE)?,
             // A login without a runtime directory (cron, su): sockets then live beside the state, as private as it.
             control: control.unwrap_or_else(|| state.join("run")),
             state,
@@ -77,10 +71,20 @@ pub(super) fn config_dir(
     settings: &Settings,
     environment: &Environment,
 ) -> Result<PathBuf, Failure> {
-    settings.path("config-dir").map_or_else(
-        || place(environment, &CONFIG).ok_or_else(|| homeless("config-dir")),
-        Ok,
-    )
+    needed(settings, environment, "config-dir", &CONFIG)
+}
+
+/// Where `option` says, or else the place for that `kind`.
+fn needed(
+    settings: &Settings,
+    environment: &Environment,
+    option: &str,
+    kind: &Kind,
+) -> Result<PathBuf, Failure> {
+    settings
+        .path(option)
+        .or_else(|| place(environment, kind))
+        .ok_or_else(|| homeless(option))
 }
 
 /// Names of one kind of directory.

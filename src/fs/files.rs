@@ -132,27 +132,14 @@ fn error(error: api::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
 
     use super::*;
-    use crate::model::{EntityId, FileId, FileKind};
+    use crate::model::{EntityId, FileKind};
     use crate::read::{Download, Options};
 
     fn entry(id: &str, kind: FileKind) -> Arc<Entry> {
-        Arc::new(Entry {
-            id: FileId(id.into()),
-            kind,
-            name: std::ffi::OsStr::new(id).into(),
-            segment: None,
-            size_bytes: 0,
-            created: SystemTime::UNIX_EPOCH,
-            updated: SystemTime::UNIX_EPOCH,
-            entity: EntityId("none".into()),
-            owned: true,
-            shared: false,
-            unfinished: false,
-            shortcut: None,
-        })
+        Arc::new(Entry::plain(id, id, kind))
     }
 
     fn files() -> Files {

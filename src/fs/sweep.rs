@@ -267,7 +267,10 @@ impl<A: Clone> Folder<A> {
             let places: Vec<usize> = places
                 .map(|index| self.orders.place(way, *index, opening.numbers))
                 .collect();
-            if places.windows(2).all(|pair| pair[1] - pair[0] <= GAP + 1) {
+            if places
+                .windows(2)
+                .all(|pair| pair[1].abs_diff(pair[0]) <= GAP + 1)
+            {
                 let mut sweep = Sweep::new(way, places[0], begin());
                 for place in &places[1..] {
                     sweep.go_to(*place, &self.orders);

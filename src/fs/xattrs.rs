@@ -4,6 +4,7 @@
 //! there for who asks by name, but not listed, or each `cp -a` and `rsync -X` would ask the server for every file.
 
 use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
 
 use crate::api;
 use crate::entity::Entity;
@@ -35,8 +36,13 @@ impl Fs {
             ("folder_size", FileKind::Folder) => self.folder_size(ino).await,
             ("thumbnail", FileKind::File) => self.thumbnail(ino, &node).await,
             ("cached", FileKind::File) => {
-                let entry = self.namespace.current(ino, &node).await?.what;
+                let entry = self.content_entry(ino, &node).await?;
                 Ok(self.cached(&entry).await.into_bytes())
+            }
+            ("entity", FileKind::File) => {
+                let entry = self.content_entry(ino, &node).await?;
+                self.known_xattr(ino, &entry, name)
+                    .ok_or(Error::NoAttribute)
             }
             _ => {
                 let entry = self.namespace.current(ino, &node).await?.what;
@@ -116,6 +122,13 @@ impl Fs {
             Some(picture) if picture.len() > SIZE_MAX_BYTES => Err(Error::AttributeTooLarge),
             Some(picture) => Ok(picture.to_vec()),
         }
+    }
+
+    /// The file with the content of `ino`: of a shortcut, what it leads to.
+    async fn content_entry(&self, ino: Ino, node: &Node) -> Result<Arc<Entry>, Error> {
+        let entry = self.namespace.current(ino, node).await?.what;
+        let folder = self.namespace.folder_key(node.parent)?;
+        self.namespace.followed(&folder, &entry).await
     }
 
     /// Where the content of `ino` is: of a shortcut, what it leads to.

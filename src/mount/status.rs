@@ -130,14 +130,14 @@ impl StatusSource {
     }
 
     fn reading(&self) -> ReadingStatus {
-        let (stats, swept) = (self.reader.stats(), self.reader.ahead_counts());
+        let (all, swept) = (self.reader.stats(), self.reader.ahead_counts());
         ReadingStatus {
-            asked_bytes: stats.asked_bytes,
-            memory_bytes: stats.memory_bytes,
-            disk_bytes: stats.disk_bytes,
-            network_bytes: stats.network_bytes,
-            fetched_bytes: stats.fetched_bytes,
-            wasted_ahead_bytes: stats.wasted_ahead_bytes,
+            asked_bytes: all.asked_bytes,
+            memory_bytes: all.memory_bytes,
+            disk_bytes: all.disk_bytes,
+            network_bytes: all.network_bytes,
+            fetched_bytes: all.fetched_bytes,
+            wasted_ahead_bytes: all.wasted_ahead_bytes,
             swept_bytes: swept.fetched_bytes,
             swept_wasted_bytes: swept.wasted_bytes,
         }

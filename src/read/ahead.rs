@@ -62,8 +62,12 @@ pub(super) struct Ticket {
     number: u64,
 }
 
-/// An open file of a sweep: tells what is read of it.
-pub(super) struct Expected(Ticket);
+/// An open file of a sweep: tells what is read of it. Keeps the sweep, which may end before the file is closed, so that
+/// all that was fetched for it is accounted for.
+pub(super) struct Expected {
+    sweep: Arc<Sweep>,
+    number: u64,
+}
 
 struct Sweep {
     reader: Weak<Reader>,
@@ -88,30 +92,24 @@ impl Sweeps {
 
     /// `entity` is opened. Gives what is to be told of it, if a sweep expected that.
     pub(super) fn opened(&self, entity: &Arc<Entity>) -> Option<Expected> {
-        let ticket = self.expected.lock().unwrap().get(entity).cloned()?;
-        ticket.sweep.upgrade()?.opened(ticket.number);
-        Some(Expected(ticket))
+        let Ticket { sweep, number } = self.expected.lock().unwrap().get(entity).cloned()?;
+        let sweep = sweep.upgrade()?;
+        sweep.opened(number);
+        Some(Expected { sweep, number })
     }
 }
 
 impl Expected {
     /// The bytes of `range` are asked for.
     pub(super) fn read(&self, range: &Range<u64>) {
-        if let Some(sweep) = self.0.sweep.upgrade() {
-            sweep.read(self.0.number, range.end);
-        }
+        self.sweep.read(self.number, range.end);
     }
 }
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        if let Some(sweep) = self.0.sweep.upgrade() {
-            sweep
-                .state
-                .lock()
-                .unwrap()
-                .let_go(&sweep.shared, self.0.number);
-        }
+        let mut state = self.sweep.state.lock().unwrap();
+        state.let_go(&self.sweep.shared, self.number);
     }
 }
 
@@ -150,9 +148,7 @@ impl Ahead {
 
 impl Drop for Ahead {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock().unwrap();
-        state.is_over = true;
-        state.give_up(&self.0.shared);
+        self.0.state.lock().unwrap().end(&self.0.shared);
     }
 }
 
@@ -228,6 +224,10 @@ impl Sweep {
                     place,
                 } => {
                     reader.spawn(async move {
+                        if !sweep.wants(number) {
+                            drop(place);
+                            return sweep.go_on();
+                        }
                         let blocks = entity.blocks_of(&(0..bytes));
                         let came = match bytes {
                             0 => ask(&sweep.shared, &source).await,
@@ -239,6 +239,11 @@ impl Sweep {
                 }
             }
         }
+    }
+
+    /// Whether anybody may still come for a file; it may have been opened, read and closed since its fetch was planned.
+    fn wants(&self, number: u64) -> bool {
+        self.state.lock().unwrap().file(number).is_some()
     }
 
     async fn sign(self: Arc<Self>, files: Vec<(u64, Source)>) {

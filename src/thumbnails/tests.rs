@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{EntityId, FileId};
 
 /// Longer than any of this takes, of a clock that stands still while anything is under way.
 const LONG: Duration = Duration::from_secs(60);
@@ -14,18 +13,9 @@ const LONG: Duration = Duration::from_secs(60);
 /// A file of the account's own that was changed in that second.
 pub(super) fn photo(name: &str, mtime: u64) -> Entry {
     Entry {
-        id: FileId(name.into()),
-        kind: FileKind::File,
-        name: std::ffi::OsStr::new(name).into(),
-        segment: None,
         size_bytes: 12,
-        created: UNIX_EPOCH,
         updated: UNIX_EPOCH + Duration::from_millis(mtime * 1000 + 999),
-        entity: EntityId("e".into()),
-        owned: true,
-        shared: false,
-        unfinished: false,
-        shortcut: None,
+        ..Entry::plain(name, name, FileKind::File)
     }
 }
 

@@ -372,6 +372,31 @@ fn a_cache_directory_that_cannot_be_written_is_warned_of_and_the_drive_is_mounte
 }
 
 #[test]
+fn directories_that_the_mount_would_hide() {
+    let case = Case::new();
+    let within = case.home.path("mnt/within");
+    let within = within.to_str().unwrap();
+    for option in ["--control", "--state-dir"] {
+        let mut mount = case.mount("cloudreve://my/");
+        case.check(mount.args([option, within]), 1, &[within, option]);
+    }
+    // Without a cache a mount does.
+    let options = ["--cache-size", "1G"];
+    let mount = Mounted::with(&case.server, "cloudreve://my/", &options, |command| {
+        let dir = command.get_args().nth(2).unwrap().to_owned();
+        command
+            .arg("--cache-dir")
+            .arg(Path::new(&dir).join("cache"));
+    });
+    let log = mount.log();
+    assert!(
+        log.contains("mnt/cache") && log.contains("--cache-dir"),
+        "{log}"
+    );
+    assert_eq!(std::fs::read(mount.path("file.txt")).unwrap(), b"content");
+}
+
+#[test]
 fn a_credentials_file_that_others_can_read() {
     let case = Case::new();
     let user = case.server.user();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use cloudreve_test_server::{Fault, Options, Route, Server, ShareOptions};
 
 use crate::support::mounted::Mounted;
-use crate::support::shell;
+use crate::support::{shell, xattr};
 
 const SHARE_PASSWORD: &str = "sharesecret42";
 
@@ -86,6 +86,8 @@ fn no_secret_is_in_argv_children_logs_status_or_errors() {
     server.fail(Fault::on(Route::Info).reset_before_headers().times(1000));
     let nothing = std::fs::metadata(mount.path("absent.txt"));
     assert!(nothing.is_err());
+    let uri = xattr::get(&mount.path("a.txt"), "user.cloudreve.uri").unwrap();
+    let uri = String::from_utf8(uri).unwrap();
     let shown = command_lines_of(mount.pid());
     let status = mount.command(&["status"]) + &mount.command(&["status", "--json"]);
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -112,7 +114,49 @@ fn no_secret_is_in_argv_children_logs_status_or_errors() {
     assert_hidden(&log, &secrets, "the log");
     assert_hidden(&shown, &secrets, "a command line or a child's environment");
     assert_hidden(&status, &secrets, "status");
+    assert_hidden(&uri, &secrets, "an attribute");
     assert_hidden(&mounts, &secrets, "mountinfo");
+}
+
+#[test]
+fn no_signature_of_urls_asked_for_ahead_or_of_thumbnails_is_in_the_log_or_on_disk() {
+    let server = Server::start(Options::default()).unwrap();
+    let names: Vec<_> = (0..40).map(|number| format!("d/{number:02}.jpg")).collect();
+    for name in &names {
+        server.put_generated(name, 5000, 1);
+        server.set_thumbnail(name, b"no picture".to_vec());
+    }
+    let options = ["--thumbnails", "--cache-size", "1G"];
+    let mut mount = Mounted::with(&server, "cloudreve://my/", &options, |command| {
+        command.env("RUST_LOG", "trace");
+    });
+    shell::stdout(Command::new("ls").arg(mount.path("d")));
+    for name in &names {
+        std::fs::read(mount.path(name)).unwrap();
+    }
+    shell::wait_until("thumbnails were asked for", || {
+        server.count(Route::Thumb) == names.len() as u64
+    });
+    assert!(server.count(Route::Url) < 20, "URLs came many at a time");
+    assert!(mount.end().success());
+    let secrets = server.secrets_issued();
+    assert!(secrets.len() > names.len(), "{}", secrets.len());
+    assert_hidden(&mount.log(), &secrets, "the log");
+    let mut folders = vec![mount.home.path("")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.symlink_metadata().unwrap().file_type() {
+                kind if kind.is_dir() => folders.push(path),
+                kind if kind.is_file() => {
+                    let text = std::fs::read(&path).unwrap();
+                    let place = path.display().to_string();
+                    assert_hidden(&String::from_utf8_lossy(&text), &secrets, &place);
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 #[test]

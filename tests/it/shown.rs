@@ -3,14 +3,15 @@
 use std::ffi::{CString, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use cloudreve_test_server::{Options, Server};
 
 use crate::support::mounted::Mounted;
-use crate::support::xattr;
+use crate::support::{shell, xattr};
 
 /// Names in the order in which readdir(3) yields them.
 fn names(folder: &Path) -> Vec<OsString> {
@@ -59,6 +60,32 @@ fn attributes_are_the_servers_and_the_mounting_users() {
         file.ino(),
         "and a rename"
     );
+}
+
+#[test]
+fn a_mount_is_for_who_made_it_unless_others_are_let_in() {
+    let server = Server::start(Options::default()).unwrap();
+    server.put("folder/file.txt", b"content".to_vec());
+    for (options, is_open) in [
+        (&[][..], false),
+        (&["--allow-root"], false),
+        (&["--allow-other"], true),
+    ] {
+        let mount = Mounted::new(&server, "cloudreve://my/", options);
+        // The way there is free.
+        let free = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(mount.home.path(""), free).unwrap();
+        let (folder, file) = (mount.path("folder"), mount.path("folder/file.txt"));
+        // What the owner looked at is known to the kernel.
+        assert_eq!(std::fs::read(&file).unwrap(), b"content");
+        assert_eq!(names(&folder), ["file.txt"]);
+        for (program, path) in [("cat", &file), ("ls", &folder)] {
+            let mut command = mount.as_nobody(Command::new(program).arg(path));
+            let output = shell::output(&mut command);
+            let succeeded = output.status.success();
+            assert_eq!(succeeded, is_open, "{options:?} {program}: {output:?}");
+        }
+    }
 }
 
 #[test]

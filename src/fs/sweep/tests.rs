@@ -1,5 +1,3 @@
-use std::time::SystemTime;
-
 use super::*;
 use crate::entry::{Tree, stable_hash};
 use crate::model::{EntityId, FileId, FileKind};
@@ -18,18 +16,9 @@ struct Watched {
 
 fn entry(name: &str, kind: FileKind, size_bytes: u64) -> Arc<Entry> {
     Arc::new(Entry {
-        id: FileId(name.into()),
-        kind,
-        name: OsStr::new(name).into(),
-        segment: None,
         size_bytes,
-        created: SystemTime::UNIX_EPOCH,
-        updated: SystemTime::UNIX_EPOCH,
         entity: EntityId(name.into()),
-        owned: true,
-        shared: false,
-        unfinished: false,
-        shortcut: None,
+        ..Entry::plain(name, name, kind)
     })
 }
 

@@ -57,7 +57,7 @@ pub(super) struct State {
     interest: watch::Sender<()>,
     pub(super) active: Instant,
     pub(super) is_watched: bool,
-    pub(super) is_over: bool,
+    is_over: bool,
 }
 
 pub(super) struct File {
@@ -257,10 +257,26 @@ impl State {
             // Of what was read the kernel has the pages.
             shared.blocks.forget(&file.entity, file.blocks());
         }
+        self.expect_no_more(shared, &file.entity, number);
+    }
+
+    /// Who opens `entity` from now on does not come for the file with this number.
+    fn expect_no_more(&self, shared: &Shared, entity: &Arc<Entity>, number: u64) {
         let mut expected = shared.sweeps.expected.lock().unwrap();
         let is_it = |ticket: &Ticket| ticket.number == number && ticket.sweep.ptr_eq(&self.me);
-        if expected.get(&file.entity).is_some_and(is_it) {
-            expected.remove(&file.entity);
+        if expected.get(entity).is_some_and(is_it) {
+            expected.remove(entity);
+        }
+    }
+
+    /// Nothing more is begun, and nobody expected; of files that are open it is still told what is read.
+    pub(super) fn end(&mut self, shared: &Shared) {
+        self.is_over = true;
+        self.give_up(shared);
+        for (number, file) in (self.first..).zip(&self.files) {
+            if let Some(file) = file {
+                self.expect_no_more(shared, &file.entity, number);
+            }
         }
     }
 

@@ -168,6 +168,44 @@ async fn what_a_sweep_leaves_unread_leaves_memory_when_it_ends_and_counts_as_was
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_fetched_of_a_file_that_outlives_its_sweep_is_read_or_waste_in_the_end() {
+    let world = Arc::new(World::new());
+    let reader = world.reader(64 * M);
+    let ahead = reader.ahead();
+    ahead.expect(next(0..8, SMALL));
+    settle().await;
+    let open = reader.open(source(0, SMALL));
+    drop(ahead);
+    check(&open, 0, SMALL / 2).await;
+    let again = reader.ahead();
+    again.expect(next(0..1, SMALL));
+    settle().await;
+    drop(open);
+    let counts = reader.ahead_counts();
+    assert_eq!(counts.used_bytes, SMALL / 2);
+    assert_eq!(counts.wasted_bytes, 7 * SMALL + SMALL / 2, "none is held");
+    assert_eq!(counts.fetched_bytes, 8 * SMALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_was_closed_before_its_fetch_began_is_not_fetched() {
+    let world = Arc::new(World::new());
+    let reader = world.reader(64 * M);
+    let urls = reader.ahead();
+    let alone = next(0..1, SMALL)
+        .into_iter()
+        .map(|next| Next { bytes: 0, ..next });
+    urls.expect(alone.collect());
+    settle().await;
+    drop(urls);
+    let ahead = reader.ahead();
+    ahead.expect(next(0..1, SMALL));
+    drop(reader.open(source(0, SMALL)));
+    settle().await;
+    assert_eq!((world.requests().len(), reader.memory_bytes()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_on_its_way_when_a_sweep_ends_does_not_stay_either() {
     let world = Arc::new(World::new());
     let reader = world.reader(64 * M);
