@@ -4,22 +4,23 @@
 //! without the fields that make it one is an error of the wire, never an empty folder.
 
 mod accounts;
+mod common;
+mod text;
 
 pub(super) use accounts::{
     WireCapacity, WireCaptcha, WireLogin, WireLoginRules, WireOauthApp, WireOauthError,
     WireOauthTokens, WireShare, WireSite, WireTokens, WireUser, token_expiry,
 };
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::ops::Deref;
 use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
-use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+
+use common::Common;
+use text::Text;
 
 use super::error::Asked;
 use super::time::{moment_or_epoch, rfc3339};
@@ -29,7 +30,7 @@ use crate::model::{
 };
 use crate::names::ServerName;
 use crate::secret::Secret;
-use crate::uri::{FileSystem, FileUri, Siblings, UriError};
+use crate::uri::{FileSystem, FileUri};
 
 /// The part of an envelope that says how it went (→ api part 1 §1.2).
 #[derive(Debug, Deserialize)]
@@ -101,40 +102,6 @@ pub(super) fn nonsense(what: &str) -> Error {
     Error::transport(format!("the server's answer makes no sense: {what}"))
 }
 
-/// A text of an answer: a piece of it, copied only where it holds escapes. A page has ten thousands of them.
-#[derive(Debug, Default)]
-struct Text<'a>(Cow<'a, str>);
-
-impl Deref for Text<'_> {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Whole;
-        impl<'de> Visitor<'de> for Whole {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(text.into()))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(text.to_owned().into()))
-            }
-        }
-        deserializer.deserialize_str(Whole)
-    }
-}
-
 #[derive(Debug, Deserialize)]
 pub(super) struct WireFile<'a> {
     #[serde(rename = "type")]
@@ -190,35 +157,6 @@ struct WireEntity {
     id: String,
     #[serde(rename = "type")]
     kind: i64,
-}
-
-/// What the entries of one page mostly share, and is made once: their folder, and what is allowed with them.
-#[derive(Default)]
-struct Common<'a> {
-    siblings: Siblings<'a>,
-    capabilities: Option<(Text<'a>, Capabilities)>,
-}
-
-impl<'a> Common<'a> {
-    /// Text that is copied is not worth to be remembered.
-    fn uri(&mut self, path: &Text<'a>) -> Result<FileUri, UriError> {
-        match path.0 {
-            Cow::Borrowed(path) => self.siblings.parse_wire(path),
-            Cow::Owned(_) => FileUri::parse_wire(path),
-        }
-    }
-
-    fn capabilities(&mut self, text: Option<Text<'a>>) -> Capabilities {
-        let text = text.unwrap_or_default();
-        if let Some((last, capabilities)) = &self.capabilities
-            && **last == *text
-        {
-            return capabilities.clone();
-        }
-        let capabilities = boolset(Some(&text));
-        self.capabilities = Some((text, capabilities.clone()));
-        capabilities
-    }
 }
 
 impl<'a> WireFile<'a> {
