@@ -113,17 +113,41 @@ pub struct FileKey {
 /// FNV-1a over the parts and their lengths, with the mixing step of MurmurHash3 behind it: the same value on each
 /// machine and in each version of the program, which the standard library's hashers do not promise.
 pub fn stable_hash<const N: usize>(parts: [&[u8]; N]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut eat = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    for part in parts {
-        part.iter().copied().for_each(&mut eat);
-        part.len().to_le_bytes().into_iter().for_each(&mut eat);
+    let hash = parts
+        .into_iter()
+        .fold(StableHash::default(), StableHash::with);
+    hash.finish()
+}
+
+/// A [`stable_hash`] of which only the first parts are known yet.
+#[derive(Debug, Clone, Copy)]
+pub struct StableHash(u64);
+
+impl Default for StableHash {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
     }
-    hash ^= hash >> 33;
-    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash ^= hash >> 33;
-    hash = hash.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
+}
+
+impl StableHash {
+    /// With one part more.
+    pub fn with(self, part: &[u8]) -> Self {
+        let length = part.len().to_le_bytes();
+        let bytes = part.iter().chain(&length);
+        Self(bytes.fold(self.0, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        }))
+    }
+
+    /// The hash of the parts so far.
+    pub fn finish(self) -> u64 {
+        let mut hash = self.0;
+        hash ^= hash >> 33;
+        hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
+        hash ^= hash >> 33;
+        hash = hash.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        hash ^ (hash >> 33)
+    }
 }
 
 #[cfg(test)]

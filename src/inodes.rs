@@ -17,10 +17,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use crate::entry::{Entry, FileKey, Shortcut, Tree};
+use crate::entry::{Entry, FileKey, Shortcut, StableHash, Tree};
 use crate::model::EntityId;
 use crate::uri::{FileSystem, FileUri};
-use table::{Pin, Slot, Table, is_same_version};
+use table::{Pin, Slot, Table, is_same_version, own_number};
 
 /// A number by which the kernel knows a file; stable for a file's id. The root of the mount is 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,7 +82,8 @@ impl Version {
 /// The table of inodes.
 #[derive(Debug)]
 pub struct Inodes {
-    instance_id: Box<str>,
+    /// The site's share in all numbers.
+    site: StableHash,
     root: FileUri,
     table: Mutex<Table>,
 }
@@ -92,10 +93,10 @@ impl Inodes {
     pub fn new(instance_id: &str, root: FileUri, entry: Arc<Entry>) -> Self {
         let slot = Slot::new(Tree::MAIN, Ino::ROOT, entry);
         Self {
-            instance_id: instance_id.into(),
+            site: StableHash::default().with(instance_id.as_bytes()),
             root,
             table: Mutex::new(Table {
-                slots: HashMap::from([(Ino::ROOT, slot)]),
+                slots: HashMap::from_iter([(Ino::ROOT, slot)]),
                 numbers: HashMap::new(),
             }),
         }
@@ -127,10 +128,14 @@ impl Inodes {
     ) -> Option<(Ino, Option<Version>)> {
         let mut table = self.table.lock().unwrap();
         let tree = table.slots.get(&parent)?.tree_below();
-        let ino = table.number(&self.instance_id, tree, &entry.id, shown);
+        let own = Ino(own_number(self.site, tree, &entry.id));
+        if table.count_plainly(own, (tree, parent), entry, shown) {
+            return Some((own, None));
+        }
+        let ino = table.number(self.site, tree, &entry.id, shown);
         if !table.slots.contains_key(&ino) {
             let slot = Slot::new(tree, parent, Arc::clone(entry));
-            table.insert(&self.instance_id, ino, slot);
+            table.insert(self.site, ino, slot);
         }
         table.place(ino, parent, entry);
         let slot = table.slots.get_mut(&ino)?;
@@ -155,7 +160,7 @@ impl Inodes {
     ) -> Option<(Ino, Option<Version>)> {
         let table = self.table.lock().unwrap();
         let tree = table.slots.get(&parent)?.tree_below();
-        let ino = table.number(&self.instance_id, tree, &entry.id, shown);
+        let ino = table.number(self.site, tree, &entry.id, shown);
         Some((ino, table.slots.get(&ino).and_then(Slot::pinned)))
     }
 
@@ -312,7 +317,6 @@ fn same_share(a: &FileUri, b: &FileUri) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::table::own_number;
     use super::*;
     use crate::model::FileKind;
     use crate::names::ServerName;
@@ -395,10 +399,11 @@ mod tests {
     fn a_taken_number_leaves_the_next_one_and_it_stays() {
         let inodes = inodes();
         let (first, second) = (file("first", "first"), file("second", "second"));
-        let own = Ino(own_number("instance", Tree::MAIN, &second.id));
+        let site = StableHash::default().with(b"instance");
+        let own = Ino(own_number(site, Tree::MAIN, &second.id));
         // Two files that hash alike are not to be found, so the first one sits where the second one belongs.
         inodes.table.lock().unwrap().insert(
-            "instance",
+            site,
             own,
             Slot {
                 lookups: 1,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::names::ServerName;
@@ -13,7 +14,7 @@ use crate::uri::FileUri;
 /// The server's identity of a file or folder: survives rename, move, trash and new content. Opaque, and upper and
 /// lower case differ (→ api part 1 §4.6).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FileId(pub Box<str>);
+pub struct FileId(pub Arc<str>);
 
 /// One unchanging version of a file's content. What has no content (folders, files just created) shares one value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,7 +91,7 @@ impl FileInfo {
 
 /// The server's set of numbered permissions, "boolset" in its words (→ api part 1 §5).
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct Capabilities(pub Box<[u8]>);
+pub struct Capabilities(pub Arc<[u8]>);
 
 impl Capabilities {
     /// Make files and folders here.

@@ -8,6 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
 
 /// Longest name the server stores, in bytes (→ api part 1 §4.4; also NAME_MAX here).
 pub const NAME_MAX_BYTES: usize = 255;
@@ -48,13 +49,13 @@ pub enum NameError {
     Refused,
 }
 
-/// One path component exactly as the server stores it: bytes, usually UTF-8.
+/// One path component exactly as the server stores it: bytes, usually UTF-8. Copies share them.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ServerName(Box<[u8]>);
+pub struct ServerName(Arc<[u8]>);
 
 impl ServerName {
     /// The bytes as the server has them.
-    pub fn from_wire(bytes: impl Into<Box<[u8]>>) -> Self {
+    pub fn from_wire(bytes: impl Into<Arc<[u8]>>) -> Self {
         Self(bytes.into())
     }
 
@@ -96,6 +97,17 @@ impl ServerName {
             b".." => OsString::from("．．"),
             _ => OsString::from_vec(local),
         }
+    }
+
+    /// Whether the name is the same here and there by any policy, as can be told at a glance: false says nothing.
+    pub fn is_plain(&self) -> bool {
+        let bytes = self.as_bytes();
+        // Quote and look-alikes begin with one of the last two.
+        let changes =
+            |byte: &u8| b"\\:*?\"<>|".contains(byte) || matches!(byte, b'/' | 0 | 0xe2 | 0xef);
+        (1..=NAME_MAX_BYTES).contains(&bytes.len())
+            && !matches!(bytes, b"." | b"..")
+            && !bytes.iter().any(changes)
     }
 
     /// The bytes as the server has them.
@@ -228,6 +240,31 @@ mod tests {
         );
         let stored = ServerName::from_wire("a：b".as_bytes());
         assert_eq!(stored.to_local(NamePolicy::Reject), "a：b");
+    }
+
+    #[test]
+    fn a_plain_name_is_the_same_here_and_there() {
+        let mut plain = 0;
+        let letters = "a /\0\\:*?\"<>|.‛：＼｜…ä字\u{f000}".chars();
+        let bytes = letters.map(|letter| letter.to_string().into_bytes());
+        let mut pieces: Vec<Vec<u8>> = bytes.chain([vec![0xff], vec![0xe5], Vec::new()]).collect();
+        pieces.push(vec![b'x'; NAME_MAX_BYTES]);
+        for (one, other) in pieces
+            .iter()
+            .flat_map(|one| pieces.iter().map(move |other| (one, other)))
+        {
+            let name = ServerName::from_wire([one.as_slice(), other].concat());
+            if !name.is_plain() {
+                continue;
+            }
+            plain += 1;
+            for policy in [NamePolicy::Encode, NamePolicy::Reject] {
+                let local = name.to_local(policy);
+                assert_eq!(local.as_bytes(), name.as_bytes());
+                assert_eq!(ServerName::from_local(&local, policy), Ok(name.clone()));
+            }
+        }
+        assert!(plain > 20, "{plain}");
     }
 
     #[test]

@@ -5,7 +5,9 @@
 //! `a`; → api part 1 §4.2). Therefore URIs are taken apart and put together here and nowhere else, every name is
 //! encoded in full, and two URIs are compared by their pieces, never as text.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
@@ -52,7 +54,7 @@ pub enum FileSystem {
 /// `Display` and `Debug` hide a share's password; [`FileUri::to_wire`] is the only way to it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct FileUri {
-    file_system: FileSystem,
+    file_system: Arc<FileSystem>,
     names: Vec<ServerName>,
 }
 
@@ -85,7 +87,7 @@ impl FileUri {
     /// The root of a file system.
     pub fn root(file_system: FileSystem) -> Self {
         Self {
-            file_system,
+            file_system: file_system.into(),
             names: Vec::new(),
         }
     }
@@ -109,7 +111,7 @@ impl FileUri {
         for segment in path.split('/').filter(|segment| !segment.is_empty()) {
             uri.names.push(typed_name(segment, encoded)?);
         }
-        match uri.file_system {
+        match uri.file_system() {
             FileSystem::Trash if !uri.is_root() => Err(UriError::OneLevel("the trash")),
             FileSystem::SharedWithMe if !uri.is_root() => Err(UriError::OneLevel("shared_with_me")),
             _ => Ok(uri),
@@ -121,11 +123,9 @@ impl FileUri {
         let (file_system, path) = split(text)?;
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let names = path.split('/').filter(|segment| !segment.is_empty());
-        let names = names
-            .map(|segment| ServerName::from_wire(percent_decode_str(segment).collect::<Vec<u8>>()));
         Ok(Self {
-            file_system,
-            names: names.collect(),
+            file_system: file_system.into(),
+            names: names.map(wire_name).collect(),
         })
     }
 
@@ -156,23 +156,27 @@ impl FileUri {
 
     /// The place called `name` in this folder.
     pub fn child(&self, name: ServerName) -> Self {
-        let mut child = self.clone();
-        child.names.push(name);
-        child
+        let mut names = Vec::with_capacity(self.names.len() + 1);
+        names.extend_from_slice(&self.names);
+        names.push(name);
+        Self {
+            file_system: Arc::clone(&self.file_system),
+            names,
+        }
     }
 
     /// The folder it lies in; none for a root.
     pub fn parent(&self) -> Option<Self> {
         let (_, names) = self.names.split_last()?;
         Some(Self {
-            file_system: self.file_system.clone(),
+            file_system: Arc::clone(&self.file_system),
             names: names.to_vec(),
         })
     }
 
     fn text(&self, with_password: bool) -> String {
         let mut text = String::from(SCHEME);
-        match &self.file_system {
+        match self.file_system() {
             FileSystem::My { owner: None } => text.push_str("my"),
             FileSystem::My { owner: Some(owner) } => {
                 text += &format!("{}@my", component(owner.as_bytes()))
@@ -200,6 +204,39 @@ impl FileUri {
         }
         text
     }
+}
+
+/// Reads URIs that the server sends one after the other, most of which lie in the same folder: that is read once.
+#[derive(Default)]
+pub struct Siblings<'a> {
+    /// How URIs of that folder's files begin, without the last slash; and the folder.
+    last: Option<(&'a str, FileUri)>,
+}
+
+impl<'a> Siblings<'a> {
+    /// As [`FileUri::parse_wire`].
+    pub fn parse_wire(&mut self, text: &'a str) -> Result<FileUri, UriError> {
+        let split = text.rsplit_once('/');
+        let Some((above, name)) = split.filter(|(_, name)| !name.is_empty()) else {
+            return FileUri::parse_wire(text);
+        };
+        if text.contains(['?', '#']) {
+            return FileUri::parse_wire(text);
+        }
+        if let Some((last, folder)) = &self.last
+            && *last == above
+        {
+            return Ok(folder.child(wire_name(name)));
+        }
+        let uri = FileUri::parse_wire(text)?;
+        self.last = uri.parent().map(|folder| (above, folder));
+        Ok(uri)
+    }
+}
+
+fn wire_name(segment: &str) -> ServerName {
+    let bytes: Cow<'_, [u8]> = percent_decode_str(segment).into();
+    ServerName::from_wire(&*bytes)
 }
 
 impl fmt::Display for FileUri {
@@ -344,6 +381,45 @@ mod tests {
         assert_eq!(uri.names()[0].as_bytes(), b"\xff\xfe");
         assert_eq!(uri.names()[1].as_bytes(), b"a%2e");
         assert_eq!(uri.to_wire(), "cloudreve://my/%FF%FE/a%252e");
+    }
+
+    #[test]
+    fn siblings_are_read_as_each_alone_is() {
+        let all = [
+            "cloudreve://my",
+            "cloudreve://my/",
+            "cloudreve://my/a",
+            "cloudreve://my/b%2fc",
+            "cloudreve://my/a/b",
+            "cloudreve://my/a/%FF",
+            "cloudreve://my/a/",
+            "cloudreve://my/a//c",
+            "cloudreve://my/a/c",
+            "cloudreve://my/a/c?x=/d",
+            "cloudreve://my/a/c?x=/e",
+            "cloudreve://my/a/c#x/f",
+            "cloudreve://my/a/c#x/g",
+            "cloudreve://id:pass@share/a",
+            "cloudreve://id:pass@share/b",
+            "cloudreve://other@share/b",
+            "my/a",
+            "my/b",
+            "cloudreve://nowhere/a",
+            "",
+        ];
+        let mut siblings = Siblings::default();
+        for text in all
+            .into_iter()
+            .flat_map(|one| all.map(|other| [one, other]))
+        {
+            for text in text {
+                assert_eq!(
+                    siblings.parse_wire(text),
+                    FileUri::parse_wire(text),
+                    "{text}"
+                );
+            }
+        }
     }
 
     #[test]

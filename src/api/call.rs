@@ -191,6 +191,11 @@ impl Caller {
         wire::data(&self.patiently(&call, true).await?.body)
     }
 
+    /// As `ask`, with the envelope, for data that borrows from it.
+    pub(super) async fn envelope(&self, call: Call) -> Result<Enveloped, Error> {
+        self.patiently(&call, true).await
+    }
+
     /// As `ask`, of an endpoint that shows in its data, not by an error, that a token was not accepted.
     pub(super) async fn ask_unless<T: DeserializeOwned>(
         &self,

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::call::Call;
 use super::error::Asked;
-use super::wire::{WireFile, WireList, WireThumb, WireThumbs, WireUrls};
+use super::wire::{self, WireFile, WireList, WireThumb, WireThumbs, WireUrls};
 use super::{Api, Content, Error, Page, PagePosition, SignedUrls, content};
 use crate::model::{EntityId, FileId, FileInfo, FolderSummary};
 use crate::secret::Secret;
@@ -42,14 +42,13 @@ impl Api {
         if let PagePosition::Token(token) = position {
             call = call.with("next_page_token", token);
         }
-        let list: WireList = self.0.ask(call).await?;
-        list.into_page(folder, position, size)
+        let answer = self.0.envelope(call).await?;
+        wire::data::<WireList>(&answer.body)?.into_page(folder, position, size)
     }
 
     /// `GET /file/info` by place. Refused for roots (use a page's `folder`).
     pub async fn info(&self, uri: &FileUri) -> Result<FileInfo, Error> {
-        let file: WireFile = self.0.ask(info_of(uri)).await?;
-        file.into_info()
+        self.file(info_of(uri)).await
     }
 
     /// `GET /file/info` by identity, for one's own files: where it is now.
@@ -62,29 +61,35 @@ impl Api {
         };
         let unclassified =
             |error: &Error| matches!(error, Error::Trouble { code, .. } if *code == UNCLASSIFIED);
-        let mut answer = self.0.ask::<WireFile>(call()).await;
+        let mut answer = self.file(call()).await;
         if answer.as_ref().is_err_and(unclassified) {
             // A deleted file's answer, but also that of a database in a bad moment: once more.
             tokio::time::sleep(SECOND_LOOK).await;
-            answer = self.0.ask(call()).await;
+            answer = self.file(call()).await;
         }
         match answer {
-            Ok(file) => file.into_info(),
             Err(error) if unclassified(&error) => Err(Error::NotFound),
-            Err(error) => Err(error),
+            answer => answer,
         }
+    }
+
+    async fn file(&self, call: Call) -> Result<FileInfo, Error> {
+        let answer = self.0.envelope(call).await?;
+        wire::data::<WireFile>(&answer.body)?.into_info()
     }
 
     /// `GET /file/info` with `extended`: the versions of its content, newest first, unfinished uploads among them.
     pub async fn versions(&self, uri: &FileUri) -> Result<Vec<EntityId>, Error> {
-        let file: WireFile = self.0.ask(info_of(uri).with("extended", "true")).await?;
-        Ok(file.versions())
+        let call = info_of(uri).with("extended", "true");
+        let answer = self.0.envelope(call).await?;
+        Ok(wire::data::<WireFile>(&answer.body)?.versions())
     }
 
     /// `GET /file/info` with `folder_summary`. Expensive there: for whoever asks for it by name.
     pub async fn folder_summary(&self, uri: &FileUri) -> Result<FolderSummary, Error> {
         let call = info_of(uri).with("folder_summary", "true").slow();
-        let file: WireFile = self.0.ask(call).await?;
+        let answer = self.0.envelope(call).await?;
+        let file: WireFile = wire::data(&answer.body)?;
         file.summary().ok_or(Error::Unsupported)
     }
 
@@ -141,7 +146,7 @@ impl Api {
             return urls.into_urls(files.len());
         }
         if files.len() == 1 && urls.urls[0].is_none() {
-            return Err(super::wire::nonsense("a URL that is empty"));
+            return Err(wire::nonsense("a URL that is empty"));
         }
         Ok(urls)
     }

@@ -47,6 +47,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest JSON body: a page of 2000 entries with a full set of metadata is far below it.
 const LONGEST_BODY_BYTES: usize = 64 << 20;
+/// Room made for a JSON body that is told to be as long, before any of it is there.
+const BODY_TRUSTED_BYTES: u64 = 4 << 20;
 /// Redirects followed for one request.
 const MOST_REDIRECTS: usize = 5;
 
@@ -273,7 +275,8 @@ impl Link {
     async fn whole(&self, request: Request, progress: &watch::Sender<()>) -> Result<Answer, Error> {
         let mut response = self.headers(request).await?;
         progress.send_replace(());
-        let mut body = BytesMut::new();
+        let told = response.content_length().unwrap_or(0);
+        let mut body = BytesMut::with_capacity(told.min(BODY_TRUSTED_BYTES) as usize);
         loop {
             let piece = tokio::time::timeout(BODY_IDLE_TIMEOUT, response.chunk())
                 .await

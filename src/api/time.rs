@@ -54,12 +54,8 @@ fn nanoseconds(fraction: &str) -> Option<u64> {
     if !fraction.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let digits: String = fraction
-        .chars()
-        .chain("000000000".chars())
-        .take(9)
-        .collect();
-    digits.parse().ok()
+    let digits = fraction.bytes().chain(std::iter::repeat(b'0')).take(9);
+    Some(digits.fold(0, |number, digit| 10 * number + u64::from(digit - b'0')))
 }
 
 fn offset_seconds(zone: &str) -> Option<i64> {

@@ -4,6 +4,8 @@
 //! without the fields that make it one is an error of the wire, never an empty folder.
 
 mod accounts;
+mod common;
+mod text;
 
 pub(super) use accounts::{
     WireCapacity, WireCaptcha, WireLogin, WireLoginRules, WireOauthApp, WireOauthError,
@@ -16,7 +18,9 @@ use std::time::SystemTime;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+
+use common::Common;
+use text::Text;
 
 use super::error::Asked;
 use super::time::{moment_or_epoch, rfc3339};
@@ -77,7 +81,7 @@ impl Head {
 }
 
 /// The `data` of an envelope whose code was 0.
-pub(super) fn data<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+pub(super) fn data<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Error> {
     #[derive(Deserialize)]
     struct Envelope<T> {
         data: T,
@@ -99,31 +103,31 @@ pub(super) fn nonsense(what: &str) -> Error {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct WireFile {
+pub(super) struct WireFile<'a> {
     #[serde(rename = "type")]
     kind: i64,
-    #[serde(default)]
-    id: String,
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    created_at: Option<String>,
-    #[serde(default)]
-    updated_at: Option<String>,
+    #[serde(default, borrow)]
+    id: Text<'a>,
+    #[serde(default, borrow)]
+    name: Text<'a>,
+    #[serde(default, borrow)]
+    created_at: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    updated_at: Option<Text<'a>>,
     #[serde(default)]
     size: i64,
     #[serde(default)]
     metadata: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    path: Option<String>,
+    #[serde(default, borrow)]
+    path: Option<Text<'a>>,
     #[serde(default)]
     shared: Option<bool>,
-    #[serde(default)]
-    capability: Option<String>,
+    #[serde(default, borrow)]
+    capability: Option<Text<'a>>,
     #[serde(default)]
     owned: Option<bool>,
-    #[serde(default)]
-    primary_entity: Option<String>,
+    #[serde(default, borrow)]
+    primary_entity: Option<Text<'a>>,
     #[serde(default)]
     folder_summary: Option<WireSummary>,
     #[serde(default)]
@@ -155,17 +159,22 @@ struct WireEntity {
     kind: i64,
 }
 
-impl WireFile {
-    /// An entry of a listing, or what `info` tells.
+impl<'a> WireFile<'a> {
+    /// What `info` tells.
     pub(super) fn into_info(self) -> Result<FileInfo, Error> {
+        self.into_entry(&mut Common::default())
+    }
+
+    /// An entry of a listing.
+    fn into_entry(self, common: &mut Common<'a>) -> Result<FileInfo, Error> {
         if self.id.is_empty() {
             return Err(nonsense("a file without an id"));
         }
-        let Some(path) = self.path.as_deref() else {
+        let Some(path) = &self.path else {
             return Err(nonsense("a file without a path"));
         };
-        let uri = FileUri::parse_wire(path).map_err(|_| nonsense("a path that is none"))?;
-        self.at(uri)
+        let uri = common.uri(path);
+        self.at(uri.map_err(|_| nonsense("a path that is none"))?, common)
     }
 
     /// The folder that was listed, at `folder`: the trash has neither id nor path, and of a share of a single
@@ -180,10 +189,11 @@ impl WireFile {
             .take()
             .and_then(|path| FileUri::parse_wire(&path).ok())
             .filter(|told| same_kind(told.file_system(), folder.file_system()));
-        self.at(told.unwrap_or_else(|| folder.clone()))
+        let uri = told.unwrap_or_else(|| folder.clone());
+        self.at(uri, &mut Common::default())
     }
 
-    fn at(self, uri: FileUri) -> Result<FileInfo, Error> {
+    fn at(self, uri: FileUri, common: &mut Common<'a>) -> Result<FileInfo, Error> {
         let kind = match self.kind {
             0 => FileKind::File,
             1 => FileKind::Folder,
@@ -194,25 +204,24 @@ impl WireFile {
             FileKind::Folder => 0,
             FileKind::File => u64::try_from(self.size).map_err(|_| nonsense("a negative size"))?,
         };
-        let entity = EntityId(self.primary_entity.unwrap_or_default().into());
+        let entity = EntityId(self.primary_entity.as_deref().unwrap_or_default().into());
         // Content is kept by its version: two files without one would be each other's.
         if size_bytes > 0 && entity.0.is_empty() {
             return Err(nonsense("a file with content and without a version"));
         }
-        let time =
-            |text: Option<&String>| text.map_or(SystemTime::UNIX_EPOCH, |t| moment_or_epoch(t));
+        let time = |text: Option<&str>| text.map_or(SystemTime::UNIX_EPOCH, moment_or_epoch);
         Ok(FileInfo {
             name: shown_name(&uri, &self.name),
-            id: FileId(self.id.into()),
+            id: FileId((*self.id).into()),
             kind,
             uri,
             size_bytes,
-            created: time(self.created_at.as_ref()),
-            updated: time(self.updated_at.as_ref()),
+            created: time(self.created_at.as_deref()),
+            updated: time(self.updated_at.as_deref()),
             entity,
             owned: self.owned.unwrap_or(false),
             shared: self.shared.unwrap_or(false),
-            capabilities: boolset(self.capability.as_deref()),
+            capabilities: common.capabilities(self.capability),
             metadata: self.metadata,
         })
     }
@@ -269,10 +278,12 @@ fn boolset(text: Option<&str>) -> Capabilities {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct WireList {
+pub(super) struct WireList<'a> {
     // Without `default`: an answer that has no `files` is no listing.
-    files: Vec<WireFile>,
-    parent: WireFile,
+    #[serde(borrow)]
+    files: Vec<WireFile<'a>>,
+    #[serde(borrow)]
+    parent: WireFile<'a>,
     #[serde(default)]
     pagination: Option<WirePagination>,
     #[serde(default)]
@@ -317,7 +328,7 @@ struct WirePolicy {
     max_size: i64,
 }
 
-impl WireList {
+impl WireList<'_> {
     /// One page of `folder`, asked for at `position` with `size` entries.
     pub(super) fn into_page(
         self,
@@ -341,11 +352,12 @@ impl WireList {
             _ => Boundary::Safe,
         };
         let limit = self.props.as_ref().map_or(0, |props| props.max_page_size);
+        let mut common = Common::default();
         Ok(Page {
             files: self
                 .files
                 .into_iter()
-                .map(WireFile::into_info)
+                .map(|file| file.into_entry(&mut common))
                 .collect::<Result<_, _>>()?,
             folder: self.parent.into_root(folder)?,
             next,

@@ -4,18 +4,41 @@
 //! stands for the last one then, and what is newly said of the file is noted of all.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Place;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use super::{Ino, Node, Version};
-use crate::entry::{Entry, FileKey, Tree, stable_hash};
+use crate::entry::{Entry, FileKey, StableHash, Tree};
 use crate::model::{FileId, FileKind};
 
 /// All inodes by number.
 #[derive(Debug)]
 pub(super) struct Table {
-    pub(super) slots: HashMap<Ino, Slot>,
+    pub(super) slots: HashMap<Ino, Slot, BuildHasherDefault<Spread>>,
     /// Files that have, or had lately, another number than their own: all they have in the table, that of the name last.
     pub(super) numbers: HashMap<FileKey, Vec<Ino>>,
+}
+
+/// Hashes numbers, which are hashes already, by spreading them once more: neighbours, as clashes make them, too.
+#[derive(Debug, Default)]
+pub(super) struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let spread = u128::from(self.0 ^ number) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (spread >> 64) as u64 ^ spread as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// What one number stands for, and what holds it.
@@ -118,7 +141,7 @@ impl Table {
     /// are taken, one of that version.
     pub(super) fn number(
         &self,
-        instance_id: &str,
+        site: StableHash,
         tree: Tree,
         id: &FileId,
         shown: Option<&Arc<Entry>>,
@@ -128,14 +151,51 @@ impl Table {
         {
             return *ino;
         }
-        let own = self.free_from(own_number(instance_id, tree, id), |slot| slot.is(tree, id));
+        let own = self.free_from(own_number(site, tree, id), |slot| slot.is(tree, id));
         match (self.slots.get(&own), shown) {
             (Some(slot), Some(version)) if !slot.can_show(shown) => {
-                let number = version_number(instance_id, tree, version, id);
+                let number = version_number(site, tree, version, id);
                 self.free_from(number, |slot| slot.is(tree, id) && slot.can_show(shown))
             }
             _ => own,
         }
+    }
+
+    /// Counts `entry`, met in `parent` and shown as `shown`, under its own number, if nothing is special about it: no
+    /// file has another number than its own, nobody has it open, and it is new or lies where it lay.
+    pub(super) fn count_plainly(
+        &mut self,
+        own: Ino,
+        (tree, parent): (Tree, Ino),
+        entry: &Arc<Entry>,
+        shown: Option<&Arc<Entry>>,
+    ) -> bool {
+        if !self.numbers.is_empty() || own <= Ino::ROOT {
+            return false;
+        }
+        let is_new = match self.slots.entry(own) {
+            Place::Vacant(place) => {
+                let mut slot = Slot::new(tree, parent, Arc::clone(entry));
+                slot.lookups = 1;
+                slot.told = shown.cloned();
+                place.insert(slot);
+                true
+            }
+            Place::Occupied(place) => {
+                let slot = place.into_mut();
+                if !slot.is(tree, &entry.id) || slot.pin.is_some() || slot.parent != parent {
+                    return false;
+                }
+                slot.entry = Arc::clone(entry);
+                slot.lookups += 1;
+                slot.told = shown.cloned();
+                false
+            }
+        };
+        if is_new && let Some(parent) = self.slots.get_mut(&parent) {
+            parent.children += 1;
+        }
+        true
     }
 
     /// The first number from `number` on that no slot has but one that `fits`. 0 and 1 mean something to the kernel.
@@ -168,9 +228,9 @@ impl Table {
     }
 
     /// Adds `slot` under `ino`, which [`Table::number`] gave.
-    pub(super) fn insert(&mut self, instance_id: &str, ino: Ino, slot: Slot) {
+    pub(super) fn insert(&mut self, site: StableHash, ino: Ino, slot: Slot) {
         let (tree, id) = (slot.tree, &slot.entry.id);
-        let own = Ino(own_number(instance_id, tree, id));
+        let own = Ino(own_number(site, tree, id));
         if own != ino || !self.numbers_of(tree, id).is_empty() {
             let before = self.slots.get(&own).filter(|before| before.is(tree, id));
             let before = before.map(|_| own);
@@ -265,22 +325,18 @@ impl Table {
 }
 
 /// The number of a file, if nothing has it yet.
-pub(super) fn own_number(instance_id: &str, tree: Tree, id: &FileId) -> u64 {
-    stable_hash([
-        instance_id.as_bytes(),
-        &tree.number().to_le_bytes(),
-        id.0.as_bytes(),
-    ])
+pub(super) fn own_number(site: StableHash, tree: Tree, id: &FileId) -> u64 {
+    site.with(&tree.number().to_le_bytes())
+        .with(id.0.as_bytes())
+        .finish()
 }
 
 /// The number of a version, while the file's own shows another one.
-fn version_number(instance_id: &str, tree: Tree, version: &Entry, id: &FileId) -> u64 {
-    stable_hash([
-        instance_id.as_bytes(),
-        &tree.number().to_le_bytes(),
-        id.0.as_bytes(),
-        version.entity.0.as_bytes(),
-    ])
+fn version_number(site: StableHash, tree: Tree, version: &Entry, id: &FileId) -> u64 {
+    site.with(&tree.number().to_le_bytes())
+        .with(id.0.as_bytes())
+        .with(version.entity.0.as_bytes())
+        .finish()
 }
 
 /// Whether two entries of a file are of one content.

@@ -92,7 +92,7 @@ impl Options {
         let shortcut = info.shortcut().map(|target| Box::new(shortcut(target)));
         let segment = info.uri.name().unwrap_or(&info.name);
         let name = match is_flat(&info.uri) {
-            true => info.name.to_local(self.names),
+            true => info.name.to_local(self.names).into(),
             false => self.name(segment, &info.id),
         };
         let same = name.as_bytes() == segment.as_bytes();
@@ -100,7 +100,7 @@ impl Options {
             segment: (!same).then(|| segment.clone()),
             id: info.id,
             kind: info.kind,
-            name: name.into(),
+            name,
             size_bytes: info.size_bytes,
             created: info.created,
             updated: info.updated,
@@ -112,11 +112,14 @@ impl Options {
         })
     }
 
-    fn name(&self, server: &ServerName, id: &FileId) -> OsString {
+    fn name(&self, server: &ServerName, id: &FileId) -> Box<OsStr> {
+        if server.is_plain() {
+            return OsStr::from_bytes(server.as_bytes()).into();
+        }
         let local = server.to_local(self.names);
         match ServerName::from_local(&local, self.names) {
-            Ok(stored) if stored == *server => local,
-            _ => with_id(&local, id),
+            Ok(stored) if stored == *server => local.into(),
+            _ => with_id(&local, id).into(),
         }
     }
 }

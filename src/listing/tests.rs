@@ -1,5 +1,6 @@
 //! What a listing promises, on a drive that has the server's bugs.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,6 +156,27 @@ async fn however_many_wait_a_folder_is_listed_once_and_none_of_them_can_cancel_i
         assert_eq!(progress.complete(LONG).await.unwrap().0.len(), 3);
     }
     assert_eq!(lists.drive.requests(), (1, 0));
+}
+
+#[tokio::test]
+async fn the_next_page_is_on_its_way_before_the_last_one_is_shown() {
+    let drive = drive(0, 5);
+    drive.state().page_max = Some(2);
+    let source = drive.source();
+    let log = RefCell::new(Vec::new());
+    let fetch = |position, size| {
+        let (page, log) = ((source.page)(uri(FOLDER), position, size), &log);
+        async move {
+            log.borrow_mut().push("asked");
+            page.await
+        }
+    };
+    let paged = paging::all_pages(2, fetch, |_, _, _| log.borrow_mut().push("shown")).await;
+    assert_eq!(paged.unwrap().pages, 3);
+    assert_eq!(
+        log.into_inner(),
+        ["asked", "asked", "shown", "asked", "shown", "shown"]
+    );
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ pub(super) async fn still_there(
     let missing: Vec<&Entry> = previous
         .iter()
         .map(AsRef::as_ref)
-        .filter(|entry| !paged.ids.contains(&entry.id))
+        .filter(|entry| !paged.met.has(&entry.id))
         .collect();
     match missing.len() {
         0 => Ok(Vec::new()),
@@ -72,11 +72,7 @@ async fn once_more(
     let fetch = |position, size| (source.page)(folder.clone(), position, size);
     paging::all_pages(OTHER_PAGE_SIZE, fetch, |_, files, _| {
         answered();
-        there.extend(
-            files
-                .into_iter()
-                .filter(|file| !paged.ids.contains(&file.id)),
-        );
+        there.extend(files.into_iter().filter(|file| !paged.met.has(&file.id)));
     })
     .await?;
     Ok(there)

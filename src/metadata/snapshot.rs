@@ -103,6 +103,7 @@ fn sorted<'a, K: Ord + ?Sized + 'a>(
     key: impl Fn(&'a Entry) -> &'a K,
 ) -> Box<[u32]> {
     let mut order: Box<[u32]> = (0..entries.len() as u32).collect();
-    order.sort_unstable_by(|a, b| key(&entries[*a as usize]).cmp(key(&entries[*b as usize])));
+    // Stable, because that is quick where runs of them are in order already.
+    order.sort_by(|a, b| key(&entries[*a as usize]).cmp(key(&entries[*b as usize])));
     order
 }
