@@ -1,7 +1,6 @@
 //! What the kernel keeps of files, and which it reads by itself: those that are complete in the cache, past the daemon.
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
@@ -11,6 +10,7 @@ use std::time::Duration;
 
 use cloudreve_test_server::{Options, Route, Server, generated_bytes};
 
+use crate::support::drop_pages;
 use crate::support::map::Map;
 use crate::support::mounted::Mounted;
 use crate::support::shell::{self, wait_until};
@@ -57,14 +57,6 @@ fn whole(file: &File) -> Vec<u8> {
     let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
     file.read_exact_at(&mut bytes, 0).unwrap();
     bytes
-}
-
-/// Has the kernel drop the pages of the file on the mount that it has by our answers.
-fn drop_pages(file: &File) {
-    #[expect(unsafe_code, reason = "std has no posix_fadvise(3)")]
-    // SAFETY: an open descriptor, and no memory of ours.
-    let done = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-    assert_eq!(done, 0);
 }
 
 /// How many files the kernel reads by itself.

@@ -4,13 +4,16 @@
 
 mod accounts;
 mod bad_input;
+mod bounds;
 mod bytes;
 mod cache;
+mod damage;
 mod elsewhere;
 mod ends;
 mod faults;
 mod hangups;
 mod helper;
+mod keeping;
 mod kernel;
 mod names;
 mod places;

@@ -1,126 +1,76 @@
-//! Everything that goes wrong with content goes wrong at once, while many read.
+//! Everything that goes wrong with content goes wrong at once, on the network and on the disk, while many read.
 //!
-//! Each read gives the right bytes, as many as it asked for, or an error within a bounded time; when the storm is over all
-//! is as before. The seed is printed; `CLOUDREVE_TEST_SEED` repeats it, as far as threads can be repeated.
+//! Each read gives the right bytes of the version that was opened, as many as it asked for, or an error within a bounded
+//! time; when the storm is over all is as before. The seed is printed; `CLOUDREVE_TEST_SEED` repeats it, as far as threads
+//! can be repeated, and `CLOUDREVE_TEST_STORM_SECONDS` says how long the long ones last.
 
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::ErrorKind;
-use std::ops::AddAssign;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+mod reader;
+
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use cloudreve_test_server::{Fault, Options, Route, Server, generated_bytes};
 
-use crate::support::dice;
+use self::reader::{Log, Reader, WAYS};
+use crate::support::damage::Vandal;
 use crate::support::mounted::Mounted;
+use crate::support::shell::wait_until;
+use crate::support::{dice, seed};
 
 const MIB: u64 = 1 << 20;
 
-/// Around what blocks, pages and windows are made of; together more than the mount keeps in memory.
-const SIZES: [u64; 6] = [1, 4097, MIB - 1, 3 * MIB + 17, 12 * MIB, 24 * MIB + 65_535];
+/// Around what blocks, pages and windows are made of. Together they are more than memory and the disk hold, and so is the
+/// last one alone.
+const SIZES: [u64; 8] = [
+    1,
+    4097,
+    16 << 10,
+    100_000,
+    MIB - 1,
+    3 * MIB + 17,
+    12 * MIB,
+    24 * MIB + 65_535,
+];
 
 const READERS: u64 = 8;
 
-const STORM: Duration = Duration::from_secs(10);
-
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A read may wait for the timeout again for each part of it that makes progress (a URL, a block, the kernel's pieces);
+/// A call may wait for the timeout again for each part of it that makes progress (a URL, a block, the kernel's pieces);
 /// more than this is a hang.
 const HANG: Duration = Duration::from_secs(20);
 
-/// What the readers of a storm got.
-#[derive(Debug, Default)]
-struct Log {
-    right: u64,
-    errors: BTreeMap<String, u64>,
-    longest: Duration,
-}
-
-impl AddAssign for Log {
-    fn add_assign(&mut self, other: Self) {
-        self.right += other.right;
-        self.longest = self.longest.max(other.longest);
-        for (error, times) in other.errors {
-            *self.errors.entry(error).or_default() += times;
-        }
-    }
-}
-
-impl Log {
-    /// One pread(2), held against the source.
-    fn read(&mut self, file: &File, number: u64, start: u64, length: u64) {
-        let began = Instant::now();
-        let mut found = vec![0xAA; length as usize];
-        let end = (start + length).min(SIZES[number as usize]);
-        match file.read_at(&mut found, start) {
-            Ok(got) => {
-                let what = format!("file {number}, {length} at {start}");
-                assert_eq!(got as u64, end.saturating_sub(start), "{what}: length");
-                let expected = generated_bytes(number, start..start + got as u64);
-                assert!(found[..got] == expected, "{what}: wrong bytes");
-                self.right += 1;
-            }
-            Err(err) => self.error(&err),
-        }
-        self.longest = self.longest.max(began.elapsed());
-    }
-
-    fn error(&mut self, err: &std::io::Error) {
-        assert_ne!(err.kind(), ErrorKind::NotFound, "a file vanished");
-        *self.errors.entry(err.to_string()).or_default() += 1;
-    }
-}
+/// How long a storm lasts that everybody runs, and one that has all the time.
+const SHORT: Duration = Duration::from_secs(8);
+const LONG_SECONDS: u64 = 300;
 
 fn path(number: u64) -> String {
     format!("{number}.bin")
 }
 
-/// Past the kernel's pages, or through them: both ways to us are read.
-fn open(root: &Path, number: u64, flags: i32) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    let options = options.read(true).custom_flags(flags);
-    options.open(root.join(path(number)))
+/// Which content version `version` of a file has; its length is longer than the first one's by `version`.
+fn seed_of(number: u64, version: u64) -> u64 {
+    number << 32 | version
 }
 
-/// A pread through the kernel's pages is short where a page in the middle could not be read, and the error comes with the
-/// next one; so of those only one page at a time is held to be whole.
-fn reader(root: &Path, seed: u64, until: Instant) -> Log {
-    let mut dice = dice(seed);
-    let mut log = Log::default();
-    while Instant::now() < until {
-        let number = dice(SIZES.len() as u64);
-        let size = SIZES[number as usize];
-        let direct = dice(4) > 0;
-        let flags = if direct { libc::O_DIRECT } else { 0 };
-        let file = match open(root, number, flags) {
-            Ok(file) => file,
-            Err(err) => {
-                log.error(&err);
-                continue;
-            }
-        };
-        let length = if direct { 1 + dice(MIB) } else { 4096 };
-        let mut start = dice(size);
-        let sequential = dice(2) == 0;
-        for _ in 0..12 {
-            log.read(&file, number, start, length);
-            start = if sequential {
-                start + length
-            } else {
-                dice(size)
-            };
-            if !direct {
-                start -= start % 4096;
-            }
-        }
+/// The newest version of each file. It is noted before it lands.
+#[derive(Default)]
+struct Versions([AtomicU64; SIZES.len()]);
+
+impl Versions {
+    fn newest(&self, number: u64) -> u64 {
+        self.0[number as usize].load(Relaxed)
     }
-    log
+
+    fn put(&self, server: &Server, number: u64) {
+        let version = self.0[number as usize].fetch_add(1, Relaxed) + 1;
+        let size = SIZES[number as usize] + version;
+        server.put_generated(&path(number), size, seed_of(number, version));
+    }
 }
 
-fn storm(server: &Server, seed: u64) {
+fn faults(server: &Server, seed: u64) {
     let content = || Fault::on(Route::Content);
     let faults = [
         content().truncate_after(0),
@@ -138,6 +88,7 @@ fn storm(server: &Server, seed: u64) {
         content().ignore_range(),
         content().range_as_200(),
         content().wrong_range(),
+        content().changed_length(),
         content().short_content(),
         content().empty_body(),
         content().html_page(),
@@ -151,55 +102,134 @@ fn storm(server: &Server, seed: u64) {
         Fault::on(Route::Url).code(401, "login required"),
     ];
     for (fault, number) in faults.into_iter().zip(1..) {
-        server.fail(fault.with_probability(0.03, seed + number));
+        server.fail(fault.with_probability(0.02, seed + number));
     }
+}
+
+/// URLs and tokens end under the readers, files get new versions, and now and then the server is killed.
+fn weather(server: &Server, versions: &Versions, seed: u64, until: Instant) {
+    let mut dice = dice(seed);
+    while Instant::now() < until {
+        // Not a synchronisation: a storm has its own time.
+        std::thread::sleep(Duration::from_millis(500));
+        match dice(8) {
+            0..3 => server.advance_clock(Duration::from_secs(40 * 60)),
+            3..6 => versions.put(server, dice(SIZES.len() as u64)),
+            6 => {
+                server.stop();
+                std::thread::sleep(Duration::from_millis(dice(1500)));
+                server.restart().unwrap();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How often something was damaged.
+fn vandalism(cache: &Path, seed: u64, until: Instant) -> u64 {
+    let mut vandal = Vandal::new(cache.to_owned(), seed);
+    let mut dice = dice(seed + 1);
+    let mut done = 0;
+    while Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+        if dice(250) == 0 {
+            vandal.remove_all();
+        } else {
+            done += u64::from(vandal.damage_something());
+        }
+    }
+    done
+}
+
+#[track_caller]
+fn storm(passthrough: &str, length: Duration) {
+    let seed = seed();
+    let server = Server::start(Options::default()).unwrap();
+    for (size, number) in SIZES.into_iter().zip(0..) {
+        server.put_generated(&path(number), size, seed_of(number, 0));
+    }
+    let (timeout, passthrough) = (format!("{}s", TIMEOUT.as_secs()), passthrough);
+    let options = [
+        "--memory=8M",
+        "--cache-size=16M",
+        "--metadata-ttl=1s",
+        "--timeout",
+        &timeout,
+        "--passthrough",
+        passthrough,
+    ];
+    let mount = Mounted::new(&server, "cloudreve://my/", &options);
+    let (root, cache) = (mount.path(""), mount.home.path("cache"));
+    let versions = Versions::default();
+    // Something is on disk when it begins.
+    for number in 0..SIZES.len() as u64 {
+        std::fs::read(root.join(path(number))).unwrap();
+    }
+    faults(&server, seed);
+    let until = Instant::now() + length;
+    let (log, damage) = std::thread::scope(|scope| {
+        let (server, root, versions, cache) = (&server, &root, &versions, &cache);
+        let readers: Vec<_> = (0..READERS)
+            .map(|number| {
+                let reader = Reader::new(root, versions, WAYS[number as usize % WAYS.len()]);
+                scope.spawn(move || reader.run(seed * READERS + number, until))
+            })
+            .collect();
+        let vandal = scope.spawn(move || vandalism(cache, seed + 1000, until));
+        weather(server, versions, seed + 2000, until);
+        let mut log = Log::default();
+        for reader in readers {
+            log += reader.join().unwrap();
+        }
+        (log, vandal.join().unwrap())
+    });
+    let status = mount.status()["cache"].clone();
+    let asked = server.count(Route::Content);
+    println!("{log:?}, {asked} requests for content, {damage} times damaged, {status}");
+    server.clear_faults();
+    assert!(log.right > 200, "hardly anything was read: {log:?}");
+    assert!(asked > 100, "the storm was hardly met: {asked}");
+    assert!(damage > 20, "the disk was never met: {damage}");
+    assert!(log.longest < HANG, "a call hung: {log:?}");
+    assert!(!mount.log().contains("panicked"), "{}", mount.log());
+    for number in 0..SIZES.len() as u64 {
+        let version = versions.newest(number);
+        let size = SIZES[number as usize] + version;
+        let path = root.join(path(number));
+        wait_until("the newest version shows", || {
+            std::fs::metadata(&path).is_ok_and(|found| found.len() == size)
+        });
+        let found = std::fs::read(&path).unwrap();
+        let expected = generated_bytes(seed_of(number, version), 0..size);
+        assert!(found == expected, "afterwards, {number}");
+    }
+    assert_eq!(server.hung_up_before_headers(), 0);
+}
+
+fn long() -> Duration {
+    let given = std::env::var("CLOUDREVE_TEST_STORM_SECONDS").ok();
+    let seconds = given.and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(LONG_SECONDS))
 }
 
 #[test]
 fn eight_readers_in_a_storm_of_every_fault_get_the_right_bytes_or_an_error() {
-    let seed = std::env::var("CLOUDREVE_TEST_SEED").ok();
-    let seed = seed.and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        u64::from(now.unwrap_or_default().subsec_nanos())
-    });
-    println!("CLOUDREVE_TEST_SEED={seed}");
-    let server = Server::start(Options::default()).unwrap();
-    for (size, number) in SIZES.into_iter().zip(0..) {
-        server.put_generated(&path(number), size, number);
-    }
-    let timeout = format!("{}s", TIMEOUT.as_secs());
-    let options = ["--memory", "8M", "--timeout", &timeout];
-    let mount = Mounted::new(&server, "cloudreve://my/", &options);
-    let root = mount.path("");
-    storm(&server, seed);
-    let mut log = Log::default();
-    let until = Instant::now() + STORM;
-    std::thread::scope(|scope| {
-        let root = &root;
-        let readers: Vec<_> = (0..READERS)
-            .map(|number| scope.spawn(move || reader(root, seed * READERS + number, until)))
-            .collect();
-        while Instant::now() < until {
-            // Not a synchronisation: a storm has its own time. URLs and tokens end under the readers.
-            std::thread::sleep(Duration::from_millis(700));
-            server.advance_clock(Duration::from_secs(40 * 60));
-        }
-        for reader in readers {
-            log += reader.join().unwrap();
-        }
-    });
-    println!("{log:?}");
-    server.clear_faults();
-    assert!(log.right > 200, "hardly anything was read: {log:?}");
-    assert!(!log.errors.is_empty(), "the storm was never met");
-    assert!(log.longest < HANG, "a read hung: {log:?}");
-    assert!(!mount.log().contains("panicked"), "{}", mount.log());
-    for (size, number) in SIZES.into_iter().zip(0..) {
-        let found = std::fs::read(root.join(path(number))).unwrap();
-        assert!(
-            found == generated_bytes(number, 0..size),
-            "afterwards, {number}"
-        );
-    }
-    assert_eq!(server.hung_up_before_headers(), 0);
+    storm("off", SHORT);
+}
+
+#[test]
+fn eight_readers_in_a_storm_get_the_right_bytes_or_an_error_where_the_kernel_reads_by_itself() {
+    storm("auto", SHORT);
+}
+
+#[test]
+#[ignore = "it lasts five minutes"]
+fn five_minutes_of_storm_give_the_right_bytes_or_an_error() {
+    storm("off", long());
+}
+
+#[test]
+#[ignore = "it lasts five minutes"]
+fn five_minutes_of_storm_give_the_right_bytes_or_an_error_where_the_kernel_reads_by_itself() {
+    storm("auto", long());
 }

@@ -55,14 +55,12 @@ impl Kept {
         } else {
             Kind::Index
         };
-        // What the scan did not find may have come since, by another process: that is looked up when it is missed later.
+        // What the scan did not find may have come since, by another process.
         let is_first = matches!(state.presence, Presence::Unknown);
-        let is_there = match shared.knows(self.name) {
-            Some(is_known) if is_first => is_known,
-            _ => shared
+        let is_there = is_first && shared.knows(self.name) == Some(true)
+            || shared
                 .folder()
-                .is_some_and(|folder| folder.has(self.name, kind)),
-        };
+                .is_some_and(|folder| folder.has(self.name, kind));
         state.presence = match is_there {
             true => Presence::Here(None),
             false => Presence::Absent(shared.period()),

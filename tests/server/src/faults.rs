@@ -46,6 +46,8 @@ pub(crate) enum Effect {
     RangeAs200,
     /// A whole and well-formed answer with half the bytes that were asked for.
     ShortContent,
+    /// A range of a content that has become longer.
+    ChangedLength,
 }
 
 impl Fault {
@@ -144,6 +146,11 @@ impl Fault {
     /// A well-formed answer with half the bytes that were asked for. Content only.
     pub fn short_content(self) -> Self {
         self.with(Effect::ShortContent)
+    }
+
+    /// A range answer that says that the content is one byte longer than it was. Content only.
+    pub fn changed_length(self) -> Self {
+        self.with(Effect::ChangedLength)
     }
 
     /// Adds `Retry-After` to the answers of [`Fault::status`] and [`Fault::html_page`], in whole seconds.

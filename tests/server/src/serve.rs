@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) cleared: watch::Sender<u64>,
     /// What all bodies go over, at the set bandwidth.
     pub(crate) line: Line,
+    /// It was killed: requests under way end without an answer, and not by their clients.
+    pub(crate) stopped: AtomicBool,
 }
 
 /// Which of the two origins a connection belongs to.
@@ -237,7 +239,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut log = self.shared.log.lock().unwrap();
         log.in_flight -= 1;
-        if self.answered {
+        if self.answered || self.shared.stopped.load(Ordering::SeqCst) {
             return;
         }
         log.hung_up += 1;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,7 +29,8 @@ pub struct Server {
     address: String,
     store_address: String,
     user: u64,
-    runtime: Option<Runtime>,
+    /// None while it is stopped.
+    runtime: Mutex<Option<Runtime>>,
 }
 
 impl Server {
@@ -67,22 +68,37 @@ impl Server {
             wedge_on_hangup: options.wedge_on_hangup,
             cleared: watch::Sender::new(0),
             line: Line::default(),
+            stopped: AtomicBool::new(false),
         });
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?;
-        for (listener, origin) in [(listener, Origin::Api), (store_listener, Origin::Store)] {
-            listener.set_nonblocking(true)?;
-            runtime.spawn(accept(listener, origin, Arc::clone(&shared)));
-        }
+        let runtime = run(&shared, listener, store_listener)?;
         Ok(Self {
             shared,
             address,
             store_address,
             user,
-            runtime: Some(runtime),
+            runtime: Mutex::new(Some(runtime)),
         })
+    }
+
+    /// Ends as a server that is killed: all connections are cut, and its addresses refuse new ones until
+    /// [`Server::restart`]. What it holds stays. That requests under way get no answer is no hang-up of their clients.
+    pub fn stop(&self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        let runtime = self.runtime.lock().unwrap().take();
+        // On a thread of its own, because an async test must not block, not even for this short time.
+        let ending =
+            std::thread::spawn(|| runtime.map(|runtime| runtime.shutdown_timeout(PATIENCE)));
+        ending.join().expect("a runtime ends without a panic");
+    }
+
+    /// Runs again at the addresses it had before [`Server::stop`].
+    pub fn restart(&self) -> io::Result<()> {
+        let bind = |address: &str| TcpListener::bind(address.trim_start_matches("http://"));
+        let (listener, store_listener) = (bind(&self.address)?, bind(&self.store_address)?);
+        self.shared.stopped.store(false, Ordering::SeqCst);
+        let runtime = run(&self.shared, listener, store_listener)?;
+        *self.runtime.lock().unwrap() = Some(runtime);
+        Ok(())
     }
 
     pub(crate) fn site(&self) -> MutexGuard<'_, Site> {
@@ -261,9 +277,26 @@ impl Server {
     }
 }
 
+/// Threads that answer on these listeners until they are shut down.
+fn run(
+    shared: &Arc<Shared>,
+    listener: TcpListener,
+    store_listener: TcpListener,
+) -> io::Result<Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    for (listener, origin) in [(listener, Origin::Api), (store_listener, Origin::Store)] {
+        listener.set_nonblocking(true)?;
+        runtime.spawn(accept(listener, origin, Arc::clone(shared)));
+    }
+    Ok(runtime)
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
+        if let Some(runtime) = self.runtime.lock().unwrap().take() {
             // Not a plain drop, which would panic in an async test.
             runtime.shutdown_background();
         }

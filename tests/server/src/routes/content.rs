@@ -117,9 +117,10 @@ fn serve_content(asked: &Asked, content: Content, range_status: u16) -> Result<R
             let as_200 = asked.effect == Effect::RangeAs200;
             reply.status =
                 StatusCode::from_u16(if as_200 { 200 } else { range_status }).unwrap_or_default();
+            let total = size + u64::from(asked.effect == Effect::ChangedLength);
             reply.set(
                 "content-range",
-                &format!("bytes {start}-{}/{size}", end.saturating_sub(1).max(start)),
+                &format!("bytes {start}-{}/{total}", end.saturating_sub(1).max(start)),
             );
             reply.body = Body::Content(content, start, end);
         }
