@@ -150,6 +150,7 @@ impl Kept {
         let mut bytes = 0;
         for page in 0..=page_of(self.entity.blocks() - 1) {
             let Ok((sums, _)) = self.load(&files, page, true) else {
+                self.gone();
                 break;
             };
             let blocks = (index::first_of(page)..).zip(sums);
@@ -293,6 +294,14 @@ impl Kept {
         for block in blocks {
             state.pages.set(block, 0);
         }
+    }
+
+    /// The index is not what memory says, around `block` at least: somebody else took blocks away.
+    pub(super) fn outdated(&self, block: u64) {
+        let mut state = self.state();
+        state.changes += 1;
+        state.stamp = None;
+        state.pages.remove(page_of(block));
     }
 
     /// Nothing is kept any more, or the files are others than they were.
