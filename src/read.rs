@@ -9,6 +9,7 @@
 
 mod ahead;
 mod buffers;
+mod disk;
 mod fetch;
 mod gather;
 mod lanes;
@@ -33,6 +34,7 @@ use tokio::time::Instant;
 
 use self::ahead::{Expected, Sweeps};
 use self::buffers::Buffers;
+use self::disk::Disk;
 use self::fetch::{Fetch, Interest, is_passing};
 use self::gather::{Gather, Lacking};
 use self::lanes::Lanes;
@@ -113,6 +115,7 @@ struct Shared {
     routes: Routes,
     blocks: Arc<Blocks<Error>>,
     cache: Arc<Cache>,
+    disk: Disk,
     buffers: Arc<Buffers>,
     lanes: Arc<Lanes>,
     /// What sweeps fetch ahead.
@@ -191,6 +194,7 @@ impl Reader {
                 cache,
                 buffers: Buffers::new(),
                 lanes: Lanes::new(),
+                disk: Disk::new(options.timeout),
                 tally: Tally::default(),
                 links: Links::new(),
                 origin: Arc::new(origin),
@@ -353,6 +357,7 @@ impl Stream {
         let mut joined_failed = false;
         let mut disk_failed = false;
         loop {
+            disk: &shared.disk,
             let (pieces, joined) = self.want(&range, until, disk_failed);
             match gather.bytes(pieces).await {
                 Ok(bytes) => {
@@ -390,7 +395,8 @@ impl Stream {
         let shared = &self.reader.shared;
         let demanded = self.entity.blocks_of(range);
         let last = demanded.end - 1;
-        let is_kept = self.kept.has(last);
+        let without_disk = without_disk || shared.disk.rests();
+        let is_kept = !without_disk && self.kept.has(last);
         let is_known = is_kept || shared.blocks.knows(&self.entity, last);
         let limits = Limits {
             size_bytes: self.source.size_bytes,

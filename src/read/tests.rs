@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::secret::Secret;
 
+mod kept;
 mod served;
 mod sweeps;
 
@@ -95,6 +96,15 @@ impl World {
         let (clock, sign, content) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
         let sign_many = Arc::clone(self);
         let origin = Origin {
+        self.reader_over(&Cache::off(), memory_bytes, TIMEOUT)
+    }
+
+    fn reader_over(
+        self: &Arc<Self>,
+        cache: &Arc<Cache>,
+        memory_bytes: u64,
+        timeout: Duration,
+    ) -> Arc<Reader> {
             address: "https://h".parse().unwrap(),
             server_now: Box::new(move || clock.now()),
             sign: Box::new(move |place, _, fresh| {
@@ -117,9 +127,9 @@ impl World {
         let options = Options {
             memory_bytes,
             download: Download::Direct,
-            timeout: TIMEOUT,
+            timeout,
         };
-        Reader::over(origin, Cache::off(), options)
+        Reader::over(origin, Arc::clone(cache), options)
     }
 
     async fn sign(&self, place: FileUri, fresh: bool) -> Result<origin::Signed, Error> {
@@ -279,6 +289,12 @@ async fn every_byte_is_right_whichever_way_it_is_read() {
             }
             let backwards = open(&world.reader(16 * M), size);
             for offset in offsets.iter().rev() {
+async fn check_all(stream: &Stream, piece: u64) {
+    for at in (0..stream.size_bytes()).step_by(piece as usize) {
+        check(stream, at, piece).await;
+    }
+}
+
                 check(&backwards, *offset, piece).await;
             }
         }
