@@ -37,7 +37,7 @@ use self::buffers::Buffers;
 use self::disk::Disk;
 use self::fetch::{Fetch, Interest, is_passing};
 use self::gather::{Gather, Lacking};
-use self::lanes::Lanes;
+use self::lanes::{Hosts, Lanes};
 use self::links::Links;
 use self::origin::Origin;
 use self::route::Routes;
@@ -117,7 +117,7 @@ struct Shared {
     cache: Arc<Cache>,
     disk: Disk,
     buffers: Arc<Buffers>,
-    lanes: Arc<Lanes>,
+    hosts: Hosts,
     /// What sweeps fetch ahead.
     sweeps: Sweeps,
     tally: Tally,
@@ -136,6 +136,8 @@ pub struct Stream {
     /// Where a sweep expected it to be opened.
     expected: Option<Expected>,
     tally: Arc<Tally>,
+    /// Of the host that its content comes from; of the server itself until that is known.
+    lanes: Arc<Mutex<Arc<Lanes>>>,
     progress: Mutex<Progress>,
     _reading: Reading<Error>,
 }
@@ -192,9 +194,9 @@ impl Reader {
                 blocks: Blocks::new(options.memory_bytes),
                 sweeps: Sweeps::new(options.memory_bytes),
                 cache,
-                buffers: Buffers::new(),
-                lanes: Lanes::new(),
                 disk: Disk::new(options.timeout),
+                buffers: Buffers::new(),
+                hosts: Hosts::new(),
                 tally: Tally::default(),
                 links: Links::new(),
                 origin: Arc::new(origin),
@@ -219,6 +221,7 @@ impl Reader {
             expected: self.shared.sweeps.opened(&entity),
             _reading: self.shared.blocks.reading(&entity),
             tally: Arc::default(),
+            lanes: Arc::new(Mutex::new(self.shared.own_lanes())),
             entity,
             source,
             progress: Mutex::new(Progress {
@@ -302,11 +305,16 @@ async fn trim(shared: Arc<Shared>, is_trimmed: Arc<AtomicBool>) {
 }
 
 impl Shared {
+    /// Of what the server hosts itself.
+    fn own_lanes(&self) -> Arc<Lanes> {
+        self.hosts.of(&self.origin.address.to_string())
+    }
+
     /// How far one stream may read ahead: as far as keeps the link busy, and half of the memory is shared among those that
     /// do, the other half is for what they are reading now and for who reads at random.
-    fn largest_window_bytes(&self) -> u64 {
+    fn largest_window_bytes(&self, lanes: &Lanes) -> u64 {
         let streams = self.reading_ahead.load(Ordering::Relaxed).max(1);
-        let wanted = LARGE_BYTES.max(self.lanes.window_bytes());
+        let wanted = LARGE_BYTES.max(lanes.window_bytes());
         wanted.min(self.blocks.budget_bytes() / 2 / streams)
     }
 }
@@ -349,6 +357,7 @@ impl Stream {
         let until = Instant::now() + shared.options.timeout;
         let gather = Gather {
             kept: &self.kept,
+            disk: &shared.disk,
             buffers: &shared.buffers,
             tally: &shared.tally,
             range: &range,
@@ -357,7 +366,6 @@ impl Stream {
         let mut joined_failed = false;
         let mut disk_failed = false;
         loop {
-            disk: &shared.disk,
             let (pieces, joined) = self.want(&range, until, disk_failed);
             match gather.bytes(pieces).await {
                 Ok(bytes) => {
@@ -393,6 +401,7 @@ impl Stream {
         without_disk: bool,
     ) -> (Vec<Piece<Error>>, bool) {
         let shared = &self.reader.shared;
+        let lanes = Arc::clone(&self.lanes.lock().unwrap());
         let demanded = self.entity.blocks_of(range);
         let last = demanded.end - 1;
         let without_disk = without_disk || shared.disk.rests();
@@ -400,8 +409,8 @@ impl Stream {
         let is_known = is_kept || shared.blocks.knows(&self.entity, last);
         let limits = Limits {
             size_bytes: self.source.size_bytes,
-            largest: shared.largest_window_bytes(),
-            part: shared.lanes.next_part_bytes(),
+            largest: shared.largest_window_bytes(&lanes),
+            part: lanes.next_part_bytes(),
             is_late: !is_kept && !shared.blocks.has(&self.entity, last),
         };
         let (ahead, interest) = self.note(range, is_known, limits);
@@ -434,10 +443,10 @@ impl Stream {
             let slot = (!is_demanded).then(|| AheadSlot::new(shared));
             let interest = interest.clone();
             let fetch = Fetch::new(shared, &self.source, claim, interest, slot, until);
-            let fetch = fetch.of_stream(&self.kept, &self.tally, demanded.end);
+            let fetch = fetch.of_stream(self, demanded.end);
             self.reader.start(match is_demanded {
                 true => fetch,
-                false => fetch.in_lane(&shared.lanes),
+                false => fetch.in_lane(&lanes),
             });
         }
         (pieces, joined)

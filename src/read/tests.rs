@@ -55,6 +55,8 @@ struct World {
     faults: Mutex<VecDeque<Mishap>>,
     /// Hosts that do not answer.
     dead: Option<&'static str>,
+    /// A host that says nothing of what lies beyond the first mebibyte.
+    silent: Option<&'static str>,
     /// Bytes that left, over all bodies.
     sent_bytes: Arc<AtomicU64>,
     /// Answers that may leave.
@@ -77,6 +79,7 @@ impl World {
             requests: Mutex::default(),
             faults: Mutex::default(),
             dead: None,
+            silent: None,
             sent_bytes: Arc::default(),
             gate: Semaphore::new(1_000_000),
         }
@@ -93,9 +96,6 @@ impl World {
     }
 
     fn reader(self: &Arc<Self>, memory_bytes: u64) -> Arc<Reader> {
-        let (clock, sign, content) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
-        let sign_many = Arc::clone(self);
-        let origin = Origin {
         self.reader_over(&Cache::off(), memory_bytes, TIMEOUT)
     }
 
@@ -105,6 +105,9 @@ impl World {
         memory_bytes: u64,
         timeout: Duration,
     ) -> Arc<Reader> {
+        let (clock, sign, content) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
+        let sign_many = Arc::clone(self);
+        let origin = Origin {
             address: "https://h".parse().unwrap(),
             server_now: Box::new(move || clock.now()),
             sign: Box::new(move |place, _, fresh| {
@@ -133,6 +136,7 @@ impl World {
     }
 
     async fn sign(&self, place: FileUri, fresh: bool) -> Result<origin::Signed, Error> {
+        let is_elsewhere = place.to_wire().ends_with("elsewhere");
         self.places.lock().unwrap().push(place);
         tokio::time::sleep(LATENCY).await;
         if let Some(answer) = self.sign_answers.lock().unwrap().pop_front() {
@@ -140,7 +144,11 @@ impl World {
         }
         let number = self.signed.fetch_add(1, Ordering::Relaxed);
         self.fresh.fetch_add(usize::from(fresh), Ordering::Relaxed);
-        let url = Secret::new(format!("{}{number}", self.url));
+        let url = match is_elsewhere {
+            true => "https://elsewhere/f?sign=",
+            false => &self.url,
+        };
+        let url = Secret::new(format!("{url}{number}"));
         Ok((url, self.life.map(|life| self.now() + life)))
     }
 
@@ -171,6 +179,13 @@ impl World {
         tokio::time::sleep(LATENCY).await;
         if self.dead.is_some_and(|host| url.expose().starts_with(host)) {
             return Err(transport("connection refused"));
+        }
+        if range.start >= M
+            && self
+                .silent
+                .is_some_and(|host| url.expose().starts_with(host))
+        {
+            return future::pending().await;
         }
         let mut end = range.end;
         let mut after: Option<Result<Bytes, Error>> = None;
@@ -258,6 +273,11 @@ fn open(reader: &Arc<Reader>, size_bytes: u64) -> Stream {
     open_at(reader, size_bytes, "cloudreve://my/f")
 }
 
+fn largest_window(reader: &Reader) -> u64 {
+    let shared = &reader.shared;
+    shared.largest_window_bytes(&shared.own_lanes())
+}
+
 /// Reads and compares; the length that came.
 async fn check(stream: &Stream, offset: u64, size_bytes: u64) -> u64 {
     let read = stream.read(offset, size_bytes as u32).await.unwrap();
@@ -267,6 +287,12 @@ async fn check(stream: &Stream, offset: u64, size_bytes: u64) -> u64 {
         "wrong bytes at {offset}"
     );
     read.len() as u64
+}
+
+async fn check_all(stream: &Stream, piece: u64) {
+    for at in (0..stream.size_bytes()).step_by(piece as usize) {
+        check(stream, at, piece).await;
+    }
 }
 
 /// A generator of offsets that needs no dependency: the constants are Knuth's MMIX.
@@ -289,12 +315,6 @@ async fn every_byte_is_right_whichever_way_it_is_read() {
             }
             let backwards = open(&world.reader(16 * M), size);
             for offset in offsets.iter().rev() {
-async fn check_all(stream: &Stream, piece: u64) {
-    for at in (0..stream.size_bytes()).step_by(piece as usize) {
-        check(stream, at, piece).await;
-    }
-}
-
                 check(&backwards, *offset, piece).await;
             }
         }
@@ -642,14 +662,14 @@ async fn a_closed_stream_ends_its_reading_ahead() {
 async fn many_streams_share_the_memory_for_reading_ahead() {
     let world = Arc::new(World::new());
     let reader = world.reader(64 * M);
-    assert_eq!(reader.shared.largest_window_bytes(), LARGE_BYTES);
+    assert_eq!(largest_window(&reader), LARGE_BYTES);
     let streams: Vec<Stream> = (0..64).map(|_| open(&reader, 256 * M)).collect();
     for stream in &streams {
         check(stream, 0, 4096).await;
     }
-    assert_eq!(reader.shared.largest_window_bytes(), 512 * K);
+    assert_eq!(largest_window(&reader), 512 * K);
     drop(streams);
-    assert_eq!(reader.shared.largest_window_bytes(), LARGE_BYTES);
+    assert_eq!(largest_window(&reader), LARGE_BYTES);
 }
 
 #[tokio::test(start_paused = true)]
@@ -759,6 +779,34 @@ async fn a_demand_finds_a_free_request_however_many_read_ahead() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_reads_from_one_host_does_not_stand_in_line_behind_another_that_is_silent() {
+    let mut world = World::new();
+    world.silent = Some("https://elsewhere");
+    let world = Arc::new(world);
+    let mut times = Vec::new();
+    for other in ["cloudreve://my/f", "cloudreve://my/elsewhere"] {
+        let reader = world.reader(256 * M);
+        let other = FileUri::parse(other).unwrap();
+        let other = reader.open(Source {
+            file: FileId("g".into()),
+            entity: EntityId("g".into()),
+            size_bytes: 64 * M,
+            locate: Arc::new(move || other.clone()),
+        });
+        // What it reads ahead comes, or never does.
+        for at in (0..7).map(|i| i * 128 * K) {
+            check(&other, at, 128 * K).await;
+        }
+        tokio::time::sleep(LATENCY * 4).await;
+        let stream = open(&reader, 64 * M);
+        let begun = Instant::now();
+        check_all(&stream, 128 * K).await;
+        times.push(begun.elapsed());
+    }
+    assert_eq!(times[0], times[1]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_that_says_nothing_holds_the_first_read_up_for_seconds_only() {
     let mut world = World::new();
     world.url = "http://cloudreve:5212/api/v4/file/content/e/0/f?sign=".to_owned();
@@ -789,7 +837,7 @@ async fn a_reader_from_begin_to_end_leaves_little_in_memory_and_that_goes_in_tim
     let stream = open(&reader, 64 * M);
     for at in (0..512).map(|i| i * 128 * K) {
         check(&stream, at, 128 * K).await;
-        let most = BEHIND_BYTES + 2 * reader.shared.largest_window_bytes();
+        let most = BEHIND_BYTES + 2 * largest_window(&reader);
         assert!(reader.memory_bytes() <= most);
     }
     tokio::time::sleep(TRIM_EVERY * 5).await;
