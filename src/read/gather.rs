@@ -34,9 +34,17 @@ pub(super) enum Lacking {
 impl Gather<'_> {
     /// The bytes out of `pieces`, without a copy where one segment holds them all. Completes at its first poll where
     /// all are in memory, the kernel's page cache included.
-    pub(super) async fn bytes(&self, pieces: Vec<Piece<Error>>) -> Result<Bytes, Lacking> {
-        let mut segments = Vec::with_capacity(pieces.len());
+    pub(super) async fn bytes(&self, mut pieces: Vec<Piece<Error>>) -> Result<Bytes, Lacking> {
         let (mut memory, mut network, mut disk) = (0, 0, 0);
+        // The disk first: what it turns out not to have is asked of the network beside what is on its way.
+        for piece in &mut pieces {
+            if let Piece::Kept(blocks) = piece {
+                let segment = self.kept_blocks(blocks.clone()).await?;
+                disk += self.overlap(&segment);
+                *piece = Piece::Here(segment);
+            }
+        }
+        let mut segments = Vec::with_capacity(pieces.len());
         for piece in pieces {
             match piece {
                 Piece::Here(segment) => {
@@ -45,21 +53,15 @@ impl Gather<'_> {
                 }
                 Piece::Coming(waiter) => {
                     let came = waiter.segments().await.map_err(Lacking::Missed)?;
-                    network += came
-                        .iter()
-                        .map(|segment| self.overlap(segment))
-                        .sum::<u64>();
+                    network += came.iter().map(|one| self.overlap(one)).sum::<u64>();
                     segments.extend(came);
                 }
-                Piece::Kept(blocks) => {
-                    let segment = self.kept_blocks(blocks).await?;
-                    disk += self.overlap(&segment);
-                    segments.push(segment);
-                }
+                // None is left.
+                Piece::Kept(_) => return Err(Lacking::NotKept),
             }
         }
         // Only now: what is lacking at the end is gathered anew, all of it.
-        self.tally.memory.add(memory);
+        self.tally.memory.add(memory - disk);
         self.tally.network.add(network);
         self.tally.disk.add(disk);
         Ok(self.join(&segments))

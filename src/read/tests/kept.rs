@@ -150,6 +150,23 @@ async fn what_is_damaged_on_disk_is_fetched_counted_and_kept_again() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_the_disk_turns_out_to_lack_is_asked_for_beside_what_is_on_its_way() {
+    let mount = Mount::new();
+    mount
+        .cache
+        .entity(&entity(8 * B))
+        .store(4, bytes(4 * B..8 * B));
+    assert!(mount.cache.flush(LONG));
+    let data = fs::File::options().write(true).open(mount.file("data"));
+    data.unwrap().write_all_at(b"damage", 5 * B).unwrap();
+    let begun = Instant::now();
+    check(&open(&mount.reader(), 8 * B), 0, 8 * B).await;
+    // A URL, and content.
+    assert!(begun.elapsed() <= 2 * LATENCY, "{:?}", begun.elapsed());
+    assert_eq!(mount.world.requests(), [0..4 * B, 4 * B..8 * B]);
+}
+
 /// Flips a bit of one of `files`.
 fn damage(files: &[PathBuf], seed: &mut u64) {
     let Some(path) = files.get(random(seed, files.len().max(1) as u64) as usize) else {
