@@ -138,7 +138,8 @@ mod tests {
         drop(buffer.split_front(LARGE_BYTES - 100));
         let rest = buffer.freeze();
         assert_eq!(&rest[..], [1; 100]);
-        assert_eq!(buffers.free.lock().unwrap().len(), 1);
+        let free = buffers.free.lock().unwrap().len();
+        assert_eq!(free, 1);
     }
 
     #[test]

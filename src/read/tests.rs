@@ -807,6 +807,31 @@ async fn who_reads_from_one_host_does_not_stand_in_line_behind_another_that_is_s
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_to_need_what_stands_in_line_does_not_wait_for_its_turn() {
+    let mut world = World::new();
+    world.silent = Some("https://elsewhere");
+    let reader = Arc::new(world).reader(256 * M);
+    let open = |id: &str, size_bytes| {
+        reader.open(Source {
+            file: FileId("f".into()),
+            entity: EntityId(id.into()),
+            size_bytes,
+            locate: Arc::new(|| FileUri::parse("cloudreve://my/elsewhere").unwrap()),
+        })
+    };
+    // Its places are taken by what never comes, and the line begins.
+    let hog = open("hog", 64 * M);
+    for at in (0..7).map(|i| i * 128 * K) {
+        check(&hog, at, 128 * K).await;
+    }
+    tokio::time::sleep(LATENCY * 4).await;
+    let begun = Instant::now();
+    check_all(&open("f", M), 128 * K).await;
+    let waited = begun.elapsed();
+    assert!(waited < LATENCY * 9, "{waited:?}, and 8 reads at most");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_that_says_nothing_holds_the_first_read_up_for_seconds_only() {
     let mut world = World::new();
     world.url = "http://cloudreve:5212/api/v4/file/content/e/0/f?sign=".to_owned();

@@ -144,7 +144,7 @@ fn two_mounts_with_one_cache_read_right_bytes_while_the_smaller_one_has_things_l
         std::thread::scope(|scope| {
             for mount in [&large, &small] {
                 for seed in seeds.clone() {
-                    let path = mount.path(&format!("{seed}.bin"));
+                    let path = mount.path(format!("{seed}.bin"));
                     scope.spawn(move || check_whole(&path, seed, 6 * MIB + seed));
                 }
             }

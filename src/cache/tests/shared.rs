@@ -151,6 +151,20 @@ fn who_reads_on_after_a_clear_finds_what_is_kept_from_then_on() {
 }
 
 #[test]
+fn how_much_is_kept_is_told_right_also_after_a_clear() {
+    let world = World::new();
+    let cache = world.open(1 << 30);
+    let e = entity("e", 6 * B);
+    let kept = store_all(&cache, &e);
+    assert!(read(&kept, 0..6).is_some() && kept.bytes() == 6 * B);
+    clear(world.dir()).unwrap();
+    assert_eq!(kept.bytes(), 0);
+    store(&kept, 0..2);
+    assert!(cache.flush(LONG));
+    assert_eq!(kept.bytes(), 2 * B);
+}
+
+#[test]
 fn clearing_where_there_is_nothing_is_no_error() {
     let world = World::new();
     assert_eq!(clear(world.dir()).unwrap(), Cleared::default());

@@ -83,6 +83,8 @@ fn entity(size_bytes: u64) -> Arc<Entity> {
 async fn what_is_on_disk_is_read_without_a_request() {
     for size in [1000, SIZE] {
         let mount = Mount::with_all_kept(size).await;
+        // As after a start of the machine.
+        chill(&mount.files());
         let asked = (mount.world.signed(), mount.world.requests().len());
         let reader = mount.reader();
         check_all(&open(&reader, size), 100_000).await;
