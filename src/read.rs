@@ -9,6 +9,7 @@
 
 mod ahead;
 mod buffers;
+mod disk;
 mod disk_wait;
 mod fetch;
 mod gather;
@@ -34,9 +35,10 @@ use tokio::time::Instant;
 
 use self::ahead::{Expected, Sweeps};
 use self::buffers::Buffers;
+use self::disk::Disk;
 use self::fetch::{Fetch, Interest, is_passing};
 use self::gather::{Gather, Lacking};
-use self::lanes::Lanes;
+use self::lanes::{Hosts, Lanes};
 use self::links::Links;
 use self::origin::Origin;
 use self::route::Routes;
@@ -114,10 +116,11 @@ struct Shared {
     routes: Routes,
     blocks: Arc<Blocks<Error>>,
     cache: Arc<Cache>,
+    disk: Disk,
     buffers: Arc<Buffers>,
     /// How long fetches may yet wait for the disk.
     disk_wait: Mutex<disk_wait::Patience>,
-    lanes: Arc<Lanes>,
+    hosts: Hosts,
     /// What sweeps fetch ahead.
     sweeps: Sweeps,
     tally: Tally,
@@ -136,6 +139,8 @@ pub struct Stream {
     /// Where a sweep expected it to be opened.
     expected: Option<Expected>,
     tally: Arc<Tally>,
+    /// Of the host that its content comes from; of the server itself until that is known.
+    lanes: Arc<Mutex<Arc<Lanes>>>,
     progress: Mutex<Progress>,
     _reading: Reading<Error>,
 }
@@ -201,9 +206,10 @@ impl Reader {
                 blocks: Blocks::new(options.memory_bytes),
                 sweeps: Sweeps::new(options.memory_bytes),
                 cache,
+                disk: Disk::new(options.timeout),
                 buffers: Buffers::new(),
                 disk_wait: Mutex::new(disk_wait::Patience::new(Instant::now())),
-                lanes: Lanes::new(),
+                hosts: Hosts::new(),
                 tally: Tally::default(),
                 links: Links::new(),
                 origin: Arc::new(origin),
@@ -228,6 +234,7 @@ impl Reader {
             expected: self.shared.sweeps.opened(&entity),
             _reading: self.shared.blocks.reading(&entity),
             tally: Arc::default(),
+            lanes: Arc::new(Mutex::new(self.shared.own_lanes())),
             entity,
             source,
             progress: Mutex::new(Progress {
@@ -336,11 +343,16 @@ impl Shared {
         let _ = tokio::time::timeout(longest, self.cache.caught_up()).await;
     }
 
+    /// Of what the server hosts itself.
+    fn own_lanes(&self) -> Arc<Lanes> {
+        self.hosts.of(&self.origin.address.to_string())
+    }
+
     /// How far one stream may read ahead: as far as keeps the link busy, and half of the memory is shared among those that
     /// do, the other half is for what they are reading now and for who reads at random.
-    fn largest_window_bytes(&self) -> u64 {
+    fn largest_window_bytes(&self, lanes: &Lanes) -> u64 {
         let streams = self.reading_ahead.load(Ordering::Relaxed).max(1);
-        let wanted = LARGE_BYTES.max(self.lanes.window_bytes());
+        let wanted = LARGE_BYTES.max(lanes.window_bytes());
         wanted.min(self.blocks.budget_bytes() / 2 / streams)
     }
 }
@@ -383,6 +395,7 @@ impl Stream {
         let until = Instant::now() + shared.options.timeout;
         let gather = Gather {
             kept: &self.kept,
+            disk: &shared.disk,
             buffers: &shared.buffers,
             tally: &shared.tally,
             range: &range,
@@ -426,14 +439,16 @@ impl Stream {
         without_disk: bool,
     ) -> (Vec<Piece<Error>>, bool) {
         let shared = &self.reader.shared;
+        let lanes = Arc::clone(&self.lanes.lock().unwrap());
         let demanded = self.entity.blocks_of(range);
         let last = demanded.end - 1;
-        let is_kept = self.kept.has(last);
+        let without_disk = without_disk || shared.disk.rests();
+        let is_kept = !without_disk && self.kept.has(last);
         let is_known = is_kept || shared.blocks.knows(&self.entity, last);
         let limits = Limits {
             size_bytes: self.source.size_bytes,
-            largest: shared.largest_window_bytes(),
-            part: shared.lanes.next_part_bytes(),
+            largest: shared.largest_window_bytes(&lanes),
+            part: lanes.next_part_bytes(),
             is_late: !is_kept && !shared.blocks.has(&self.entity, last),
         };
         let (ahead, interest) = self.note(range, is_known, limits);
@@ -466,10 +481,10 @@ impl Stream {
             let slot = (!is_demanded).then(|| AheadSlot::new(shared));
             let interest = interest.clone();
             let fetch = Fetch::new(shared, &self.source, claim, interest, slot, until);
-            let fetch = fetch.of_stream(&self.kept, &self.tally, demanded.end);
+            let fetch = fetch.of_stream(self, demanded.end);
             self.reader.start(match is_demanded {
                 true => fetch,
-                false => fetch.in_lane(&shared.lanes),
+                false => fetch.in_lane(&lanes),
             });
         }
         (pieces, joined)

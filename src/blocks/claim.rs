@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::{Blocks, Coming, Segment, State};
+use super::state::{Coming, State};
+use super::{Blocks, Segment};
 use crate::entity::{Entity, blocks_in};
 
 /// The duty to bring a run of neighbouring blocks, in order. Dropped with blocks still owed, their waiters see

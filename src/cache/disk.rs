@@ -95,7 +95,9 @@ impl Open {
         let data = folder.file(kept.name(), Kind::Data, How::Make)?;
         let mut header = vec![0; HEADER_BYTES as usize];
         read_at_most(&index, &mut header, 0)?;
-        if !kept.seal().is_header(entity, &header) {
+        // Of data that somebody removed the index would still say that it is kept.
+        let is_new = data.metadata()?.size() == 0;
+        if is_new || !kept.seal().is_header(entity, &header) {
             index.set_len(0)?;
             index.write_all_at(&kept.seal().header(entity), 0)?;
         }

@@ -6,6 +6,7 @@
 mod read;
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
@@ -144,21 +145,27 @@ impl Kept {
                 0
             };
         }
+        self.bytes_in_index(shared).unwrap_or_else(|_| {
+            // It was removed or replaced since it was opened.
+            self.gone();
+            self.bytes_in_index(shared).unwrap_or(0)
+        })
+    }
+
+    fn bytes_in_index(&self, shared: &Arc<Shared>) -> io::Result<u64> {
         let Some(files) = self.files(shared, &mut self.state()) else {
-            return 0;
+            return Ok(0);
         };
         let mut bytes = 0;
         for page in 0..=page_of(self.entity.blocks() - 1) {
-            let Ok((sums, _)) = self.load(&files, page, true) else {
-                break;
-            };
+            let (sums, _) = self.load(&files, page, true)?;
             let blocks = (index::first_of(page)..).zip(sums);
             let kept = blocks.filter(|(_, sum)| *sum != 0);
             bytes += kept
                 .map(|(block, _)| self.entity.block_len(block))
                 .sum::<u64>();
         }
-        bytes
+        Ok(bytes)
     }
 
     /// The bytes of neighbouring `blocks`, if that needs no wait for the disk.
@@ -293,6 +300,14 @@ impl Kept {
         for block in blocks {
             state.pages.set(block, 0);
         }
+    }
+
+    /// The index is not what memory says, around `block` at least: somebody else took blocks away.
+    pub(super) fn outdated(&self, block: u64) {
+        let mut state = self.state();
+        state.changes += 1;
+        state.stamp = None;
+        state.pages.remove(page_of(block));
     }
 
     /// Nothing is kept any more, or the files are others than they were.

@@ -72,6 +72,11 @@ impl Pages {
         }
     }
 
+    /// Forgets a page, which is read anew then.
+    pub(super) fn remove(&mut self, number: u64) {
+        self.0.retain(|page| page.number != number);
+    }
+
     /// Forgets all.
     pub(super) fn clear(&mut self) {
         self.0.clear();

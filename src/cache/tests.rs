@@ -218,6 +218,35 @@ fn blocks_come_in_any_order_and_only_those_that_came_are_there() {
 }
 
 #[test]
+fn what_a_mount_stores_and_drops_itself_it_knows_at_once() {
+    let world = World::new();
+    let options = Options {
+        dir: world.dir().to_owned(),
+        instance_id: "site".to_owned(),
+        size_bytes: 1 << 20,
+    };
+    // Nothing is looked for again because time went by.
+    let tuning = Tuning {
+        rest: Duration::ZERO,
+        recheck: LONG,
+    };
+    let cache = Cache::open_tuned(options, tuning);
+    let kept = cache.entity(&entity("e", 20 * B));
+    let known = || (0..20).filter(|block| kept.has(*block)).count() as u64;
+    assert_eq!(known(), 0);
+    for end in [4, 9, 20] {
+        store(&kept, 0..end);
+        assert!(cache.flush(LONG));
+        assert_eq!(known(), end);
+    }
+    for at in 0..40 {
+        store_all(&cache, &entity(&format!("other{at}"), S));
+        assert_eq!(known() * B, kept.bytes(), "with {at} others");
+    }
+    assert_eq!(known(), 0, "all of it left, in parts");
+}
+
+#[test]
 fn what_is_kept_outlives_the_mount() {
     let world = World::new();
     let (small, large) = (entity("s", 100), entity("l", 5 * B));

@@ -65,9 +65,13 @@ impl Buffer {
         front
     }
 
-    /// What it was filled with. The memory goes back once nobody uses the bytes any more.
+    /// What it was filled with. The memory goes back once nobody uses the bytes any more; at once where it is mostly
+    /// empty, so that little is held for what counts as little.
     pub(super) fn freeze(self) -> Bytes {
-        Bytes::from_owner(self)
+        match self.bytes.len() <= self.bytes.capacity() / 2 {
+            true => Bytes::copy_from_slice(&self.bytes),
+            false => Bytes::from_owner(self),
+        }
     }
 }
 
@@ -124,6 +128,18 @@ mod tests {
         assert_eq!(buffers.free.lock().unwrap().len(), KEPT);
         buffers.clear();
         assert!(buffers.free.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_rest_that_is_little_does_not_hold_the_whole_piece() {
+        let buffers = Buffers::new();
+        let mut buffer = buffers.take(LARGE_BYTES);
+        buffer.push(&vec![1; LARGE_BYTES]);
+        drop(buffer.split_front(LARGE_BYTES - 100));
+        let rest = buffer.freeze();
+        assert_eq!(&rest[..], [1; 100]);
+        let free = buffers.free.lock().unwrap().len();
+        assert_eq!(free, 1);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! bounded number of tries without a block, or when no byte came for the timeout; then all who wait get the error, and a
 //! later read begins afresh. Runs in a task of its own: who asked may go away.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -19,7 +19,7 @@ use super::lanes::{Lane, Lanes};
 use super::origin::Body;
 use super::route::Route;
 use super::tally::Tally;
-use super::{AheadSlot, Shared, Source};
+use super::{AheadSlot, Shared, Source, Stream};
 use crate::api::Error;
 use crate::blocks::Claim;
 use crate::cache::Kept;
@@ -54,6 +54,10 @@ pub(super) struct Fetch {
     kept: Arc<Kept>,
     /// Of the stream for which it was begun.
     tally: Option<Arc<Tally>>,
+    /// Where that stream is told which host it reads from.
+    tell_lanes: Option<Arc<Mutex<Arc<Lanes>>>>,
+    /// Of the host that is asked.
+    lanes: Option<Arc<Lanes>>,
     /// The first bytes of what is owed, if any came.
     segment: Option<Segment>,
     /// Where segments begin, if nobody waits for anything else: so many blocks beyond a multiple of the largest.
@@ -113,6 +117,8 @@ impl Fetch {
             claim,
             interest,
             tally: None,
+            tell_lanes: None,
+            lanes: None,
             segment: None,
             phase: 0,
             patience: Patience::new(shared.options.timeout, until),
@@ -122,10 +128,11 @@ impl Fetch {
         }
     }
 
-    /// For a stream: keeps what it brings in `kept`, counts it in `tally`, and begins segments at `phase` blocks.
-    pub(super) fn of_stream(mut self, kept: &Arc<Kept>, tally: &Arc<Tally>, phase: u64) -> Self {
-        self.kept = Arc::clone(kept);
-        self.tally = Some(Arc::clone(tally));
+    /// For `stream`: keeps what it brings where that keeps it, is counted there, and begins segments at `phase` blocks.
+    pub(super) fn of_stream(mut self, stream: &Stream, phase: u64) -> Self {
+        self.kept = Arc::clone(&stream.kept);
+        self.tally = Some(Arc::clone(&stream.tally));
+        self.tell_lanes = Some(Arc::clone(&stream.lanes));
         self.phase = phase % SEGMENT_BLOCKS;
         self
     }
@@ -149,7 +156,10 @@ impl Fetch {
                 Ok(End::Complete | End::Abandoned) => return,
                 Err(failure) => failure,
             };
-            if let Some(lanes) = self.queue.as_ref().filter(|_| is_trouble(failure.error())) {
+            if let Some(lanes) = &self.lanes
+                && self.queue.is_some()
+                && is_trouble(failure.error())
+            {
                 lanes.trouble(Instant::now());
             }
             let entity = &self.source.entity;
@@ -194,6 +204,11 @@ impl Fetch {
             let doubt = DOUBT.min(shared.options.timeout / 3);
             until = until.min(Instant::now() + doubt);
         }
+        let lanes = shared.hosts.of(route.url.expose());
+        if let Some(tell) = &self.tell_lanes {
+            *tell.lock().unwrap() = Arc::clone(&lanes);
+        }
+        self.lanes = Some(lanes);
         let size_bytes = self.source.size_bytes;
         let asked_at = Instant::now();
         let answer = (shared.origin.content)(route.url.clone(), range, size_bytes);
@@ -249,7 +264,9 @@ impl Fetch {
             if !chunk.is_empty() {
                 first_byte.get_or_insert(now);
                 bytes += chunk.len() as u64;
-                self.shared.lanes.bytes_came(chunk.len() as u64, now);
+                if let Some(lanes) = &self.lanes {
+                    lanes.bytes_came(chunk.len() as u64, now);
+                }
             }
             self.take_chunk(chunk)?;
             self.shared.spare_the_disk().await;
@@ -258,9 +275,10 @@ impl Fetch {
                 return Ok(End::Abandoned);
             }
         }
-        if let Some(first_byte) = first_byte.filter(|_| bytes >= LARGE_BYTES as u64) {
+        if let Some(first_byte) = first_byte.filter(|_| bytes >= LARGE_BYTES as u64)
+            && let Some(lanes) = &self.lanes
+        {
             let time = Instant::now() - first_byte;
-            let lanes = &self.shared.lanes;
             lanes.range_came(first_byte - asked, bytes, time);
         }
         Ok(End::Complete)

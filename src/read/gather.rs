@@ -6,15 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::buffers::Buffers;
+use super::disk::Disk;
 use super::tally::Tally;
 use crate::api::Error;
 use crate::blocks::{Missed, Piece, Segment};
-use crate::cache::{Kept, Now};
+use crate::cache::Kept;
 use crate::entity::BLOCK_SIZE_BYTES;
 
 /// What is read, and from where.
 pub(super) struct Gather<'a> {
     pub(super) kept: &'a Arc<Kept>,
+    pub(super) disk: &'a Disk,
     pub(super) buffers: &'a Arc<Buffers>,
     pub(super) tally: &'a Tally,
     /// The bytes asked for.
@@ -25,51 +27,49 @@ pub(super) struct Gather<'a> {
 pub(super) enum Lacking {
     /// Whoever was to bring them did not.
     Missed(Missed<Error>),
-    /// The disk does not have what it was thought to have.
+    /// The disk does not have what it was thought to have, or does not answer.
     NotKept,
 }
 
 impl Gather<'_> {
     /// The bytes out of `pieces`, without a copy where one segment holds them all. Completes at its first poll where
     /// all are in memory, the kernel's page cache included.
-    pub(super) async fn bytes(&self, pieces: Vec<Piece<Error>>) -> Result<Bytes, Lacking> {
+    pub(super) async fn bytes(&self, mut pieces: Vec<Piece<Error>>) -> Result<Bytes, Lacking> {
+        let (mut memory, mut network, mut disk) = (0, 0, 0);
+        // The disk first: what it turns out not to have is asked of the network beside what is on its way.
+        for piece in &mut pieces {
+            if let Piece::Kept(blocks) = piece {
+                let segment = self.kept_blocks(blocks.clone()).await?;
+                disk += self.overlap(&segment);
+                *piece = Piece::Here(segment);
+            }
+        }
         let mut segments = Vec::with_capacity(pieces.len());
         for piece in pieces {
             match piece {
                 Piece::Here(segment) => {
-                    self.tally.memory.add(self.overlap(&segment));
+                    memory += self.overlap(&segment);
                     segments.push(segment);
                 }
                 Piece::Coming(waiter) => {
                     let came = waiter.segments().await.map_err(Lacking::Missed)?;
-                    let bytes = came.iter().map(|segment| self.overlap(segment)).sum();
-                    self.tally.network.add(bytes);
+                    network += came.iter().map(|one| self.overlap(one)).sum::<u64>();
                     segments.extend(came);
                 }
-                Piece::Kept(blocks) => {
-                    let segment = self.kept_blocks(blocks).await?;
-                    self.tally.disk.add(self.overlap(&segment));
-                    segments.push(segment);
-                }
+                // None is left.
+                Piece::Kept(_) => return Err(Lacking::NotKept),
             }
         }
+        // Only now: what is lacking at the end is gathered anew, all of it.
+        self.tally.memory.add(memory - disk);
+        self.tally.network.add(network);
+        self.tally.disk.add(disk);
         Ok(self.join(&segments))
     }
 
     async fn kept_blocks(&self, blocks: Range<u64>) -> Result<Segment, Lacking> {
         let first = blocks.start;
-        let bytes = match self.kept.read_now(blocks.clone()) {
-            Now::Here(bytes) => Some(bytes),
-            Now::Missing => None,
-            Now::OnDisk => {
-                let kept = Arc::clone(self.kept);
-                let read = tokio::task::spawn_blocking(move || kept.read(blocks));
-                read.await.unwrap_or_else(|error| {
-                    log::error!("reading what is kept ended by itself: {error}");
-                    None
-                })
-            }
-        };
+        let bytes = self.disk.read(self.kept, blocks).await;
         let bytes = bytes.ok_or(Lacking::NotKept)?;
         Ok(Segment { first, bytes })
     }

@@ -1,15 +1,47 @@
-//! Places for fetches that read ahead, as many as the link can use.
+//! Places for fetches that read ahead, for each host as many as the link to it can use.
 //!
-//! What is demanded never stands in this queue, and what comes to be demanded leaves it. First come, first served: the
+//! What one host is found to bear or to lack says nothing of another, and nobody stands in line behind a host that is
+//! slow or silent but who reads from there. What is demanded never stands in this queue, and what comes to be demanded leaves it. First come, first served: the
 //! blocks of one reader are fetched in the order in which they will be read.
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use lru::LruCache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::pace::Pace;
+
+/// Hosts remembered: more than an installation has storages.
+const HOSTS: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+
+/// The places of each host.
+pub(super) struct Hosts {
+    lanes: Mutex<LruCache<String, Arc<Lanes>>>,
+}
+
+impl Hosts {
+    pub(super) fn new() -> Self {
+        Self {
+            lanes: Mutex::new(LruCache::new(HOSTS)),
+        }
+    }
+
+    /// The places for what is asked of the host of `url`.
+    pub(super) fn of(&self, url: &str) -> Arc<Lanes> {
+        let mut lanes = self.lanes.lock().unwrap();
+        Arc::clone(lanes.get_or_insert_ref(host(url), Lanes::new))
+    }
+}
+
+/// Scheme, host and port; nothing of what makes a URL secret.
+fn host(url: &str) -> &str {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url[start..].find(['/', '?', '#']);
+    &url[..end.map_or(url.len(), |end| start + end)]
+}
 
 /// The places, and what is learnt while they are used.
 pub(super) struct Lanes {
@@ -128,6 +160,20 @@ mod tests {
 
     use super::super::pace::FEWEST;
     use super::*;
+
+    #[test]
+    fn each_host_has_places_of_its_own() {
+        let hosts = Hosts::new();
+        let one = hosts.of("https://h:1/a?sign=x");
+        assert!(Arc::ptr_eq(&one, &hosts.of("https://h:1?b")));
+        for other in ["https://h/a", "http://h:1/a", "https://i:1/a", ""] {
+            assert!(!Arc::ptr_eq(&one, &hosts.of(other)), "{other}");
+        }
+        for number in 0..100 {
+            hosts.of(&format!("https://{number}"));
+        }
+        assert_eq!(hosts.lanes.lock().unwrap().len(), HOSTS.get());
+    }
 
     #[tokio::test]
     async fn places_are_handed_on_in_order_and_fewer_after_trouble() {

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::secret::Secret;
 
+mod kept;
 mod served;
 mod sweeps;
 
@@ -54,6 +55,8 @@ struct World {
     faults: Mutex<VecDeque<Mishap>>,
     /// Hosts that do not answer.
     dead: Option<&'static str>,
+    /// A host that says nothing of what lies beyond the first mebibyte.
+    silent: Option<&'static str>,
     /// Bytes that left, over all bodies.
     sent_bytes: Arc<AtomicU64>,
     /// Answers that may leave.
@@ -76,6 +79,7 @@ impl World {
             requests: Mutex::default(),
             faults: Mutex::default(),
             dead: None,
+            silent: None,
             sent_bytes: Arc::default(),
             gate: Semaphore::new(1_000_000),
         }
@@ -92,6 +96,15 @@ impl World {
     }
 
     fn reader(self: &Arc<Self>, memory_bytes: u64) -> Arc<Reader> {
+        self.reader_over(&Cache::off(), memory_bytes, TIMEOUT)
+    }
+
+    fn reader_over(
+        self: &Arc<Self>,
+        cache: &Arc<Cache>,
+        memory_bytes: u64,
+        timeout: Duration,
+    ) -> Arc<Reader> {
         let (clock, sign, content) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
         let sign_many = Arc::clone(self);
         let origin = Origin {
@@ -117,12 +130,13 @@ impl World {
         let options = Options {
             memory_bytes,
             download: Download::Direct,
-            timeout: TIMEOUT,
+            timeout,
         };
-        Reader::over(origin, Cache::off(), options)
+        Reader::over(origin, Arc::clone(cache), options)
     }
 
     async fn sign(&self, place: FileUri, fresh: bool) -> Result<origin::Signed, Error> {
+        let is_elsewhere = place.to_wire().ends_with("elsewhere");
         self.places.lock().unwrap().push(place);
         tokio::time::sleep(LATENCY).await;
         if let Some(answer) = self.sign_answers.lock().unwrap().pop_front() {
@@ -130,7 +144,11 @@ impl World {
         }
         let number = self.signed.fetch_add(1, Ordering::Relaxed);
         self.fresh.fetch_add(usize::from(fresh), Ordering::Relaxed);
-        let url = Secret::new(format!("{}{number}", self.url));
+        let url = match is_elsewhere {
+            true => "https://elsewhere/f?sign=",
+            false => &self.url,
+        };
+        let url = Secret::new(format!("{url}{number}"));
         Ok((url, self.life.map(|life| self.now() + life)))
     }
 
@@ -161,6 +179,13 @@ impl World {
         tokio::time::sleep(LATENCY).await;
         if self.dead.is_some_and(|host| url.expose().starts_with(host)) {
             return Err(transport("connection refused"));
+        }
+        if range.start >= M
+            && self
+                .silent
+                .is_some_and(|host| url.expose().starts_with(host))
+        {
+            return future::pending().await;
         }
         let mut end = range.end;
         let mut after: Option<Result<Bytes, Error>> = None;
@@ -248,6 +273,11 @@ fn open(reader: &Arc<Reader>, size_bytes: u64) -> Stream {
     open_at(reader, size_bytes, "cloudreve://my/f")
 }
 
+fn largest_window(reader: &Reader) -> u64 {
+    let shared = &reader.shared;
+    shared.largest_window_bytes(&shared.own_lanes())
+}
+
 /// Reads and compares; the length that came.
 async fn check(stream: &Stream, offset: u64, size_bytes: u64) -> u64 {
     let read = stream.read(offset, size_bytes as u32).await.unwrap();
@@ -257,6 +287,12 @@ async fn check(stream: &Stream, offset: u64, size_bytes: u64) -> u64 {
         "wrong bytes at {offset}"
     );
     read.len() as u64
+}
+
+async fn check_all(stream: &Stream, piece: u64) {
+    for at in (0..stream.size_bytes()).step_by(piece as usize) {
+        check(stream, at, piece).await;
+    }
 }
 
 /// A generator of offsets that needs no dependency: the constants are Knuth's MMIX.
@@ -626,14 +662,14 @@ async fn a_closed_stream_ends_its_reading_ahead() {
 async fn many_streams_share_the_memory_for_reading_ahead() {
     let world = Arc::new(World::new());
     let reader = world.reader(64 * M);
-    assert_eq!(reader.shared.largest_window_bytes(), LARGE_BYTES);
+    assert_eq!(largest_window(&reader), LARGE_BYTES);
     let streams: Vec<Stream> = (0..64).map(|_| open(&reader, 256 * M)).collect();
     for stream in &streams {
         check(stream, 0, 4096).await;
     }
-    assert_eq!(reader.shared.largest_window_bytes(), 512 * K);
+    assert_eq!(largest_window(&reader), 512 * K);
     drop(streams);
-    assert_eq!(reader.shared.largest_window_bytes(), LARGE_BYTES);
+    assert_eq!(largest_window(&reader), LARGE_BYTES);
 }
 
 #[tokio::test(start_paused = true)]
@@ -748,6 +784,59 @@ async fn a_demand_finds_a_free_request_however_many_read_ahead() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_reads_from_one_host_does_not_stand_in_line_behind_another_that_is_silent() {
+    let mut world = World::new();
+    world.silent = Some("https://elsewhere");
+    let world = Arc::new(world);
+    let mut times = Vec::new();
+    for other in ["cloudreve://my/f", "cloudreve://my/elsewhere"] {
+        let reader = world.reader(256 * M);
+        let other = FileUri::parse(other).unwrap();
+        let other = reader.open(Source {
+            file: FileId("g".into()),
+            entity: EntityId("g".into()),
+            size_bytes: 64 * M,
+            locate: Arc::new(move || other.clone()),
+        });
+        // What it reads ahead comes, or never does.
+        for at in (0..7).map(|i| i * 128 * K) {
+            check(&other, at, 128 * K).await;
+        }
+        tokio::time::sleep(LATENCY * 4).await;
+        let stream = open(&reader, 64 * M);
+        let begun = Instant::now();
+        check_all(&stream, 128 * K).await;
+        times.push(begun.elapsed());
+    }
+    assert_eq!(times[0], times[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_to_need_what_stands_in_line_does_not_wait_for_its_turn() {
+    let mut world = World::new();
+    world.silent = Some("https://elsewhere");
+    let reader = Arc::new(world).reader(256 * M);
+    let open = |id: &str, size_bytes| {
+        reader.open(Source {
+            file: FileId("f".into()),
+            entity: EntityId(id.into()),
+            size_bytes,
+            locate: Arc::new(|| FileUri::parse("cloudreve://my/elsewhere").unwrap()),
+        })
+    };
+    // Its places are taken by what never comes, and the line begins.
+    let hog = open("hog", 64 * M);
+    for at in (0..7).map(|i| i * 128 * K) {
+        check(&hog, at, 128 * K).await;
+    }
+    tokio::time::sleep(LATENCY * 4).await;
+    let begun = Instant::now();
+    check_all(&open("f", M), 128 * K).await;
+    let waited = begun.elapsed();
+    assert!(waited < LATENCY * 9, "{waited:?}, and 8 reads at most");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_that_says_nothing_holds_the_first_read_up_for_seconds_only() {
     let mut world = World::new();
     world.url = "http://cloudreve:5212/api/v4/file/content/e/0/f?sign=".to_owned();
@@ -778,7 +867,7 @@ async fn a_reader_from_begin_to_end_leaves_little_in_memory_and_that_goes_in_tim
     let stream = open(&reader, 64 * M);
     for at in (0..512).map(|i| i * 128 * K) {
         check(&stream, at, 128 * K).await;
-        let most = BEHIND_BYTES + 2 * reader.shared.largest_window_bytes();
+        let most = BEHIND_BYTES + 2 * largest_window(&reader);
         assert!(reader.memory_bytes() <= most);
     }
     tokio::time::sleep(TRIM_EVERY * 5).await;

@@ -118,6 +118,52 @@ fn what_is_kept_is_shown_and_dropped_whether_a_mount_runs_or_not() {
 }
 
 #[test]
+fn what_was_read_last_is_on_disk_after_the_unmount() {
+    const SIZE: u64 = 24 * MIB;
+    let server = Server::start(Options::default()).unwrap();
+    server.put_generated("a.bin", SIZE, 1);
+    let mut mount = Mounted::new(&server, "cloudreve://my/", &["--cache-size", "1G"]);
+    check_whole(&mount.path("a.bin"), 1, SIZE);
+    assert!(mount.end().success());
+    assert_eq!(shown(&mount.home)["complete"], 1);
+}
+
+#[test]
+fn two_mounts_with_one_cache_read_right_bytes_while_the_smaller_one_has_things_leave() {
+    let server = Server::start(Options::default()).unwrap();
+    let seeds = 1..5;
+    for seed in seeds.clone() {
+        server.put_generated(&format!("{seed}.bin"), 6 * MIB + seed, seed);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().to_str().unwrap();
+    for round in 0..3 {
+        let mount = |size: &str| {
+            let options = ["--cache-dir", dir, "--cache-size", size];
+            Mounted::new(&server, "cloudreve://my/", &options)
+        };
+        let (large, small) = (mount("1G"), mount("9M"));
+        std::thread::scope(|scope| {
+            for mount in [&large, &small] {
+                for seed in seeds.clone() {
+                    let path = mount.path(format!("{seed}.bin"));
+                    scope.spawn(move || check_whole(&path, seed, 6 * MIB + seed));
+                }
+            }
+        });
+        if round == 1 {
+            shell::stdout(
+                large
+                    .home
+                    .program()
+                    .args(["cache", "clear", "--cache-dir", dir]),
+            );
+            check_whole(&large.path("1.bin"), 1, 6 * MIB + 1);
+        }
+    }
+}
+
+#[test]
 fn how_much_of_a_file_is_on_disk_is_an_attribute_of_it() {
     let server = Server::start(Options::default()).unwrap();
     server.put_generated("file.bin", MIB, 1);

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -179,13 +180,17 @@ impl Kept {
     }
 
     /// Reads a page of the index: its checksums, and the stamp where it is the first. `WouldBlock` where that has to wait
-    /// and `may_wait` is not set; `InvalidData` where it is not the index of this entity.
+    /// and `may_wait` is not set; `InvalidData` where it is not the index of this entity, `NotFound` where it was removed
+    /// since it was opened: what is kept from then on is in another file.
     pub(super) fn load(
         &self,
         files: &Files,
         number: u64,
         may_wait: bool,
     ) -> io::Result<(Vec<u64>, Option<Stamp>)> {
+        if is_removed(&files.index) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let read = |at: u64, len: u64| -> io::Result<Vec<u8>> {
             let mut bytes = vec![0; len as usize];
             let got = match may_wait {
@@ -287,10 +292,13 @@ impl Kept {
 
     /// A block does not match `sum`: it was taken away meanwhile, or it is damaged.
     pub(in crate::cache) fn doubt(&self, shared: &Shared, index: &File, block: u64, sum: u64) {
+        if is_removed(index) {
+            return self.gone();
+        }
         let mut bytes = [0; SUM_BYTES as usize];
         let now = read_at_most(index, &mut bytes, sum_at(block));
         if now.is_ok() && u64::from_le_bytes(bytes) != sum {
-            self.lost(block..block + 1);
+            self.outdated(block);
         } else {
             self.damaged(shared, block);
         }
@@ -359,6 +367,11 @@ fn read_at_once(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether an open file has no name any more.
+fn is_removed(file: &File) -> bool {
+    file.metadata().is_ok_and(|found| found.nlink() == 0)
 }
 
 fn is_wait(error: &io::Error) -> bool {

@@ -89,6 +89,17 @@ fn no_damage_anywhere_makes_a_wrong_byte_and_all_of_it_heals() {
 }
 
 #[test]
+fn data_that_was_removed_is_written_again_and_is_no_damage() {
+    let world = World::new();
+    let entity = entity("e", 5 * B);
+    store_all(&world.open(1 << 30), &entity);
+    fs::remove_file(world.file("data")).unwrap();
+    let cache = world.open(1 << 30);
+    assert!(has_all(&store_all(&cache, &entity)));
+    assert_eq!(cache.usage().damaged_blocks, 0);
+}
+
+#[test]
 fn a_damaged_block_is_found_counted_and_replaced() {
     for (size, file) in [(5 * B, "data"), (100, "small")] {
         let world = World::new();

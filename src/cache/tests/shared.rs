@@ -126,6 +126,45 @@ fn clearing_empties_the_cache_under_a_mount_that_goes_on() {
 }
 
 #[test]
+fn who_reads_on_after_a_clear_finds_what_is_kept_from_then_on() {
+    let world = World::new();
+    let (cache, other) = (world.open(1 << 30), world.open(1 << 30));
+    let e = entity("e", 6 * B);
+    let kept = cache.entity(&e);
+    store(&kept, 0..2);
+    assert!(cache.flush(LONG) && read(&kept, 0..2).is_some());
+    clear(world.dir()).unwrap();
+    store(&kept, 2..4);
+    assert!(cache.flush(LONG));
+    // What is open may be found out by one read in vain.
+    assert!(read(&kept, 2..4).is_some() || read(&kept, 2..4).is_some());
+    clear(world.dir()).unwrap();
+    let by_other = other.entity(&e);
+    store(&by_other, 0..6);
+    assert!(other.flush(LONG));
+    // What was missed is fetched, and kept.
+    store(&kept, 0..1);
+    assert!(cache.flush(LONG));
+    assert!(read(&kept, 4..6).is_some() || read(&kept, 4..6).is_some());
+    assert!(has_all(&kept));
+    assert_eq!(cache.usage().damaged_blocks, 0);
+}
+
+#[test]
+fn how_much_is_kept_is_told_right_also_after_a_clear() {
+    let world = World::new();
+    let cache = world.open(1 << 30);
+    let e = entity("e", 6 * B);
+    let kept = store_all(&cache, &e);
+    assert!(read(&kept, 0..6).is_some() && kept.bytes() == 6 * B);
+    clear(world.dir()).unwrap();
+    assert_eq!(kept.bytes(), 0);
+    store(&kept, 0..2);
+    assert!(cache.flush(LONG));
+    assert_eq!(kept.bytes(), 2 * B);
+}
+
+#[test]
 fn clearing_where_there_is_nothing_is_no_error() {
     let world = World::new();
     assert_eq!(clear(world.dir()).unwrap(), Cleared::default());
