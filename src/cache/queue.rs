@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::cache::kept::Kept;
+use crate::entity::BLOCK_SIZE_BYTES;
 
 /// Bytes that may wait. Enough for a second of a fast link while the disk does something else.
 const QUEUE_BYTES: usize = 32 << 20;
@@ -196,7 +197,7 @@ impl State {
             pieces: more,
         }) = self.jobs.front_mut()
         {
-            let end = first + (len as u64).div_ceil(crate::entity::BLOCK_SIZE_BYTES);
+            let end = first + (len as u64).div_ceil(BLOCK_SIZE_BYTES);
             let more_len: usize = more.iter().map(Bytes::len).sum();
             if !Arc::ptr_eq(&kept, other) || *next != end || len + more_len > BATCH_BYTES {
                 break;
@@ -220,6 +221,29 @@ impl Job {
             Self::Forget { .. } | Self::Used { .. } => 0,
         }
     }
+}
+
+/// Pieces of whole blocks, from `first` on, in runs of at most `most` bytes, a multiple of a block: a small limit has no
+/// room for all of them at once.
+pub(super) fn runs(first: u64, pieces: Vec<Bytes>, most: u64) -> Vec<(u64, Vec<Bytes>)> {
+    let most = most as usize;
+    let mut runs: Vec<(u64, Vec<Bytes>)> = Vec::new();
+    let (mut at, mut room) = (first, 0);
+    for mut piece in pieces {
+        while !piece.is_empty() {
+            if room == 0 {
+                runs.push((at, Vec::new()));
+                room = most;
+            }
+            let len = piece.len().min(room);
+            at += (len as u64).div_ceil(BLOCK_SIZE_BYTES);
+            room -= len;
+            if let Some((_, run)) = runs.last_mut() {
+                run.push(piece.split_to(len));
+            }
+        }
+    }
+    runs
 }
 
 #[cfg(test)]
@@ -295,5 +319,20 @@ mod tests {
             queue.wait_idle(Duration::ZERO) && Arc::strong_count(&a) == 1,
             "nothing is held for ever"
         );
+    }
+
+    #[test]
+    fn runs_begin_at_blocks_and_hold_every_byte_in_order() {
+        let block = BLOCK_SIZE_BYTES as usize;
+        let bytes: Vec<u8> = (0..7 * block + 9).map(|at| (at / 100) as u8).collect();
+        let bytes = Bytes::from(bytes);
+        let pieces = vec![bytes.slice(..3 * block), bytes.slice(3 * block..)];
+        let runs = runs(5, pieces, 2 * BLOCK_SIZE_BYTES);
+        let firsts: Vec<u64> = runs.iter().map(|(first, _)| *first).collect();
+        assert_eq!(firsts, [5, 7, 9, 11]);
+        let sizes = runs.iter().map(|(_, run)| run.iter().map(Bytes::len).sum());
+        assert_eq!(sizes.max(), Some(2 * block));
+        let joined: Vec<u8> = runs.iter().flat_map(|(_, run)| run.concat()).collect();
+        assert_eq!(joined, bytes);
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::cache::index::{HEADER_BYTES, STAMP_AT, Stamp, boot, index_bytes, sum_at, words};
@@ -40,12 +40,16 @@ struct State {
 
 /// Entities to be verified; a thread exists while there are any.
 #[derive(Default)]
-pub(super) struct Verifier(Mutex<State>);
+pub(super) struct Verifier {
+    state: Mutex<State>,
+    /// Nothing waits or is under way.
+    idle: Condvar,
+}
 
 impl Verifier {
     /// Has `kept` verified some time. Never waits.
     pub(super) fn ask(&self, shared: &Arc<Shared>, kept: Arc<Kept>) {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
         let is_asked = state.waiting.iter().any(|other| Arc::ptr_eq(other, &kept));
         if is_asked || state.waiting.len() >= WAITING || shared.queue.is_closed() {
             return;
@@ -67,28 +71,40 @@ impl Verifier {
             });
         if let Err(error) = spawned {
             log::debug!("no thread to verify cached content: {error}");
-            self.0.lock().unwrap().is_running = false;
+            self.state.lock().unwrap().is_running = false;
         }
     }
 
     fn next(&self, shared: &Shared) -> Option<Arc<Kept>> {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
         if shared.queue.is_closed() {
             let left = std::mem::take(&mut state.waiting);
             state.is_running = false;
             drop(state);
             drop(left);
+            self.idle.notify_all();
             return None;
         }
         let next = state.waiting.pop_front();
         state.is_running = next.is_some();
+        if next.is_none() {
+            self.idle.notify_all();
+        }
         next
+    }
+
+    /// Waits until nothing is under way, at most `longest`.
+    pub(super) fn wait_idle(&self, longest: Duration) {
+        let state = self.state.lock().unwrap();
+        let is_running = |state: &mut State| state.is_running;
+        // Who still works then leaves files that are right, and open for a moment.
+        drop(self.idle.wait_timeout_while(state, longest, is_running));
     }
 
     /// Whether nothing waits or is under way.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        !self.0.lock().unwrap().is_running
+        !self.state.lock().unwrap().is_running
     }
 }
 

@@ -19,7 +19,7 @@ use crate::cache::kept::Kept;
 use crate::cache::names::{self, Kind, Name};
 use crate::cache::order::{Leaving, Order, Part};
 use crate::cache::place::{Folder, How};
-use crate::cache::queue::Job;
+use crate::cache::queue::{Job, runs};
 use crate::cache::scan::{self, PROVEN_ATIME};
 use crate::cache::usage::{Ledger, Turn};
 use crate::entity::BLOCK_SIZE_BYTES;
@@ -106,11 +106,13 @@ impl Writer {
                 first,
                 pieces,
             } => {
-                let bytes: usize = pieces.iter().map(Bytes::len).sum();
-                if !self.attempt(|writer| writer.store(&kept, first, &pieces)) {
-                    self.shared
-                        .unkept_bytes
-                        .fetch_add(bytes as u64, Ordering::Relaxed);
+                for (first, pieces) in runs(first, pieces, self.part_bytes) {
+                    let bytes: usize = pieces.iter().map(Bytes::len).sum();
+                    if !self.attempt(|writer| writer.store(&kept, first, &pieces)) {
+                        self.shared
+                            .unkept_bytes
+                            .fetch_add(bytes as u64, Ordering::Relaxed);
+                    }
                 }
             }
             Job::Forget { kept, block } => {
