@@ -330,6 +330,7 @@ mod tests {
             owned: true,
             shared: false,
             unfinished: false,
+            thumbless: false,
             shortcut: None,
         })
     }

@@ -344,6 +344,7 @@ mod tests {
             owned: true,
             shared: false,
             unfinished: false,
+            thumbless: false,
             shortcut: None,
         })
     }

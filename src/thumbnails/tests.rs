@@ -25,6 +25,7 @@ pub(super) fn photo(name: &str, mtime: u64) -> Entry {
         owned: true,
         shared: false,
         unfinished: false,
+        thumbless: false,
         shortcut: None,
     }
 }
@@ -131,6 +132,10 @@ async fn the_files_that_the_server_has_thumbnails_of_get_theirs_in_each_size_onc
                 Entry {
                     unfinished: true,
                     ..photo("unfinished.jpg", 1)
+                },
+                Entry {
+                    thumbless: true,
+                    ..photo("damaged.jpg", 1)
                 },
                 Entry {
                     kind: FileKind::Folder,

@@ -29,6 +29,7 @@ fn entry(name: &str, kind: FileKind, size_bytes: u64) -> Arc<Entry> {
         owned: true,
         shared: false,
         unfinished: false,
+        thumbless: false,
         shortcut: None,
     })
 }
