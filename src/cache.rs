@@ -215,14 +215,16 @@ impl Cache {
         }
     }
 
-    /// For `status`.
+    /// For `status`. Reads the count of all processes: another mount, `cache clear` or a person may have changed it since
+    /// this mount wrote last.
     pub fn usage(&self) -> Usage {
         let Some(shared) = &self.shared else {
             return Usage::default();
         };
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Usage {
-            disk_bytes: count(&shared.disk_bytes),
+            disk_bytes: usage::counted_bytes(&shared.options.dir)
+                .unwrap_or_else(|| count(&shared.disk_bytes)),
             limit_bytes: shared.options.size_bytes,
             damaged_blocks: count(&shared.damaged_blocks),
             unkept_bytes: count(&shared.unkept_bytes),

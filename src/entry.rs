@@ -37,6 +37,8 @@ pub struct Entry {
     pub shared: bool,
     /// A file of which nothing has arrived yet.
     pub unfinished: bool,
+    /// The server has found that it can make no thumbnail of this version.
+    pub thumbless: bool,
     /// It stands for something in a share.
     pub shortcut: Option<Box<Shortcut>>,
 }
@@ -74,6 +76,7 @@ impl Entry {
             owned: true,
             shared: false,
             unfinished: false,
+            thumbless: false,
             shortcut: None,
         }
     }

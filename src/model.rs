@@ -80,6 +80,12 @@ impl FileInfo {
             .map(String::as_str)
     }
 
+    /// Whether the server has given up making thumbnails of this version (→ api part 2 §9).
+    pub fn is_thumbless(&self) -> bool {
+        let metadata = self.metadata.as_ref();
+        metadata.is_some_and(|metadata| metadata.contains_key("thumb:disabled"))
+    }
+
     /// Where a shortcut to a share points, as the server wrote it.
     pub fn shortcut(&self) -> Option<&str> {
         self.metadata

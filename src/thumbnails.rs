@@ -219,6 +219,7 @@ fn ended(file: Option<Result<(), tokio::task::JoinError>>) {
 fn is_of_interest(entry: &Entry, extensions: &HashSet<String>) -> bool {
     let is_whole = entry.kind == FileKind::File && entry.size_bytes > 0 && !entry.unfinished;
     is_whole
+        && !entry.thumbless
         && entry.shortcut.is_none()
         && extension(entry).is_some_and(|extension| extensions.contains(&extension))
 }
@@ -295,7 +296,10 @@ impl Shared {
         for size in sizes {
             let png = picture::png(&picture, size.edge, &original.texts()).map_err(hopeless)?;
             let written = self.desktop.write(original, size, &png);
-            written.map_err(|err| Failed::All(format!("thumbnails cannot be written: {err}")))?;
+            written.map_err(|err| {
+                let dir = self.desktop.dir().display();
+                Failed::All(format!("{dir} cannot be written: {err}"))
+            })?;
         }
         Ok(())
     }

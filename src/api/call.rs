@@ -239,8 +239,11 @@ impl Caller {
                     }
                 }
             };
-            self.link.noted.failure(&failed.error);
             let plain = matches!(failed.error, Error::Trouble { code, .. } if Some(code) == call.plain_code);
+            match plain {
+                true => self.link.noted.success(),
+                false => self.link.noted.failure(&failed.error),
+            }
             let delay = match call.repeatable && !plain {
                 true => backoff.delay(&failed, &patience, Instant::now(), jitter()),
                 false => None,

@@ -431,7 +431,7 @@ impl Link {
 
     fn unreached(&self, url: &Url, err: reqwest::Error) -> Error {
         let err = err.without_url();
-        let host = url.host_str().unwrap_or_default();
+        let host = host_and_port(url);
         let what = match err.is_connect() {
             true => "cannot be reached",
             false => "closed the connection without an answer",
@@ -444,6 +444,15 @@ impl Link {
             what: format!("{host} {what}: {why}"),
             source: Some(Arc::new(err)),
         }
+    }
+}
+
+/// The host as error texts name it, with a port that is not its scheme's: one host may serve the API, a storage and a proxy.
+fn host_and_port(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
     }
 }
 

@@ -209,6 +209,21 @@ fn head(file: &File) -> io::Result<Head> {
     })))
 }
 
+/// Bytes in use as all processes count them, without a turn; 0 where there is no such directory any more. None where the
+/// count is damaged, or being written just now.
+pub(super) fn counted_bytes(dir: &Path) -> Option<u64> {
+    let path = content_path(dir).join(USAGE);
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(0),
+        Err(_) => return None,
+    };
+    match head(&file) {
+        Ok(Head::Ours(counts)) => counts.map(Counts::used),
+        Ok(Head::Newer(_)) | Err(_) => None,
+    }
+}
+
 /// Reads until `buffer` is full or the file ends; how many bytes came.
 pub(super) fn read_at_most(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut len = 0;
@@ -269,6 +284,17 @@ mod tests {
         assert_eq!(turn.used_bytes(), Some(470));
         turn.counted(turn.counts(), 5000).unwrap();
         assert_eq!(turn.used_bytes(), Some(5000), "more than was ever added");
+    }
+
+    #[test]
+    fn who_only_asks_how_much_there_is_hears_what_all_count() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(counted_bytes(dir.path()), Some(0), "there is nothing");
+        let ledger = open(dir.path());
+        assert_eq!(counted_bytes(dir.path()), None, "it has to be counted");
+        let mut turn = turn(&ledger);
+        turn.counted(Counts::default(), 1000).unwrap();
+        assert_eq!(counted_bytes(dir.path()), Some(1000), "also in a turn");
     }
 
     #[test]

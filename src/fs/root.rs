@@ -73,6 +73,7 @@ pub(super) fn root_entry(folder: FileInfo) -> Entry {
         owned: folder.owned,
         shared: folder.shared,
         unfinished: false,
+        thumbless: false,
         shortcut: None,
     }
 }

@@ -98,6 +98,7 @@ impl Options {
         let same = name.as_bytes() == segment.as_bytes();
         Some(Entry {
             segment: (!same).then(|| segment.clone()),
+            thumbless: info.is_thumbless(),
             id: info.id,
             kind: info.kind,
             name,

@@ -383,3 +383,22 @@ async fn names_that_would_clash_here_carry_their_ids_and_hostile_ones_stay_in_th
     names.sort();
     assert_eq!(names, ["a:b", "x_y (id000004)", "‛x", "‛x (id000002)"]);
 }
+
+#[tokio::test]
+async fn what_the_server_makes_no_thumbnail_of_is_known_by_its_mark() {
+    let drive = Arc::new(Drive::default());
+    drive.add(
+        &format!("{FOLDER}/damaged.jpg"),
+        FileKind::File,
+        5,
+        |file| {
+            let metadata = file.metadata.get_or_insert_default();
+            metadata.insert("thumb:disabled".into(), String::new());
+        },
+    );
+    drive.file(&format!("{FOLDER}/photo.jpg"), 5);
+    let listing = lists(drive, plain()).list().await.unwrap();
+    let thumbless = |name: &str| listing.get(name.as_ref()).unwrap().thumbless;
+    assert!(thumbless("damaged.jpg"));
+    assert!(!thumbless("photo.jpg"));
+}

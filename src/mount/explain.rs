@@ -89,7 +89,7 @@ fn of_api(err: &api::Error, typed: &Typed<'_>) -> Failure {
             "{source} does not exist on {address}: check the path (cloudreve://my/ is the whole drive)"
         )),
         api::Error::ShareGone(said) => Failure::failed(format!(
-            "the share {source} is gone ({said}): ask its owner for a new link"
+            "the share {source} is gone, expired or used up ({said}): ask its owner for a new link"
         )),
         api::Error::SharePassword => Failure::usage(share_password(typed)),
         api::Error::SignedOut(said) if said.contains("cloudreve-fuse login") => {

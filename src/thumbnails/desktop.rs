@@ -102,6 +102,11 @@ impl Desktop {
         Self { dir, mount_point }
     }
 
+    /// Where it is.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The URI under which the desktop knows the file at `path` below the mount point.
     pub(super) fn uri(&self, path: &Path) -> String {
         let path = self.mount_point.join(path);

@@ -123,6 +123,10 @@ async fn the_files_that_the_server_has_thumbnails_of_get_theirs_in_each_size_onc
                     ..photo("unfinished.jpg", 1)
                 },
                 Entry {
+                    thumbless: true,
+                    ..photo("damaged.jpg", 1)
+                },
+                Entry {
                     kind: FileKind::Folder,
                     ..photo("folder.jpg", 1)
                 },

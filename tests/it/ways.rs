@@ -168,7 +168,7 @@ fn a_proxy_that_is_down_is_an_error_that_status_names() {
         began.elapsed()
     );
     let status = mount.report(&["status"]);
-    assert!(status.contains("127.0.0.1 cannot be reached"), "{status}");
+    assert!(status.contains("127.0.0.1:9 cannot be reached"), "{status}");
     let listed = std::fs::read_dir(mount.path("")).unwrap().count();
     assert_eq!(listed, 1, "names take another way");
 }

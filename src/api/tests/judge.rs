@@ -353,6 +353,7 @@ async fn a_thumbnail_is_a_picture_or_none() {
     let picture = api.thumbnail(&my("pic")).await.unwrap();
     assert_eq!(picture.as_deref(), Some(b"\x89PNG".as_slice()));
     assert_eq!(api.thumbnail(&my("none")).await.unwrap(), None);
+    assert_eq!(api.health().last_error, None, "which is no trouble");
 }
 
 #[tokio::test]
