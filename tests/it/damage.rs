@@ -85,7 +85,7 @@ fn damaged_blocks(mount: &Mounted) -> u64 {
 
 /// Several large files, one that ends in a block of one byte, and many of one block.
 fn sizes() -> Vec<u64> {
-    let mut sizes = vec![20 * MIB, 8 * MIB + 1, 3 * MIB + 77, MIB];
+    let mut sizes = vec![9 * MIB, 5 * MIB + 1, 2 * MIB + 77, MIB];
     sizes.extend((0..60).map(|number| 1 + number * 271));
     sizes
 }
@@ -320,11 +320,11 @@ fn a_cache_directory_that_is_replaced_by_a_file_costs_speed_and_one_line_in_the_
 
 #[test]
 fn a_cache_directory_deleted_under_four_streams_gives_no_wrong_byte_and_is_used_again() {
-    let sizes = [24 * MIB + 5, 30 * MIB, 20 * MIB + 4097, 28 * MIB];
+    let sizes = [12 * MIB + 5, 14 * MIB, 10 * MIB + 4097, 13 * MIB];
     for passthrough in ["off", "auto"] {
         let server = Server::start(Options::default()).unwrap();
         put(&server, &sizes);
-        server.set_bandwidth(Some(40 * MIB));
+        server.set_bandwidth(Some(20 * MIB));
         let options = [
             "--cache-size=1G",
             "--memory=8M",
