@@ -39,7 +39,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A call may wait for the timeout again for each part of it that makes progress (a URL, a block, the kernel's pieces);
 /// more than this is a hang.
-const HANG: Duration = Duration::from_secs(20);
+const HANG: Duration = Duration::from_secs(12);
 
 /// How long a storm lasts that everybody runs, and one that has all the time.
 const SHORT: Duration = Duration::from_secs(8);

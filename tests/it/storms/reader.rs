@@ -238,7 +238,7 @@ impl<'a> Reader<'a> {
                 return Ok(buffer[..got].to_vec());
             }
             assert!(
-                !self.is_direct() || got as u64 % PAGE == 0,
+                !self.is_direct() || (got as u64).is_multiple_of(PAGE),
                 "a direct read was short"
             );
         }

@@ -4,6 +4,7 @@
 //! open file shows in it, on any disk.
 
 use std::fs::{DirEntry, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -134,5 +135,11 @@ impl Vandal {
 /// The file, if nobody holds it; nobody else does while this lives.
 fn locked(path: &Path) -> Option<File> {
     let file = File::options().read(true).write(true).open(path).ok()?;
-    file.try_lock().ok().map(|()| file)
+    #[expect(
+        unsafe_code,
+        reason = "std has no flock(2) in the oldest version that builds this"
+    )]
+    // SAFETY: an open descriptor, and no memory of ours.
+    let done = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    (done == 0).then_some(file)
 }

@@ -831,3 +831,25 @@ fn secrets_that_were_issued_are_known() {
         "the signature of {url}"
     );
 }
+
+#[test]
+fn a_server_that_was_killed_refuses_until_it_runs_again_with_all_that_it_held() {
+    let (server, client) = start();
+    server.put("a", b"a".to_vec());
+    let address = server.address();
+    let address = address.trim_start_matches("http://");
+    server.fail(Fault::on(Route::List).stall());
+    std::thread::scope(|scope| {
+        let stalled = scope
+            .spawn(|| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| client.get(LIST))));
+        server.wait_for_requests(1);
+        server.stop();
+        assert!(stalled.join().unwrap().is_err(), "its connection is cut");
+    });
+    let refused = std::net::TcpStream::connect(address).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    server.clear_faults();
+    server.restart().unwrap();
+    assert_eq!(client.get(LIST)["data"]["files"][0]["name"], "a");
+    assert_eq!(server.hung_up_before_headers(), 0, "no client went");
+}
