@@ -56,6 +56,8 @@ pub struct Options {
     pub instance_id: String,
     /// Bytes on disk at most, all sites and all mounts that use `dir` together; 0 keeps nothing.
     pub size_bytes: u64,
+    /// Bytes in memory at most that wait to be written; what comes while there are more is not kept.
+    pub waiting_bytes: u64,
 }
 
 /// The cache of one site, for one mount. Its drop waits a moment for what is still to be written.
@@ -144,14 +146,14 @@ impl Cache {
             Err(_) => None,
         };
         let shared = Arc::new(Shared {
-            options,
             tuning,
             started: Instant::now(),
             folder: Mutex::new(folder),
             sought: AtomicU64::new(0),
             held: Mutex::default(),
             known: Mutex::default(),
-            queue: Queue::new(),
+            queue: Queue::new(options.waiting_bytes),
+            options,
             verifier: Verifier::default(),
             handles: Handles::of_process(),
             disk_bytes: AtomicU64::new(0),

@@ -10,9 +10,6 @@ use tokio::sync::Notify;
 use crate::cache::kept::Kept;
 use crate::entity::BLOCK_SIZE_BYTES;
 
-/// Bytes that may wait. Enough for a second of a fast link while the disk does something else.
-const QUEUE_BYTES: usize = 32 << 20;
-
 /// Jobs that may wait, whatever their bytes.
 const QUEUE_JOBS: usize = 1 << 13;
 
@@ -46,6 +43,8 @@ struct State {
 /// The way to the writer.
 pub(super) struct Queue {
     state: Mutex<State>,
+    /// That may wait.
+    bytes_max: usize,
     /// Less than half of what may wait does so.
     room: Notify,
     /// There is something to do, or no more will come.
@@ -55,9 +54,10 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// An empty queue, whose writer has something to do before it takes the first job.
-    pub(super) fn new() -> Self {
+    /// An empty queue for at most so many bytes, whose writer has something to do before it takes the first job.
+    pub(super) fn new(bytes_max: u64) -> Self {
         Self {
+            bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
             state: Mutex::new(State {
                 jobs: VecDeque::new(),
                 bytes: 0,
@@ -77,7 +77,7 @@ impl Queue {
         let mut state = self.state.lock().unwrap();
         if state.is_closed
             || state.jobs.len() >= QUEUE_JOBS
-            || (bytes > 0 && state.bytes + bytes > QUEUE_BYTES)
+            || (bytes > 0 && state.bytes + bytes > self.bytes_max)
         {
             return false;
         }
@@ -97,7 +97,7 @@ impl Queue {
                 let job = state.join(job);
                 state.bytes -= job.bytes();
                 state.is_busy = true;
-                if !state.is_behind() {
+                if !state.is_behind(self.bytes_max) {
                     self.room.notify_waiters();
                 }
                 return Some(job);
@@ -112,7 +112,7 @@ impl Queue {
 
     /// Whether more waits than should.
     pub(super) fn is_behind(&self) -> bool {
-        self.state.lock().unwrap().is_behind()
+        self.state.lock().unwrap().is_behind(self.bytes_max)
     }
 
     /// Resolves when there is room again, or nobody will make any.
@@ -176,8 +176,8 @@ impl Queue {
 }
 
 impl State {
-    fn is_behind(&self) -> bool {
-        self.bytes > QUEUE_BYTES / 2 || self.jobs.len() > QUEUE_JOBS / 2
+    fn is_behind(&self, bytes_max: usize) -> bool {
+        self.bytes > bytes_max / 2 || self.jobs.len() > QUEUE_JOBS / 2
     }
 
     /// Adds to a job those behind it that store what follows.
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn neighbours_are_written_together_and_others_are_not() {
-        let queue = Queue::new();
+        let queue = Queue::new(32 << 20);
         let (a, b) = (kept("a"), kept("b"));
         for job in [
             store(&a, 3, 1),
@@ -294,13 +294,13 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_at_once() {
-        let queue = Queue::new();
+        let queue = Queue::new(32 << 20);
         let a = kept("a");
         let mib = ((1 << 20) / BLOCK_SIZE_BYTES) as usize;
         let fit = (0..100)
             .filter(|at| queue.push(store(&a, at * 1000, mib)))
             .count();
-        assert_eq!(fit, QUEUE_BYTES >> 20);
+        assert_eq!(fit, 32);
         assert!(
             queue.push(Job::Forget {
                 kept: Arc::clone(&a),

@@ -70,6 +70,7 @@ fn open(dir: &Path, site: &str, size_bytes: u64) -> Arc<Cache> {
         dir: dir.to_owned(),
         instance_id: site.to_owned(),
         size_bytes,
+        waiting_bytes: 32 << 20,
     };
     let tuning = Tuning {
         rest: Duration::ZERO,
@@ -224,6 +225,7 @@ fn what_a_mount_stores_and_drops_itself_it_knows_at_once() {
         dir: world.dir().to_owned(),
         instance_id: "site".to_owned(),
         size_bytes: 1 << 20,
+        waiting_bytes: 32 << 20,
     };
     // Nothing is looked for again because time went by.
     let tuning = Tuning {

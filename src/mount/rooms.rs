@@ -38,6 +38,8 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
         dir: plan.cache_dir.clone(),
         instance_id: site.instance_id.to_string(),
         size_bytes: plan.cache_size_bytes,
+        // Enough for a second of a fast link while the disk does something else, where memory is not short.
+        waiting_bytes: plan.read.memory_bytes / 4,
     });
     let reader = Reader::new(api.clone(), cache, plan.read.clone());
     let thumbnails = plan.thumbnails.clone();

@@ -35,9 +35,10 @@ fn descriptors(mount: &Mounted) -> usize {
 fn sixty_four_readers_take_no_more_memory_than_was_allowed_for_content() {
     const READERS: u64 = 64;
     const SIZE: u64 = 8 * MIB;
-    /// Beside `--memory`: the program itself (24 MiB), what is yet to be written to disk (32 MiB at most), and for each
-    /// reader its connection and its answer to the kernel.
-    const BESIDE_KIB: u64 = (24 + 32 + READERS + 24) * KIB;
+    /// Beside `--memory`: the program itself (24 MiB), what is yet to be written to disk (a quarter of `--memory`, by
+    /// buffers that may be half empty), and for each reader its connection, what it has received, and its answer to the
+    /// kernel.
+    const BESIDE_KIB: u64 = (24 + 8 + 2 * READERS) * KIB;
     let server = Server::start(Options::default()).unwrap();
     for number in 0..READERS {
         server.put_generated(&format!("{number}.bin"), SIZE, number);

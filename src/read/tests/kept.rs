@@ -24,6 +24,7 @@ fn cache_of(dir: &Path, size_bytes: u64) -> Arc<Cache> {
         dir: dir.to_owned(),
         instance_id: "site".to_owned(),
         size_bytes,
+        waiting_bytes: 32 << 20,
     })
 }
 
