@@ -246,7 +246,7 @@ impl Drop for Cache {
         if let Some(shared) = &self.shared {
             shared.queue.close();
             shared.queue.wait_ended(END);
-            shared.verifier.wait_idle(END);
+            shared.verifier.end(END);
         }
     }
 }

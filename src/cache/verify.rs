@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -44,6 +45,8 @@ pub(super) struct Verifier {
     state: Mutex<State>,
     /// Nothing waits or is under way.
     idle: Condvar,
+    /// What is under way is to be left.
+    is_over: AtomicBool,
 }
 
 impl Verifier {
@@ -51,7 +54,7 @@ impl Verifier {
     pub(super) fn ask(&self, shared: &Arc<Shared>, kept: Arc<Kept>) {
         let mut state = self.state.lock().unwrap();
         let is_asked = state.waiting.iter().any(|other| Arc::ptr_eq(other, &kept));
-        if is_asked || state.waiting.len() >= WAITING || shared.queue.is_closed() {
+        if is_asked || state.waiting.len() >= WAITING || self.is_over() {
             return;
         }
         state.waiting.push_back(kept);
@@ -65,7 +68,7 @@ impl Verifier {
             .name("cache-verify".into())
             .spawn(move || {
                 give_way();
-                while let Some(kept) = shared.verifier.next(&shared) {
+                while let Some(kept) = shared.verifier.next() {
                     verify(&shared, &kept);
                 }
             });
@@ -75,9 +78,9 @@ impl Verifier {
         }
     }
 
-    fn next(&self, shared: &Shared) -> Option<Arc<Kept>> {
+    fn next(&self) -> Option<Arc<Kept>> {
         let mut state = self.state.lock().unwrap();
-        if shared.queue.is_closed() {
+        if self.is_over() {
             let left = std::mem::take(&mut state.waiting);
             state.is_running = false;
             drop(state);
@@ -93,12 +96,17 @@ impl Verifier {
         next
     }
 
-    /// Waits until nothing is under way, at most `longest`.
-    pub(super) fn wait_idle(&self, longest: Duration) {
+    /// Lets what was asked come to its end, for at most `longest`: a file that was read to its end just before the mount
+    /// ended is worth it. Nothing is asked any more after that.
+    pub(super) fn end(&self, longest: Duration) {
         let state = self.state.lock().unwrap();
         let is_running = |state: &mut State| state.is_running;
-        // Who still works then leaves files that are right, and open for a moment.
         drop(self.idle.wait_timeout_while(state, longest, is_running));
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 
     /// Whether nothing waits or is under way.
@@ -155,7 +163,7 @@ fn stamp(shared: &Shared, kept: &Kept, folder: &Folder) -> io::Result<Option<Sta
     let mut first = 0;
     while first < entity.blocks() {
         let blocks = first..(first + BLOCKS_AT_ONCE).min(entity.blocks());
-        if shared.queue.is_closed()
+        if shared.verifier.is_over()
             || !are_good(shared, kept, (&index, &data), &blocks, &mut bytes)?
         {
             return Ok(None);
@@ -167,7 +175,7 @@ fn stamp(shared: &Shared, kept: &Kept, folder: &Folder) -> io::Result<Option<Sta
         &Folder::content(&shared.options.dir, false)?,
         How::Write,
     )?;
-    let _turn = ledger.turn(Instant::now() + TURN, || shared.queue.is_closed())?;
+    let _turn = ledger.turn(Instant::now() + TURN, || shared.verifier.is_over())?;
     let stamp = Stamp::of(&data.metadata()?);
     // The same file and times as before: nobody wrote to it while it was read. Nor was a block taken out of the index.
     if stamp != Stamp::of(&before) || !is_complete()? {

@@ -45,6 +45,17 @@ fn only_what_is_complete_and_verified_is_given_as_a_whole() {
 }
 
 #[test]
+fn what_became_complete_just_before_the_end_is_known_to_be_good_at_the_next_beginning() {
+    let world = World::new();
+    let e = entity("e", 300 * B);
+    let cache = world.open(1 << 30);
+    let kept = store_all(&cache, &e);
+    drop((kept, cache));
+    let cache = world.open(1 << 30);
+    assert!(cache.entity(&e).whole().is_some());
+}
+
+#[test]
 fn what_somebody_wrote_to_is_no_whole_until_it_is_good_again() {
     let world = World::new();
     let cache = world.open(1 << 30);
