@@ -36,6 +36,7 @@ use tokio::time::Instant;
 use self::ahead::{Expected, Sweeps};
 use self::buffers::Buffers;
 use self::disk::Disk;
+use self::disk_wait::DiskWait;
 use self::fetch::{Fetch, Interest, is_passing};
 use self::gather::{Gather, Lacking};
 use self::lanes::{Hosts, Lanes};
@@ -119,7 +120,7 @@ struct Shared {
     disk: Disk,
     buffers: Arc<Buffers>,
     /// How long fetches may yet wait for the disk.
-    disk_wait: Mutex<disk_wait::Patience>,
+    disk_wait: DiskWait,
     hosts: Hosts,
     /// What sweeps fetch ahead.
     sweeps: Sweeps,
@@ -168,15 +169,6 @@ impl Drop for Share {
     }
 }
 
-/// Somebody waits for the disk, until this is dropped.
-struct Waiting<'a>(&'a Mutex<disk_wait::Patience>);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.lock().unwrap().ends(Instant::now());
-    }
-}
-
 /// One fetch's place among those that only read ahead.
 struct AheadSlot(Arc<Shared>);
 
@@ -208,7 +200,7 @@ impl Reader {
                 cache,
                 disk: Disk::new(options.timeout),
                 buffers: Buffers::new(),
-                disk_wait: Mutex::new(disk_wait::Patience::new(Instant::now())),
+                disk_wait: DiskWait::new(Instant::now()),
                 hosts: Hosts::new(),
                 tally: Tally::default(),
                 links: Links::new(),
@@ -332,17 +324,6 @@ async fn give_back() {
 }
 
 impl Shared {
-    /// Lets the disk catch up with what was fetched, for as long as that is worth it.
-    async fn spare_the_disk(&self) {
-        if !self.cache.is_behind() {
-            return;
-        }
-        let longest = self.disk_wait.lock().unwrap().begins(Instant::now());
-        let _waiting = Waiting(&self.disk_wait);
-        // What it has not taken by then is not kept.
-        let _ = tokio::time::timeout(longest, self.cache.caught_up()).await;
-    }
-
     /// Of what the server hosts itself.
     fn own_lanes(&self) -> Arc<Lanes> {
         self.hosts.of(&self.origin.address.to_string())

@@ -1,12 +1,15 @@
-//! How long fetches wait for the disk: arithmetic only.
+//! How long fetches wait for the disk.
 //!
 //! What comes faster than the disk takes it is kept only in part, and who reads it again has to fetch the rest. So a fetch
 //! lets the disk catch up, but all of them together do that for a tenth of the time at most: a disk that is slower than
-//! the link for long does not slow the reading. Knows no clock: instants come in.
+//! the link for long does not slow the reading.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::cache::Cache;
 
 /// The part of the time that may be spent waiting: one in so many.
 const PART: u32 = 10;
@@ -14,9 +17,38 @@ const PART: u32 = 10;
 /// Most that can be saved up: enough for a burst of a few hundred megabytes.
 const LARGEST: Duration = Duration::from_millis(500);
 
-/// What may yet be waited.
+/// The waiting of all fetches.
+pub(super) struct DiskWait(Mutex<Patience>);
+
+/// One fetch's, until this is dropped.
+struct Waiting<'a>(&'a DiskWait);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().ends(Instant::now());
+    }
+}
+
+impl DiskWait {
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Mutex::new(Patience::new(now)))
+    }
+
+    /// Lets the disk catch up with what was fetched, for as long as that is worth it.
+    pub(super) async fn spare(&self, cache: &Cache) {
+        if !cache.is_behind() {
+            return;
+        }
+        let longest = self.0.lock().unwrap().begins(Instant::now());
+        let _waiting = Waiting(self);
+        // What it has not taken by then is not kept.
+        let _ = tokio::time::timeout(longest, cache.caught_up()).await;
+    }
+}
+
+/// What may yet be waited: arithmetic only, instants come in.
 #[derive(Debug)]
-pub(super) struct Patience {
+struct Patience {
     left: Duration,
     /// When `left` was right.
     at: Instant,
@@ -24,7 +56,7 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    pub(super) fn new(now: Instant) -> Self {
+    fn new(now: Instant) -> Self {
         Self {
             left: LARGEST,
             at: now,
@@ -33,14 +65,14 @@ impl Patience {
     }
 
     /// Somebody begins to wait: for so long at most. Must be followed by [`Patience::ends`].
-    pub(super) fn begins(&mut self, now: Instant) -> Duration {
+    fn begins(&mut self, now: Instant) -> Duration {
         self.count(now);
         self.waiting += 1;
         self.left
     }
 
     /// Somebody waits no longer.
-    pub(super) fn ends(&mut self, now: Instant) {
+    fn ends(&mut self, now: Instant) {
         self.count(now);
         self.waiting -= 1;
     }

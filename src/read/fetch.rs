@@ -269,7 +269,7 @@ impl Fetch {
                 }
             }
             self.take_chunk(chunk)?;
-            self.shared.spare_the_disk().await;
+            self.shared.disk_wait.spare(&self.shared.cache).await;
             silent_until = self.patience.stall_ends(Instant::now());
             if is_left && self.claim.abandon_if_unawaited() {
                 return Ok(End::Abandoned);
