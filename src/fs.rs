@@ -312,6 +312,11 @@ impl Fs {
         self.files.read(handle, offset, size_bytes).await
     }
 
+    /// Waits a moment for what the disk knows of an open file, so that [`Fs::whole`] can tell.
+    pub async fn look(&self, handle: HandleId) {
+        self.files.look(handle).await;
+    }
+
     /// The content of an open file as a file on the disk, where all of it is there, known to be good, and worth it.
     /// Never waits.
     pub fn whole(&self, handle: HandleId) -> Option<Arc<Whole>> {

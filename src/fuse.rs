@@ -266,6 +266,9 @@ impl Filesystem for Adapter {
                     // Nothing was written, so close(2) has nothing to tell.
                     let mut flags = FopenFlags::FOPEN_NOFLUSH;
                     let handle = FileHandle(opened.handle.0);
+                    if ways.may_be_files() {
+                        fs.look(opened.handle).await;
+                    }
                     let way = ways.open(Ino(ino.0), || {
                         let whole = fs.whole(opened.handle)?;
                         Some(Backing::new(whole, |file| reply.open_backing(&**file)))

@@ -53,6 +53,9 @@ use crate::entity::{BLOCK_SIZE_BYTES, Entity};
 use crate::model::{EntityId, FileId};
 use crate::uri::FileUri;
 
+/// Longest an open waits for a few bytes from the disk.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Times a read asks again for blocks that somebody claimed and gave up without a reason.
 const ABANDONED_TRIES: u32 = 3;
 
@@ -342,6 +345,16 @@ impl Stream {
     /// Bytes in all.
     pub fn size_bytes(&self) -> u64 {
         self.entity.size_bytes
+    }
+
+    /// Waits a moment for what the disk knows of the entity, so that [`Stream::whole`] can tell.
+    pub async fn look(&self) {
+        if self.kept.is_unread() {
+            let kept = Arc::clone(&self.kept);
+            let look = tokio::task::spawn_blocking(move || kept.look());
+            // A disk that is slower than that is not worth waiting for: the daemon reads for who opened.
+            let _ = tokio::time::timeout(LOOK, look).await;
+        }
     }
 
     /// The whole content as a file, if it is on the disk and known to be good.

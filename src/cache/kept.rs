@@ -257,6 +257,22 @@ impl Kept {
         None
     }
 
+    /// Whether what is known of it has to come from the disk first, so that [`Kept::whole`] can tell nothing yet.
+    pub fn is_unread(&self) -> bool {
+        let Some(shared) = self.shared.as_ref().filter(|_| !self.is_small()) else {
+            return false;
+        };
+        matches!(self.sums(shared, &(0..1)), Sums::Unread(..))
+    }
+
+    /// Reads what is known of it. Blocks the thread.
+    pub fn look(&self) {
+        if let Some(shared) = &self.shared {
+            // What it finds is remembered.
+            self.sums_from_disk(shared, &(0..1));
+        }
+    }
+
     pub(super) fn entity(&self) -> &Arc<Entity> {
         &self.entity
     }

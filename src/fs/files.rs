@@ -87,6 +87,15 @@ impl Files {
         file.stream.read(offset, size_bytes).await.map_err(error)
     }
 
+    /// Waits a moment for what the disk knows of the version that was opened.
+    pub(super) async fn look(&self, handle: HandleId) {
+        if let Some(file) = self.handles.get(handle)
+            && file.stream.size_bytes() > BLOCK_SIZE_BYTES
+        {
+            file.stream.look().await;
+        }
+    }
+
     /// The version that was opened as a file on the disk, for the kernel to read by itself. Small files are not worth the
     /// calls that hand them over: a few pages that the kernel keeps are all there is.
     pub(super) fn whole(&self, handle: HandleId) -> Option<Arc<Whole>> {

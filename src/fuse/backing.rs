@@ -169,6 +169,11 @@ impl<B> Ways<B> {
         &self.passthrough
     }
 
+    /// Whether a file of the disk may be a way at all.
+    pub(super) fn may_be_files(&self) -> bool {
+        self.passthrough.is_on()
+    }
+
     /// Counts one more handle of `ino` and gives the way it has to take: that of the handles which are open, or, for the
     /// first one, by `file`. That is asked for nothing else; none is a file that is not, or not all, on the disk, and an
     /// error is one that the kernel refused.

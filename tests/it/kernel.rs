@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use cloudreve_test_server::{Options, Route, Server, generated_bytes};
 
+use crate::support::damage::entries;
 use crate::support::drop_pages;
 use crate::support::map::Map;
 use crate::support::mounted::Mounted;
@@ -132,6 +133,32 @@ fn a_file_that_is_complete_in_the_cache_is_read_by_the_kernel_without_the_daemon
     drop((file, beside));
     wait_until("it is closed", || by_itself(&mount) == 0);
     assert_eq!(server.count(Route::Content), 0, "nothing was fetched again");
+}
+
+#[test]
+fn the_first_who_opens_a_complete_file_after_a_remount_needs_no_daemon_also_from_a_cold_disk() {
+    let size = 5 * MIB;
+    let (server, mut mount) = drive(size, &[]);
+    let source = generated_bytes(size, 0..size);
+    complete(&mount, &mount.path("file.bin"));
+    for _ in 0..2 {
+        assert!(mount.end().success());
+        for entry in entries(&mount.home.path("cache")) {
+            if let Ok(file) = File::open(entry.path())
+                && file.metadata().unwrap().is_file()
+            {
+                // What was not written back is not dropped.
+                file.sync_all().unwrap();
+                drop_pages(&file);
+            }
+        }
+        mount = mount.again(&server, "cloudreve://my/", &["--cache-size", "1G"]);
+        let file = File::open(mount.path("file.bin")).unwrap();
+        assert_eq!(by_itself(&mount), 1);
+        assert_eq!(file.metadata().unwrap().len(), size);
+        let found = without_the_daemon(&mount, move || whole(&file));
+        assert_same(&found.expect("the kernel needs nobody"), &source, "cold");
+    }
 }
 
 #[test]
