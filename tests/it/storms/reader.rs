@@ -156,11 +156,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Only these tell what happened: that the server or the disk gave no bytes, that there was no answer in time, that
-    /// two versions came during one open(2), or that a page of a mapping could not be had.
+    /// Only these tell what happened: that the server or the disk gave no bytes, that there was no answer in time, that the
+    /// server said twice in a row that nobody is signed in, that two versions came during one open(2), or that a page of a
+    /// mapping could not be had.
     fn note(&mut self, call: &str, err: &io::Error) {
         let is_told = match err.raw_os_error() {
-            Some(libc::EIO | libc::ETIMEDOUT) => true,
+            Some(libc::EIO | libc::ETIMEDOUT | libc::EACCES) => true,
             Some(libc::ESTALE) => call == "open",
             Some(libc::EFAULT) => self.way == Way::Mapped,
             _ => false,
