@@ -136,10 +136,14 @@ impl Open {
                 at += 1;
                 continue;
             }
+            // Files may have been exchanged by hand: what the kernel reads by itself is written to by nobody.
+            rustix::fs::flock(&self.data, FlockOperation::NonBlockingLockExclusive)?;
             self.unstamp()?;
             let start = first + at as u64;
             let run = at..at + missing;
-            write_all(&self.data, &bytes[run.clone()], start * BLOCK_SIZE_BYTES)?;
+            let written = write_all(&self.data, &bytes[run.clone()], start * BLOCK_SIZE_BYTES);
+            rustix::fs::flock(&self.data, FlockOperation::Unlock)?;
+            written?;
             let mut written = Vec::with_capacity(missing * 8);
             for (number, block) in (start..).zip(&bytes[run.clone()]) {
                 let sum = kept.seal().sum(number, block);
