@@ -130,8 +130,6 @@ struct Shared {
     tally: Tally,
     /// Streams that read ahead now, among whom the memory is shared.
     reading_ahead: AtomicU64,
-    /// Fetches under way that only read ahead.
-    fetches_ahead: AtomicU64,
 }
 
 /// One handle's way through an entity.
@@ -172,22 +170,6 @@ impl Drop for Share {
     }
 }
 
-/// One fetch's place among those that only read ahead.
-struct AheadSlot(Arc<Shared>);
-
-impl AheadSlot {
-    fn new(shared: &Arc<Shared>) -> Self {
-        shared.fetches_ahead.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for AheadSlot {
-    fn drop(&mut self) {
-        self.0.fetches_ahead.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Reader {
     /// Reads through `api`, and from `cache` what is kept there.
     pub fn new(api: Api, cache: Arc<Cache>, options: Options) -> Arc<Self> {
@@ -209,7 +191,6 @@ impl Reader {
                 links: Links::new(),
                 origin: Arc::new(origin),
                 reading_ahead: AtomicU64::new(0),
-                fetches_ahead: AtomicU64::new(0),
                 options,
             }),
             fetches: Mutex::new(JoinSet::new()),
@@ -472,9 +453,8 @@ impl Stream {
         }
         for claim in claims {
             let is_demanded = claim.owed().start < demanded.end;
-            let slot = (!is_demanded).then(|| AheadSlot::new(shared));
             let interest = interest.clone();
-            let fetch = Fetch::new(shared, &self.source, claim, interest, slot, until);
+            let fetch = Fetch::new(shared, &self.source, claim, interest, until);
             let fetch = fetch.of_stream(self, demanded.end);
             self.reader.start(match is_demanded {
                 true => fetch,

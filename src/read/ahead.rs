@@ -327,7 +327,7 @@ async fn fetch(
     let until = Instant::now() + shared.options.timeout;
     let wanted = shared.blocks.want(entity, 0..0, blocks.clone());
     for claim in wanted.claims {
-        let fetch = Fetch::new(shared, source, claim, interest.clone(), None, until);
+        let fetch = Fetch::new(shared, source, claim, interest.clone(), until);
         fetch.run().await;
     }
     match is_here(shared, entity, blocks) {

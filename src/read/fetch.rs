@@ -19,7 +19,7 @@ use super::lanes::{Lane, Lanes};
 use super::origin::Body;
 use super::route::Route;
 use super::tally::Tally;
-use super::{AheadSlot, Shared, Source, Stream};
+use super::{Shared, Source, Stream};
 use crate::api::Error;
 use crate::blocks::Claim;
 use crate::cache::Kept;
@@ -66,8 +66,6 @@ pub(super) struct Fetch {
     /// Where to queue for a lane, if nothing of the claim was demanded when it was made.
     queue: Option<Arc<Lanes>>,
     lane: Option<Lane>,
-    /// Held where nothing of the claim was demanded when it was made.
-    _slot: Option<AheadSlot>,
 }
 
 /// Blocks on the way into memory.
@@ -106,7 +104,6 @@ impl Fetch {
         source: &Source,
         claim: Claim<Error>,
         interest: Interest,
-        slot: Option<AheadSlot>,
         until: Instant,
     ) -> Self {
         Self {
@@ -124,7 +121,6 @@ impl Fetch {
             patience: Patience::new(shared.options.timeout, until),
             queue: None,
             lane: None,
-            _slot: slot,
         }
     }
 
