@@ -136,11 +136,11 @@ impl Open {
                 at += 1;
                 continue;
             }
-            // Files may have been exchanged by hand: what the kernel reads by itself is written to by nobody.
-            rustix::fs::flock(&self.data, FlockOperation::NonBlockingLockExclusive)?;
-            self.unstamp()?;
             let start = first + at as u64;
             let run = at..at + missing;
+            self.unstamp()?;
+            // Files may have been exchanged by hand: what the kernel reads by itself is written to by nobody.
+            rustix::fs::flock(&self.data, FlockOperation::NonBlockingLockExclusive)?;
             let written = write_all(&self.data, &bytes[run.clone()], start * BLOCK_SIZE_BYTES);
             rustix::fs::flock(&self.data, FlockOperation::Unlock)?;
             written?;
