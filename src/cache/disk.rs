@@ -105,7 +105,7 @@ impl Open {
             index.set_len(index_bytes(entity))?;
         }
         if data.metadata()?.size() != entity.size_bytes {
-            data.set_len(entity.size_bytes)?;
+            alone(&data, || data.set_len(entity.size_bytes))?;
         }
         Ok(Self { index, data })
     }
@@ -139,13 +139,12 @@ impl Open {
             let start = first + at as u64;
             let run = at..at + missing;
             self.unstamp()?;
-            // Files may have been exchanged by hand: what the kernel reads by itself is written to by nobody.
-            rustix::fs::flock(&self.data, FlockOperation::NonBlockingLockExclusive)?;
-            let written = write_all(&self.data, &bytes[run.clone()], start * BLOCK_SIZE_BYTES);
-            rustix::fs::flock(&self.data, FlockOperation::Unlock)?;
-            written?;
+            let run_bytes = &bytes[run.clone()];
+            alone(&self.data, || {
+                write_all(&self.data, run_bytes, start * BLOCK_SIZE_BYTES)
+            })?;
             let mut written = Vec::with_capacity(missing * 8);
-            for (number, block) in (start..).zip(&bytes[run.clone()]) {
+            for (number, block) in (start..).zip(run_bytes) {
                 let sum = kept.seal().sum(number, block);
                 sums[(number - first) as usize] = sum;
                 written.extend_from_slice(&sum.to_le_bytes());
@@ -183,6 +182,15 @@ impl Open {
         self.index.write_all_at(&[0; 8], sum_at(block))?;
         Ok(true)
     }
+}
+
+/// Changes `data` while nobody else reads it by itself, which files that were exchanged by hand could lead to, or takes it
+/// for finished; `WouldBlock` where somebody does.
+fn alone(data: &File, change: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    rustix::fs::flock(data, FlockOperation::NonBlockingLockExclusive)?;
+    let changed = change();
+    rustix::fs::flock(data, FlockOperation::Unlock)?;
+    changed
 }
 
 /// Removes the part `number`, of `part_bytes`, of the entity `name`; its files when that was the last one.

@@ -5,11 +5,14 @@
 //! durable for it: thousands of files that become complete must not have the disk flushed as often.
 
 use std::collections::VecDeque;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime};
+
+use rustix::fs::FlockOperation;
 
 use crate::cache::index::{HEADER_BYTES, STAMP_AT, Stamp, boot, index_bytes, sum_at, words};
 use crate::cache::kept::Kept;
@@ -26,7 +29,8 @@ const WAITING: usize = 1024;
 const BLOCKS_AT_ONCE: u64 = (1 << 20) / BLOCK_SIZE_BYTES;
 
 /// A file that was changed less than this ago could be changed once more without its times telling: older kernels
-/// keep them to a clock tick, of 10 ms at most.
+/// keep them to a clock tick, of 10 ms at most. That is for what was written; what is being written is seen by its lock
+/// alone, since the times are set before the bytes, by 300 ms where the disk is busy.
 const SETTLED: Duration = Duration::from_millis(20);
 
 /// Longest wait for the turn to write a stamp.
@@ -120,6 +124,8 @@ fn verify(shared: &Shared, kept: &Kept) {
     let changes = kept.changes();
     let stamp = match shared.folder().map(|folder| stamp(shared, kept, &folder)) {
         Some(Ok(stamp)) => stamp,
+        // Somebody writes to it: who asks again finds out what became of it.
+        Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
         Some(Err(error)) => {
             log::debug!(
                 "cached content of {} was not verified: {error}",
@@ -137,7 +143,7 @@ fn stamp(shared: &Shared, kept: &Kept, folder: &Folder) -> io::Result<Option<Sta
     let entity = kept.entity();
     let index = folder.file(kept.name(), Kind::Index, How::Write)?;
     let data = folder.file(kept.name(), Kind::Data, How::Write)?;
-    let before = data.metadata()?;
+    let before = at_rest(&data)?;
     if before.size() != entity.size_bytes || before.blocks() * 512 < entity.size_bytes {
         return Ok(None);
     }
@@ -176,7 +182,7 @@ fn stamp(shared: &Shared, kept: &Kept, folder: &Folder) -> io::Result<Option<Sta
         How::Write,
     )?;
     let _turn = ledger.turn(Instant::now() + TURN, || shared.verifier.is_over())?;
-    let stamp = Stamp::of(&data.metadata()?);
+    let stamp = Stamp::of(&at_rest(&data)?);
     // The same file and times as before: nobody wrote to it while it was read. Nor was a block taken out of the index.
     if stamp != Stamp::of(&before) || !is_complete()? {
         return Ok(None);
@@ -185,8 +191,17 @@ fn stamp(shared: &Shared, kept: &Kept, folder: &Folder) -> io::Result<Option<Sta
     Ok(Some(stamp))
 }
 
+/// How `data` looks while nobody writes to it; `WouldBlock` where somebody does. It is locked for no longer than that, so
+/// that it may leave the cache while it is read.
+fn at_rest(data: &File) -> io::Result<Metadata> {
+    rustix::fs::flock(data, FlockOperation::NonBlockingLockShared)?;
+    let found = data.metadata();
+    rustix::fs::flock(data, FlockOperation::Unlock)?;
+    found
+}
+
 /// Waits until a change after now would show in the times of the file.
-fn settle(file: &std::fs::Metadata) {
+fn settle(file: &Metadata) {
     let changed = Duration::new(file.ctime().max(0) as u64, file.ctime_nsec() as u32);
     let changed = SystemTime::UNIX_EPOCH + changed;
     let age = SystemTime::now()
@@ -198,7 +213,7 @@ fn settle(file: &std::fs::Metadata) {
 fn are_good(
     shared: &Shared,
     kept: &Kept,
-    (index, data): (&std::fs::File, &std::fs::File),
+    (index, data): (&File, &File),
     blocks: &std::ops::Range<u64>,
     buffer: &mut [u8],
 ) -> io::Result<bool> {

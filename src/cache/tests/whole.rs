@@ -1,5 +1,7 @@
 use std::os::unix::fs::FileExt;
 
+use rustix::fs::FlockOperation;
+
 use super::*;
 
 /// What `whole` gives once the verifier has had its time.
@@ -7,11 +9,16 @@ fn whole(cache: &Cache, kept: &Kept) -> Option<Arc<Whole>> {
     if let Some(whole) = kept.whole() {
         return Some(whole);
     }
+    until_idle(cache);
+    kept.whole()
+}
+
+/// Waits for the verifier.
+fn until_idle(cache: &Cache) {
     let shared = cache.shared.as_ref().unwrap();
     while !shared.verifier.is_idle() {
         std::thread::yield_now();
     }
-    kept.whole()
 }
 
 pub(super) fn is_right(whole: &Whole, entity: &Entity) -> bool {
@@ -77,6 +84,26 @@ fn what_somebody_wrote_to_is_no_whole_until_it_is_good_again() {
     // Touched, and still good: it has to be verified once more.
     data.write_all_at(&[right], 9).unwrap();
     assert!(kept.whole().is_none());
+    assert!(is_right(&whole(&cache, &kept).unwrap(), &e));
+}
+
+#[test]
+fn what_somebody_is_writing_to_is_not_verified_before_that_is_over() {
+    let world = World::new();
+    let cache = world.open(1 << 30);
+    let e = entity("e", 5 * B);
+    store(&cache.entity(&e), 0..4);
+    assert!(cache.flush(LONG));
+    let data = fs::File::open(world.file("data")).unwrap();
+    let kept = store_all(&cache, &e);
+    drop(whole(&cache, &kept));
+    // Its times are new; its bytes are still the old ones.
+    data.set_modified(std::time::SystemTime::now()).unwrap();
+    rustix::fs::flock(&data, FlockOperation::NonBlockingLockExclusive).unwrap();
+    assert!(whole(&cache, &kept).is_none());
+    until_idle(&cache);
+    rustix::fs::flock(&data, FlockOperation::Unlock).unwrap();
+    assert!(kept.whole().is_none(), "verified while it was written to");
     assert!(is_right(&whole(&cache, &kept).unwrap(), &e));
 }
 
