@@ -102,6 +102,11 @@ impl Tree {
     pub fn number(self) -> u64 {
         self.0
     }
+
+    /// The tree that has this number.
+    pub fn of_number(number: u64) -> Self {
+        Self(number)
+    }
 }
 
 /// A file or folder, told apart from each other one in the mount.

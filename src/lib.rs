@@ -45,6 +45,7 @@ pub mod blocks;
 pub mod cache;
 pub mod inodes;
 pub mod metadata;
+pub mod staging;
 
 pub mod listing;
 pub mod read;

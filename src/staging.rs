@@ -1,0 +1,313 @@
+//! Content that is here and not yet on the server, and the journal of what we owe.
+//!
+//! A [`Local`] is a file whose current content lies in the state directory: new, or written over a version of the server's
+//! (its *base*), of which only what was written is here. Promises: what a method returned is kept when the process is
+//! killed at any moment, and after [`Local::durable`] when the power is cut; nothing that is owed leaves but by
+//! [`Local::delivered`] or [`Local::unlink`]. Never asks the network, and knows no inodes.
+//!
+//! In the state directory: `drives/<hash of the drive>-<slot>/`, in which `content/N` is the content of local file N,
+//! `content/N.map` which of its bytes are here, and `journal.sqlite` what is owed. What a content is lies beside it as
+//! well ([`folder`]), so that it can be delivered without the journal; so the journal is what says that something is
+//! owed no more, and what survives power cuts.
+
+mod about;
+mod database;
+mod folder;
+mod journal;
+mod local;
+mod map;
+mod ranges;
+mod remove;
+mod reserve;
+mod settle;
+mod slot;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::entity::Entity;
+use crate::entry::FileKey;
+use crate::model::FileId;
+use crate::names::ServerName;
+use crate::staging::about::About;
+use crate::staging::settle::{Settler, Unsettled};
+use crate::staging::slot::Slot;
+use crate::uri::FileUri;
+
+pub use local::Local;
+
+/// Where what is owed is kept.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The state directory.
+    pub dir: PathBuf,
+    /// Which drive: the same text for each mount of the same root by the same account of the same site. Mounts of one
+    /// drive that live at the same time get a slot each; a slot that nobody has any more is taken over with all it owes.
+    pub drive: String,
+}
+
+/// Number of a local file; never used twice in a slot, also not after a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LocalId(pub u64);
+
+/// Where a local file belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The folder's identity here; its id is empty for the root of the mount.
+    pub folder: FileKey,
+    /// Where that folder was when it was seen last.
+    pub folder_uri: FileUri,
+    /// The name in it, as the server is to have it.
+    pub name: ServerName,
+}
+
+impl Place {
+    /// Where the file is, if nobody moved the folder.
+    pub fn uri(&self) -> FileUri {
+        self.folder_uri.child(self.name.clone())
+    }
+}
+
+/// The file of the server's that gets the content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// Its identity.
+    pub file: FileId,
+    /// The version that the content is based on: what `previous` says. An empty file's is the site's sentinel, of size 0.
+    pub entity: Entity,
+    /// How much of that version, from its beginning, shows where nothing was written here. 0 where all was replaced, as by
+    /// a rename of another file onto it.
+    pub visible_bytes: u64,
+}
+
+/// Part of a local file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Here: written, or a hole that reads as zeros. [`Local::read`] gives it.
+    Here(Range<u64>),
+    /// Still only in the base: who wants it reads it there, and may [`Local::fill`] it in.
+    Base(Range<u64>),
+}
+
+/// How far a local file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Written to, and open.
+    Dirty,
+    /// Closed and journaled: owed to the server since then.
+    Staged(SystemTime),
+    /// What is here is on the server; kept only because somebody has it open.
+    Delivered,
+    /// Unlinked while open: never goes to the server.
+    Unlinked,
+}
+
+/// How its delivery goes, journaled for the next start.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Delivery {
+    /// Tries that failed.
+    pub tries: u32,
+    /// Why the last one did, in words for a person, without secrets.
+    pub last_error: Option<String>,
+    /// It is of no use to try again before somebody does something; the text says what.
+    pub blocked: Option<String>,
+    /// What the uploader wants to find again after a crash (its upload session): opaque here, may hold secrets.
+    pub session: Option<String>,
+    /// Content was put under this name because another version won its place.
+    pub conflict: Option<String>,
+}
+
+impl fmt::Debug for Delivery {
+    /// Without what may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("tries", &self.tries)
+            .field("last_error", &self.last_error)
+            .field("blocked", &self.blocked)
+            .field("session", &self.session.as_ref().map(|_| "***"))
+            .field("conflict", &self.conflict)
+            .finish()
+    }
+}
+
+/// Number of noted steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StepsId(pub i64);
+
+/// The staging of one mount. Its drop ends what is kept here; what is owed stays so for the next start.
+#[derive(Debug)]
+pub struct Staging {
+    /// Where new files go.
+    slot: Arc<Slot>,
+    /// Slots that nobody else had any more, and that owe something. They are worked off where they are: nothing moves,
+    /// so no crash can double or lose it.
+    taken_over: Mutex<Vec<Arc<Slot>>>,
+    /// Ends first.
+    settler: Option<Settler>,
+}
+
+impl Staging {
+    /// Takes a slot of the drive, and finds what it owes, the oldest first: those whose writer was killed are `Staged`
+    /// now. Refused where the state was written by a newer version.
+    pub fn open(options: Options) -> io::Result<(Arc<Self>, Vec<Arc<Local>>)> {
+        Self::open_in(options, this_boot())
+    }
+
+    /// As [`Staging::open`], in the run of the kernel that `boot` stands for.
+    fn open_in(options: Options, boot: u64) -> io::Result<(Arc<Self>, Vec<Arc<Local>>)> {
+        let unsettled = Arc::new(Unsettled::default());
+        let mut number = 0;
+        let (slot, mut locals) = loop {
+            let path = slot::path(&options.dir, &options.drive, number);
+            match Slot::take(path, number, boot, &unsettled)? {
+                Some(taken) => break taken,
+                None => number += 1,
+            }
+        };
+        let mut taken_over = Vec::new();
+        // Slots are taken from the lowest on: behind the first number that was never used there is none.
+        for number in number + 1.. {
+            let path = slot::path(&options.dir, &options.drive, number);
+            if !path.exists() {
+                break;
+            }
+            match Slot::take(path.clone(), number, boot, &unsettled) {
+                Ok(Some((slot, found))) if !slot.is_idle() => {
+                    log::info!("what was left in {} is taken over", path.display());
+                    locals.extend(found);
+                    taken_over.push(slot);
+                }
+                Ok(_) => {}
+                // What this mount does itself is not held up by it.
+                Err(error) => {
+                    log::error!("what is owed in {} stays there: {error}", path.display())
+                }
+            }
+        }
+        drop_replaced(&mut locals)?;
+        locals.sort_by_key(|local| match local.state() {
+            State::Staged(since) => since,
+            _ => SystemTime::UNIX_EPOCH,
+        });
+        let staging = Self {
+            slot,
+            taken_over: Mutex::new(taken_over),
+            settler: Some(Settler::new(unsettled)?),
+        };
+        Ok((Arc::new(staging), locals))
+    }
+
+    /// A new file in `place`. With `base`, over that version, as much of it as is to show; else empty. Journaled when
+    /// this returns.
+    pub fn create(
+        self: &Arc<Self>,
+        place: Place,
+        base: Option<Base>,
+        mtime: SystemTime,
+    ) -> io::Result<Arc<Local>> {
+        let local = Local::new(&self.slot, About::new(place, base), mtime)?;
+        local.keep();
+        if let Err(error) = local.note() {
+            // Nobody is told that it is there, so it must not be owed.
+            local.unlink()?;
+            return Err(error);
+        }
+        Ok(local)
+    }
+
+    /// All that is owed, oldest first, with what is being written ([`State::Dirty`]).
+    pub fn owed(&self) -> Vec<Arc<Local>> {
+        self.slots().iter().flat_map(|slot| slot.owed()).collect()
+    }
+
+    /// Notes that `steps` are under way until [`Staging::done`]: work of several calls to the server that must be
+    /// finished or undone after a crash (opaque here). Journaled, durable against power cuts, when this returns.
+    pub async fn begin(&self, steps: String) -> io::Result<StepsId> {
+        let slot = Arc::clone(&self.slot);
+        on_disk(move || slot.begin(steps)).await
+    }
+
+    /// Those that were begun and are not done, oldest first.
+    pub fn unfinished(&self) -> Vec<(StepsId, String)> {
+        self.slots().iter().flat_map(|slot| slot.steps()).collect()
+    }
+
+    /// Replaces what is noted of them.
+    pub async fn go_on(&self, id: StepsId, steps: String) -> io::Result<()> {
+        let (slot, id) = self.slot_of(id)?;
+        on_disk(move || slot.set_steps(id, steps)).await
+    }
+
+    /// They are finished, or undone.
+    pub async fn done(&self, id: StepsId) -> io::Result<()> {
+        let (slot, id) = self.slot_of(id)?;
+        on_disk(move || slot.done(id)).await
+    }
+
+    /// Bytes on disk of all local files, for `status`. Asks the disk for each.
+    pub fn disk_bytes(&self) -> u64 {
+        let bytes = |slot: &Arc<Slot>| slot.disk.folder.disk_bytes().unwrap_or_default();
+        self.slots().iter().map(bytes).sum()
+    }
+
+    /// Those taken over first: they are older.
+    fn slots(&self) -> Vec<Arc<Slot>> {
+        let taken_over = self.taken_over.lock().unwrap();
+        taken_over.iter().chain([&self.slot]).cloned().collect()
+    }
+
+    fn slot_of(&self, id: StepsId) -> io::Result<(Arc<Slot>, i64)> {
+        let (number, id) = Slot::split(id);
+        let slot = self
+            .slots()
+            .into_iter()
+            .find(|slot| slot.slot_number() == number);
+        let slot = slot.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        Ok((slot, id))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        drop(self.settler.take());
+        for slot in self.slots() {
+            slot.close();
+        }
+    }
+}
+
+/// Ends what was interrupted between two steps: a file that took the place of another one, which was still to be unlinked.
+fn drop_replaced(locals: &mut Vec<Arc<Local>>) -> io::Result<()> {
+    let replaced: HashSet<LocalId> = locals.iter().filter_map(|local| local.replaces()).collect();
+    let (gone, owed) = std::mem::take(locals)
+        .into_iter()
+        .partition(|local| replaced.contains(&local.id()));
+    *locals = owed;
+    let gone: Vec<Arc<Local>> = gone;
+    gone.iter().try_for_each(|local| local.unlink())
+}
+
+/// A number for this run of the kernel; the same for all where it does not say.
+fn this_boot() -> u64 {
+    let id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    crate::entry::stable_hash([&id])
+}
+
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
+}
