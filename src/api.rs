@@ -1,27 +1,36 @@
 //! The gate: one method for each endpoint we use, and the only HTTP.
 //!
-//! Remembers nothing but its tokens, the server's clock and how the last calls went. Promises: a request that was
-//! sent is never hung up on before its response headers (it runs in a task of its own; the waiter gives up, the
-//! request does not); no method waits longer than `Options::timeout` without bytes arriving; every future may be
-//! dropped at any time; a token goes to the server's own origin only, and a new one is stored before it is used;
+//! Remembers nothing but its tokens, the server's clock, how the last calls went and, for minutes, what the server says of
+//! itself. Promises: a request that was sent is never hung up on before its response headers, except in the middle of content
+//! that it sends (it runs in a task of its own; the waiter gives up, the request does not); no method waits longer than
+//! `Options::timeout` without bytes moving, and of those that store content none longer than that or five minutes; every
+//! future may be dropped at any time; a token goes to the server's own origin only, and a new one is stored before it is used;
 //! what is not Cloudreve's answer is an error of the wire, and only [`Error::NotFound`] means that a file is absent.
+//!
+//! What changes something is not repeated after a lost answer: [`Error::Transport`], [`Error::Timeout`] and
+//! [`Error::Trouble`] of such a method mean that nobody knows whether it was done, and that the caller has to look.
 //!
 //! Calls must be polled inside a tokio runtime. End with [`Api::close`] before the runtime ends.
 
 mod auth;
 mod call;
+mod change;
 mod content;
 mod error;
 mod files;
 mod link;
 mod pace;
+mod remembered;
 mod retry;
 mod session;
 mod time;
+mod transfer;
 mod wire;
 
+pub use change::{Delete, METADATA_VALUE_MAX_BYTES, Owner};
 pub use content::Content;
 pub use error::Error;
+pub use transfer::{NewSession, Part, PartAnswer, PartRequest, Session};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -36,6 +45,7 @@ use auth::Auth;
 use call::{Call, Caller};
 use error::Asked;
 use link::Link;
+use remembered::Remembered;
 
 /// How the server is spoken to.
 #[derive(Debug, Clone)]
@@ -50,6 +60,8 @@ pub struct Options {
     pub timeout: Duration,
     /// Bytes of content a second at most, over all connections; 0 is no limit.
     pub limit_down_bytes: u64,
+    /// The same of content that is sent.
+    pub limit_up_bytes: u64,
 }
 
 /// As whom.
@@ -238,6 +250,7 @@ impl Api {
             link,
             auth,
             timeout: options.timeout,
+            remembered: Remembered::default(),
         })))
     }
 

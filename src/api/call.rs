@@ -1,27 +1,29 @@
 //! One call of an endpoint: sent as somebody, judged, repeated where that is right.
 //!
 //! Promise: what is not Cloudreve's own answer (a proxy's page, HTML, half a body) is an error of the wire and
-//! says nothing about any file; and an answer given to a token that had expired is not believed.
+//! says nothing about any file; and an answer given to a token that had expired is not believed. What changes something is
+//! sent again only where the server cannot have done it: nothing was sent, the token was refused, or the server itself says
+//! that something else was in the way. So after a lost answer nobody but the caller, who looks, knows what became of it.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+mod caller;
 
-use bytes::Bytes;
-use reqwest::header::CONTENT_TYPE;
-use reqwest::{Method, StatusCode};
-use serde::de::DeserializeOwned;
-use tokio::time::Instant;
+pub(super) use caller::{Caller, check, exchange, raw};
 
-use super::Error;
-use super::auth::Auth;
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+
+use super::Part;
 use super::error::Asked;
-use super::link::{Answer, Body, Lane, Link, Redirects, Request, retry_after, text};
-use super::retry::{Backoff, Failed, Patience, jitter};
-use super::wire::{self, Head};
+use super::link::{Body, Lane, Link, Redirects, Request};
 use crate::secret::Secret;
 
-/// What the framework behind the server says of a route it does not have.
-const NO_SUCH_ROUTE: &[u8] = b"404 page not found";
+/// From the last byte of content to the answer, as far as the caller waits: completing may mean that the server brings the
+/// content to its store first.
+const STORING_PATIENCE: Duration = Duration::from_secs(300);
+/// The same as far as the request waits, of what changes as much as a tree.
+const LENGTHY: Duration = Duration::from_secs(900);
 
 /// What is asked of which endpoint. No `Debug`: it may hold passwords.
 pub(super) struct Call {
@@ -36,8 +38,19 @@ pub(super) struct Call {
     repeatable: bool,
     /// A code that is this endpoint's plain answer, not trouble.
     plain_code: Option<i64>,
-    /// Code 40082 may mean an expired token (→ api part 1 §3.1).
-    by_id: bool,
+    /// What this endpoint tells a visitor, where that is not 401: it may mean an expired token (→ api part 1 §3.1).
+    stranger_code: Option<i64>,
+    /// Whether several things may fail by themselves, which is then an answer.
+    itemised: bool,
+    /// Whether it belongs to an upload session, which holds a lock of its own.
+    in_session: bool,
+    /// Whether refusals have a status of their own beside their envelope.
+    has_statuses: bool,
+    /// What the log says where the path is a secret.
+    alias: Option<&'static str>,
+    /// Longest a caller waits without bytes moving, where that is longer than for others.
+    patience: Option<Duration>,
+    answer_within: Option<Duration>,
     lane: Lane,
 }
 
@@ -53,7 +66,13 @@ impl Call {
             optional: false,
             repeatable: true,
             plain_code: None,
-            by_id: false,
+            stranger_code: None,
+            itemised: false,
+            in_session: false,
+            has_statuses: false,
+            alias: None,
+            patience: None,
+            answer_within: None,
             lane: Lane::Quick,
         }
     }
@@ -90,6 +109,18 @@ impl Call {
         }
     }
 
+    /// Sends content to the server, once.
+    pub(super) fn content(method: Method, path: impl Into<String>, part: Part) -> Self {
+        Self {
+            method,
+            body: Body::Part(part),
+            repeatable: false,
+            patience: Some(STORING_PATIENCE),
+            lane: Lane::Upload,
+            ..Self::get(path)
+        }
+    }
+
     /// With a query parameter.
     pub(super) fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.query.push((key, value.into()));
@@ -117,12 +148,72 @@ impl Call {
         }
     }
 
-    /// By a file's id.
-    pub(super) fn by_id(self) -> Self {
+    /// A visitor hears `code`.
+    pub(super) fn strangers_hear(self, code: i64) -> Self {
         Self {
-            by_id: true,
+            stranger_code: Some(code),
             ..self
         }
+    }
+
+    /// What fails of several is part of the answer: of code 40081, too, there is one.
+    pub(super) fn itemised(self) -> Self {
+        Self {
+            itemised: true,
+            ..self
+        }
+    }
+
+    /// With the lock of an upload session, which may seem lost for a moment.
+    pub(super) fn in_session(self) -> Self {
+        Self {
+            in_session: true,
+            ..self
+        }
+    }
+
+    /// Refused with statuses 400 and 401.
+    pub(super) fn with_statuses(self) -> Self {
+        Self {
+            has_statuses: true,
+            ..self
+        }
+    }
+
+    /// Its path is a secret: the log names it so.
+    pub(super) fn called(self, alias: &'static str) -> Self {
+        Self {
+            alias: Some(alias),
+            ..self
+        }
+    }
+
+    /// Once only: a second time would not find what the first one did.
+    pub(super) fn once(self) -> Self {
+        Self {
+            repeatable: false,
+            ..self
+        }
+    }
+
+    /// The caller waits as long as this, if it would wait shorter otherwise.
+    pub(super) fn patient(self, patience: Duration) -> Self {
+        Self {
+            patience: Some(patience),
+            ..self.lengthy()
+        }
+    }
+
+    /// May take long there, and is not to be hung up on.
+    pub(super) fn lengthy(self) -> Self {
+        Self {
+            answer_within: Some(LENGTHY),
+            ..self
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.alias.unwrap_or(&self.path)
     }
 
     /// The server computes for seconds.
@@ -138,245 +229,22 @@ impl Call {
         if !self.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&self.query);
         }
+        let redirects = match self.method {
+            Method::GET => Redirects::SameOrigin,
+            _ => Redirects::Refuse,
+        };
+        let mut headers = HeaderMap::new();
+        if let Body::Part(_) = self.body {
+            let kind = HeaderValue::from_static("application/octet-stream");
+            headers.insert(CONTENT_TYPE, kind);
+        }
         Request {
-            redirects: match self.method {
-                Method::GET => Redirects::SameOrigin,
-                _ => Redirects::Refuse,
-            },
-            method: self.method.clone(),
-            url,
             token,
             body: self.body.clone(),
-            range: None,
+            headers,
+            alias: self.alias,
+            answer_within: self.answer_within,
+            ..Request::new(self.method.clone(), url, redirects)
         }
     }
-}
-
-/// An envelope that came back: its head, and the whole body, which may hold tokens.
-pub(super) struct Enveloped {
-    pub(super) head: Head,
-    pub(super) body: Bytes,
-    date: Option<SystemTime>,
-}
-
-/// Why one try brought nothing.
-enum Tried {
-    Failed(Failed),
-    /// The token was not accepted.
-    TokenDead(Secret),
-}
-
-impl From<Error> for Tried {
-    fn from(error: Error) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl From<Failed> for Tried {
-    fn from(failed: Failed) -> Self {
-        Self::Failed(failed)
-    }
-}
-
-/// Speaks as one account.
-pub(super) struct Caller {
-    pub(super) link: Arc<Link>,
-    pub(super) auth: Arc<Auth>,
-    pub(super) timeout: Duration,
-}
-
-impl Caller {
-    /// The answer's `data`, asked for as whoever is signed in; renews a token that is refused, once.
-    pub(super) async fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
-        wire::data(&self.patiently(&call, true).await?.body)
-    }
-
-    /// As `ask`, with the envelope, for data that borrows from it.
-    pub(super) async fn envelope(&self, call: Call) -> Result<Enveloped, Error> {
-        self.patiently(&call, true).await
-    }
-
-    /// As `ask`, of an endpoint that shows in its data, not by an error, that a token was not accepted.
-    pub(super) async fn ask_unless<T: DeserializeOwned>(
-        &self,
-        call: impl Fn() -> Call,
-        is_anonymous: impl Fn(&T) -> bool,
-    ) -> Result<T, Error> {
-        let patience = Patience::new(self.timeout, Instant::now());
-        let before = self.auth.token(&patience).await?;
-        let data: T = self.ask(call()).await?;
-        let Some(token) = before.filter(|_| is_anonymous(&data)) else {
-            return Ok(data);
-        };
-        self.auth.renew(&token.access, &patience).await?;
-        let data: T = self.ask(call()).await?;
-        match is_anonymous(&data) {
-            true => Err(Error::SignedOut(self.auth.advice())),
-            false => Ok(data),
-        }
-    }
-
-    /// The answer's `data`, asked for as nobody.
-    pub(super) async fn ask_as_nobody<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
-        wire::data(&self.patiently(&call, false).await?.body)
-    }
-
-    /// Tries until there is an answer of code 0, a final error, or the caller's patience ends.
-    async fn patiently(&self, call: &Call, signed_in: bool) -> Result<Enveloped, Error> {
-        let mut patience = Patience::new(self.timeout, Instant::now());
-        let mut backoff = Backoff::new(Instant::now(), self.link.noted.is_known_down());
-        let mut renewed = false;
-        loop {
-            let failed = match self.once(call, signed_in, renewed, &mut patience).await {
-                Ok(answer) => return Ok(answer),
-                Err(Tried::Failed(failed)) => failed,
-                Err(Tried::TokenDead(token)) => {
-                    // At once and once only: a second refusal is the server's verdict.
-                    renewed = true;
-                    match self.auth.renew(&token, &patience).await {
-                        Ok(()) => continue,
-                        Err(error) => error.into(),
-                    }
-                }
-            };
-            let plain = matches!(failed.error, Error::Trouble { code, .. } if Some(code) == call.plain_code);
-            match plain {
-                true => self.link.noted.success(),
-                false => self.link.noted.failure(&failed.error),
-            }
-            let delay = match call.repeatable && !plain {
-                true => backoff.delay(&failed, &patience, Instant::now(), jitter()),
-                false => None,
-            };
-            match delay {
-                Some(delay) => {
-                    log::debug!("{}, again in {delay:?}: {}", call.path, failed.error);
-                    tokio::time::sleep(delay).await;
-                }
-                None => {
-                    if call.repeatable && !plain && call.lane == Lane::Quick {
-                        self.link.noted.gave_up(&failed.error);
-                    }
-                    return Err(failed.error);
-                }
-            }
-        }
-    }
-
-    async fn once(
-        &self,
-        call: &Call,
-        signed_in: bool,
-        renewed: bool,
-        patience: &mut Patience,
-    ) -> Result<Enveloped, Tried> {
-        let token = match signed_in {
-            true => self.auth.token(patience).await?,
-            false => None,
-        };
-        let access = token.as_ref().map(|token| token.access.clone());
-        let answer = exchange(&self.link, call, access, patience).await?;
-        let code = answer.head.telling().code;
-        if let Some(token) = token {
-            // 40020: a token of another kind. 40082 by id: the server's word for a visitor, as for a stranger.
-            let refused = matches!(code, 401 | 40020)
-                || (code == 40082 && call.by_id && !self.auth.is_fresh(&token.access));
-            let dead = answer.date.is_some_and(|date| token.was_dead(date));
-            if (refused || dead) && !renewed {
-                return Err(Tried::TokenDead(token.access));
-            }
-            if dead {
-                // Whatever it says was said to an anonymous visitor.
-                return Err(Tried::from(Error::Trouble {
-                    code,
-                    said: "its tokens are expired when they arrive".into(),
-                }));
-            }
-        }
-        match answer.head.code {
-            0 => {
-                self.link.noted.success();
-                Ok(answer)
-            }
-            _ => Err(answer.head.error(call.asked, &self.auth.advice()).into()),
-        }
-    }
-}
-
-/// Sends `call` once and reads the envelope that comes back, whatever its code.
-pub(super) async fn exchange(
-    link: &Arc<Link>,
-    call: &Call,
-    token: Option<Secret>,
-    patience: &mut Patience,
-) -> Result<Enveloped, Failed> {
-    let answer = link
-        .fetch(call.request(link, token), call.lane, patience)
-        .await?;
-    check(link, call, &answer)?;
-    let head = Head::read(&answer.body)?;
-    Ok(Enveloped {
-        head,
-        // Only now is it known to be the server's: a network's sign-in page has a clock of its own.
-        date: link.learn_the_time(&answer.headers),
-        body: answer.body,
-    })
-}
-
-/// Sends `call` once and returns the answer as it is.
-pub(super) async fn raw(
-    link: &Arc<Link>,
-    call: &Call,
-    patience: &mut Patience,
-) -> Result<Answer, Error> {
-    link.fetch(call.request(link, None), call.lane, patience)
-        .await
-}
-
-/// Whether an answer can be an envelope: status 200 and JSON (→ api part 1 §1.3).
-pub(super) fn check(link: &Link, call: &Call, answer: &Answer) -> Result<(), Failed> {
-    let host = link.address().host();
-    let kind = text(&answer.headers, CONTENT_TYPE).unwrap_or("none");
-    let status = answer.status.as_u16();
-    if answer.status == StatusCode::OK {
-        return match kind.contains("json") {
-            true => Ok(()),
-            false => Err(Error::transport(format!(
-                "{host}: the answer is not Cloudreve's (type {kind}): a proxy's or a network's own page?"
-            ))
-            .into()),
-        };
-    }
-    // The one text that is compared: nothing else tells a server without the route from a proxy without a server.
-    if status == 404 && answer.body.trim_ascii() == NO_SUCH_ROUTE {
-        return Err(match call.optional {
-            true => Error::Unsupported,
-            false => Error::transport(format!(
-                "{host} has no Cloudreve V4 at {}: is the address right?",
-                link.address()
-            )),
-        }
-        .into());
-    }
-    if matches!(status, 413 | 414 | 431) {
-        return Err(Error::Refused {
-            code: status.into(),
-            said: "the path is too long for something in front of Cloudreve".into(),
-        }
-        .into());
-    }
-    if status == 429 || status >= 500 {
-        return Err(Failed {
-            error: Error::Trouble {
-                code: status.into(),
-                said: format!("HTTP {}", answer.status),
-            },
-            retry_after: retry_after(&answer.headers, link.server_now()),
-        });
-    }
-    Err(Error::transport(format!(
-        "{host}: HTTP {} from something in front of Cloudreve",
-        answer.status
-    ))
-    .into())
 }

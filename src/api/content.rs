@@ -19,7 +19,7 @@ use url::Url;
 
 use super::Error;
 use super::error::Asked;
-use super::link::{Body, Link, Redirects, Request, is_unreachable, retry_after, text};
+use super::link::{Link, Redirects, Request, is_unreachable, retry_after, text};
 use super::pace::Pace;
 use super::retry::{Backoff, Failed, Patience, jitter};
 use super::wire::Head;
@@ -186,12 +186,8 @@ async fn patiently(
     let mut backoff = Backoff::new(Instant::now(), false);
     loop {
         let request = Request {
-            method: Method::GET,
-            url: url.clone(),
-            token: None,
-            body: Body::None,
             range: wanted.range_header(),
-            redirects: Redirects::Anywhere,
+            ..Request::new(Method::GET, url.clone(), Redirects::Anywhere)
         };
         let judged = match link.open(request, &patience).await {
             Ok(response) => wanted.judge(link, response).await,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::Owner;
+
 /// Why a call did not do its work. `Display` is for the log and for users; it holds no secret.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -40,9 +42,34 @@ pub enum Error {
     /// A signed URL is no longer accepted: ask for a new one, once.
     #[error("the download URL is no longer valid")]
     UrlExpired,
-    /// Somebody else's lock.
-    #[error("it is locked on the server")]
-    Locked,
+    /// There is something of that name already (40004).
+    #[error("there is something of that name on the server")]
+    Exists,
+    /// The content is not based on the version that is current there (40076).
+    #[error("it was changed on the server meanwhile")]
+    Changed,
+    /// The account's storage is full (40051).
+    #[error("the account's storage is full")]
+    Full,
+    /// Larger than the server or its storage takes (40049).
+    #[error("the server takes no file as large as this: {said}")]
+    TooLarge {
+        /// Its words.
+        said: String,
+    },
+    /// A name, or its ending, that the server or its storage does not take (40052).
+    #[error("the server does not take this name: {said}")]
+    NameRefused {
+        /// Its words.
+        said: String,
+    },
+    /// The upload session is unknown, finished or expired, or its lock is lost (40011, 40073 without an owner).
+    #[error("the upload session is gone")]
+    SessionGone,
+    /// Somebody's lock, perhaps one of our own sessions', or somebody's change that is under way (409): of whom, as far as
+    /// the server tells. Short ones were waited for already.
+    #[error("it is locked on the server{}", named(.0))]
+    Locked(Vec<Owner>),
     /// The server is too old for it, or its administrator switched it off.
     #[error("the server cannot do it")]
     Unsupported,
@@ -62,7 +89,8 @@ pub enum Error {
         /// Its words.
         said: String,
     },
-    /// No answer, or not an answer of Cloudreve's: connection refused or cut, a proxy's page, half a body.
+    /// No answer, or not an answer of Cloudreve's: connection refused or cut, a proxy's page, half a body. Of what changes
+    /// something: nobody knows whether it was done.
     #[error("{what}")]
     Transport {
         /// In words.
@@ -71,10 +99,10 @@ pub enum Error {
         #[source]
         source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     },
-    /// No bytes came for as long as the caller waits.
+    /// No bytes moved for as long as the caller waits; the request itself may still be done.
     #[error("no answer within {0:?}")]
     Timeout(std::time::Duration),
-    /// Something here: the CA file, the token store.
+    /// Something here: the CA file, the token store, content that is to be sent and cannot be read.
     #[error("{0}")]
     Local(String),
 }
@@ -110,18 +138,40 @@ impl Error {
             403 | 40007 | 40017 | 40018 | 40082 | 40083 | 40087 | 40088 | 40089 => {
                 Self::Denied { code, said }
             }
+            409 => Self::Locked(Vec::new()),
+            40004 => Self::Exists,
             40005 | 40071 => Self::UrlExpired,
+            // Of 40073 with a list of owners more is known: see `Head::error`.
+            40011 | 40073 => Self::SessionGone,
             40016 => Self::NotFound,
             40019 => Self::Unsupported,
             40022 => Self::SecondFactor,
             40026 => Self::Captcha,
+            40049 => Self::TooLarge { said },
+            40051 => Self::Full,
+            40052 => Self::NameRefused { said },
             40069 => Self::SharePassword,
-            40073 => Self::Locked,
+            40076 => Self::Changed,
             40077 => Self::EntityGone,
             40080 => Self::WrongPassword,
             -1 | 500..=599 | 50000..=59999 => Self::Trouble { code, said },
             _ => Self::Refused { code, said },
         }
+    }
+}
+
+/// By what and where something is locked, for people.
+fn named(owners: &[Owner]) -> String {
+    let Some(owner) = owners.first() else {
+        return String::new();
+    };
+    let by = match owner.application.as_str() {
+        "" => "another client",
+        application => application,
+    };
+    match &owner.uri {
+        Some(uri) => format!(" ({by} at {uri})"),
+        None => format!(" ({by})"),
     }
 }
 
@@ -206,18 +256,24 @@ mod tests {
         check(404, Asked::Own, "SignedOut");
         check(404, Asked::Share, "ShareGone");
         check(404, Asked::Other, "Refused");
-        check(409, Asked::Own, "Refused");
+        check(409, Asked::Own, "Locked");
         check(40001, Asked::Own, "Refused");
+        check(40004, Asked::Own, "Exists");
         check(40005, Asked::Own, "UrlExpired");
+        check(40011, Asked::Other, "SessionGone");
         check(40016, Asked::Own, "NotFound");
         check(40016, Asked::Share, "NotFound");
         check(40019, Asked::Own, "Unsupported");
         check(40020, Asked::Own, "SignedOut");
         check(40022, Asked::Other, "SecondFactor");
         check(40026, Asked::Other, "Captcha");
+        check(40049, Asked::Own, "TooLarge");
+        check(40051, Asked::Own, "Full");
+        check(40052, Asked::Own, "NameRefused");
         check(40069, Asked::Share, "SharePassword");
         check(40071, Asked::Own, "UrlExpired");
-        check(40073, Asked::Own, "Locked");
+        check(40073, Asked::Own, "SessionGone");
+        check(40076, Asked::Own, "Changed");
         check(40077, Asked::Own, "EntityGone");
         check(40080, Asked::Other, "WrongPassword");
         check(40082, Asked::Own, "Denied");

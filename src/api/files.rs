@@ -11,12 +11,15 @@ use super::call::Call;
 use super::error::Asked;
 use super::wire::{self, WireFile, WireList, WireThumb, WireThumbs, WireUrls};
 use super::{Api, Content, Error, Page, PagePosition, SignedUrls, content};
+use crate::entity::Entity;
 use crate::model::{EntityId, FileId, FileInfo, FolderSummary};
 use crate::secret::Secret;
 use crate::uri::{FileSystem, FileUri};
 
 /// The code of `info` by id for a file that was deleted, and of `thumb` where there is none to make.
 const UNCLASSIFIED: i64 = -1;
+/// The code of `info` by id for somebody else's file, and for a visitor.
+const OWNER_ONLY: i64 = 40082;
 /// Between the two times that a deleted file is asked for.
 const SECOND_LOOK: Duration = Duration::from_millis(150);
 
@@ -56,7 +59,7 @@ impl Api {
         let call = || {
             Call::get("/file/info")
                 .with("id", &*id.0)
-                .by_id()
+                .strangers_hear(OWNER_ONLY)
                 .plain(UNCLASSIFIED)
         };
         let unclassified =
@@ -73,7 +76,8 @@ impl Api {
         }
     }
 
-    async fn file(&self, call: Call) -> Result<FileInfo, Error> {
+    /// A call whose answer is one file.
+    pub(super) async fn file(&self, call: Call) -> Result<FileInfo, Error> {
         let answer = self.0.envelope(call).await?;
         wire::data::<WireFile>(&answer.body)?.into_info()
     }
@@ -83,6 +87,15 @@ impl Api {
         let call = info_of(uri).with("extended", "true");
         let answer = self.0.envelope(call).await?;
         Ok(wire::data::<WireFile>(&answer.body)?.versions())
+    }
+
+    /// As [`Api::versions`], with what they belong to and their sizes.
+    pub async fn history(&self, uri: &FileUri) -> Result<(FileInfo, Vec<Entity>), Error> {
+        let call = info_of(uri).with("extended", "true");
+        let answer = self.0.envelope(call).await?;
+        let mut file = wire::data::<WireFile>(&answer.body)?;
+        let versions = file.take_history();
+        Ok((file.into_info()?, versions))
     }
 
     /// `GET /file/info` with `folder_summary`. Expensive there: for whoever asks for it by name.
@@ -209,7 +222,7 @@ fn info_of(uri: &FileUri) -> Call {
 }
 
 /// What code 404 would speak of.
-fn on(call: Call, uri: &FileUri) -> Call {
+pub(super) fn on(call: Call, uri: &FileUri) -> Call {
     match uri.file_system() {
         FileSystem::Share { .. } => call.about(Asked::Share),
         _ => call,

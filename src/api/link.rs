@@ -5,21 +5,25 @@
 //! request belongs to a task that only its own generous limit ends, and it holds its place among the few that
 //! may be under way until then. Once headers are in, dropping the rest is harmless.
 //!
-//! Never sends a token to another origin than the server's, and never on the way to content.
+//! In the middle of a body that it sends, hanging up is harmless as well, and is what is done where nobody waits any more.
+//!
+//! Never sends a token to another origin than the server's, and never on the way to content or to a store.
 
 mod noted;
+mod outgoing;
 mod pools;
+mod request;
+mod send;
+
+pub(super) use request::{Answer, Body, Lane, Redirects, Request};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
-use reqwest::header::{
-    ACCEPT_ENCODING, AGE, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue,
-    LOCATION, RANGE, RETRY_AFTER,
-};
-use reqwest::{Method, Response, StatusCode};
+use bytes::BytesMut;
+use reqwest::Response;
+use reqwest::header::{AGE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 use url::Url;
@@ -29,7 +33,6 @@ use super::retry::Patience;
 use super::{Error, Options};
 use crate::address::Address;
 use crate::expiry::ServerClock;
-use crate::secret::Secret;
 use noted::Noted;
 use pools::Pools;
 
@@ -41,66 +44,22 @@ const SLOW_REQUESTS: usize = 2;
 /// Requests for content that wait for headers at once. Small files come at one a round trip and request, so at 50 ms it
 /// takes more than twenty of them for 400 files a second; as many again are left for what is waited for.
 const CONTENT_REQUESTS: usize = 64;
+/// Requests with content for the server under way at once. A bound of memory: each holds about half a megabyte.
+const UPLOAD_REQUESTS: usize = 32;
+/// The same for stores, which take parts of several files at once.
+const STORE_REQUESTS: usize = 64;
 /// From sending to headers; longer where callers wait longer. Only a server that is stuck reaches it.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
+/// In the middle of content, without a byte that is taken; longer where callers wait longer.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two pieces of a JSON body.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest JSON body: a page of 2000 entries with a full set of metadata is far below it.
 const LONGEST_BODY_BYTES: usize = 64 << 20;
 /// Room made for a JSON body that is told to be as long, before any of it is there.
 const BODY_TRUSTED_BYTES: u64 = 4 << 20;
-/// Redirects followed for one request.
-const MOST_REDIRECTS: usize = 5;
-
-/// Among how many others a request waits for its turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
-    /// Answered within milliseconds where all is well.
-    Quick,
-    /// The server computes for seconds: must not keep listings waiting.
-    Slow,
-}
-
-/// Where redirects of a request may lead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Redirects {
-    /// Nowhere: the request changes something, or its body belongs to the server alone.
-    Refuse,
-    /// To the same origin.
-    SameOrigin,
-    /// Anywhere, without credentials: content.
-    Anywhere,
-}
-
-/// One request. No `Debug`: its URL may hold a signature or a share's password.
-pub(super) struct Request {
-    pub(super) method: Method,
-    pub(super) url: Url,
-    /// The access token; leaves only for the server's own origin.
-    pub(super) token: Option<Secret>,
-    pub(super) body: Body,
-    /// `Range` of a request for content.
-    pub(super) range: Option<String>,
-    pub(super) redirects: Redirects,
-}
-
-/// What goes with a request; may hold secrets.
-#[derive(Clone)]
-pub(super) enum Body {
-    /// Nothing.
-    None,
-    /// A JSON document.
-    Json(Bytes),
-    /// A form, encoded.
-    Form(Bytes),
-}
-
-/// A whole answer. No `Debug`: its body may hold tokens.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-}
+/// What is kept of a store's answer, which is all it ever says, or enough of it.
+const STORE_BODY_BYTES: usize = 64 << 10;
 
 /// The server's name in error texts, the clock, the two pools and the places in them.
 pub(super) struct Link {
@@ -109,9 +68,12 @@ pub(super) struct Link {
     metadata: Arc<Semaphore>,
     slow: Arc<Semaphore>,
     content: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+    stores: Arc<Semaphore>,
     header_timeout: Duration,
     /// The same at a storage, which no promise protects: what hangs there must not keep its place from others.
     storage_timeout: Duration,
+    stall_timeout: Duration,
     in_flight: watch::Sender<usize>,
     requests: AtomicU64,
     clock: ServerClock,
@@ -120,10 +82,12 @@ pub(super) struct Link {
     pub(super) noted: Noted,
     /// How fast content may come; none where that is not limited.
     pub(super) pace: Option<Arc<Pace>>,
+    /// How fast it may go.
+    pace_up: Option<Arc<Pace>>,
 }
 
 /// Counts a request for as long as it is under way.
-struct UnderWay(Arc<Link>);
+pub(super) struct UnderWay(Arc<Link>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
@@ -140,14 +104,18 @@ impl Link {
             metadata: Arc::new(Semaphore::new(METADATA_REQUESTS)),
             slow: Arc::new(Semaphore::new(SLOW_REQUESTS)),
             content: Arc::new(Semaphore::new(CONTENT_REQUESTS)),
+            uploads: Arc::new(Semaphore::new(UPLOAD_REQUESTS)),
+            stores: Arc::new(Semaphore::new(STORE_REQUESTS)),
             header_timeout: HEADER_TIMEOUT.max(options.timeout.saturating_mul(2)),
             storage_timeout: options.timeout,
+            stall_timeout: STALL_TIMEOUT.max(options.timeout),
             in_flight: watch::Sender::new(0),
             requests: AtomicU64::new(0),
             clock: ServerClock::new(),
             clock_was_set: AtomicBool::new(false),
             noted: Noted::default(),
             pace: Pace::new(options.limit_down_bytes, Instant::now()).map(Arc::new),
+            pace_up: Pace::new(options.limit_up_bytes, Instant::now()).map(Arc::new),
         })
     }
 
@@ -190,6 +158,8 @@ impl Link {
         self.metadata.close();
         self.slow.close();
         self.content.close();
+        self.uploads.close();
+        self.stores.close();
     }
 
     /// Sends `request` and brings the whole answer. The caller may stop waiting at any time.
@@ -202,16 +172,24 @@ impl Link {
         let places = match lane {
             Lane::Quick => &self.metadata,
             Lane::Slow => &self.slow,
+            Lane::Upload => &self.uploads,
+            Lane::Store => &self.stores,
         };
         // Counted before it has its place: who closes and drains must not overlook it between the two.
         let under_way = self.count();
-        let place = self.place(places, patience).await?;
+        let place = match lane.is_long() {
+            true => Self::turn(places).await?,
+            false => self.place(places, patience).await?,
+        };
+        if lane.is_long() {
+            patience.extend(Instant::now());
+        }
         let (reply, mut answer) = oneshot::channel();
         let (progress, mut pieces) = watch::channel(());
         let link = Arc::clone(self);
         // A task of its own: nothing that happens to the caller reaches it.
         tokio::spawn(async move {
-            let result = link.whole(request, &progress).await;
+            let result = link.whole(request, progress).await;
             drop(place);
             drop(under_way);
             // The caller may have given up; then nobody wants it.
@@ -246,7 +224,7 @@ impl Link {
         let (reply, answer) = oneshot::channel();
         let link = Arc::clone(self);
         tokio::spawn(async move {
-            let result = link.headers(request).await;
+            let result = link.headers(request, &watch::Sender::new(())).await;
             drop(place);
             drop(under_way);
             // The caller may have given up; headers are in, so dropping the rest is harmless.
@@ -260,31 +238,45 @@ impl Link {
         places: &Arc<Semaphore>,
         patience: &Patience,
     ) -> Result<OwnedSemaphorePermit, Error> {
-        patience
-            .wait(Arc::clone(places).acquire_owned())
-            .await?
-            .map_err(|_| Error::Local("the connection to the server was closed here".into()))
+        patience.wait(Self::turn(places)).await?
     }
 
-    fn count(self: &Arc<Self>) -> UnderWay {
+    async fn turn(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
+        let place = Arc::clone(places).acquire_owned().await;
+        place.map_err(|_| Error::Local("the connection to the server was closed here".into()))
+    }
+
+    /// Counts something as under way that may have to send more than one request.
+    pub(super) fn count(self: &Arc<Self>) -> UnderWay {
         self.in_flight.send_modify(|count| *count += 1);
         UnderWay(Arc::clone(self))
     }
 
     /// Headers and body of an answer that is not content.
-    async fn whole(&self, request: Request, progress: &watch::Sender<()>) -> Result<Answer, Error> {
-        let mut response = self.headers(request).await?;
+    async fn whole(&self, request: Request, progress: watch::Sender<()>) -> Result<Answer, Error> {
+        let is_store = request.redirects == Redirects::Answer;
+        let mut response = self.headers(request, &progress).await?;
         progress.send_replace(());
+        let host = match is_store {
+            true => host_and_port(response.url()),
+            false => self.address.host(),
+        };
         let told = response.content_length().unwrap_or(0);
         let mut body = BytesMut::with_capacity(told.min(BODY_TRUSTED_BYTES) as usize);
         loop {
             let piece = tokio::time::timeout(BODY_IDLE_TIMEOUT, response.chunk())
                 .await
-                .map_err(|_| self.broken("the answer stopped in the middle", None))?
-                .map_err(|err| self.broken("the answer broke off", Some(err)))?;
-            let Some(piece) = piece else { break };
+                .map_err(|_| broken(&host, "the answer stopped in the middle", None))?
+                .map_err(|err| broken(&host, "the answer broke off", Some(err)))?;
+            let Some(mut piece) = piece else { break };
+            if is_store && body.len() + piece.len() > STORE_BODY_BYTES {
+                piece.truncate(STORE_BODY_BYTES - body.len());
+                body.extend_from_slice(&piece);
+                break;
+            }
             if body.len() + piece.len() > LONGEST_BODY_BYTES {
-                return Err(self.broken("the answer is too long to be one of Cloudreve's", None));
+                let what = "the answer is too long to be one of Cloudreve's";
+                return Err(broken(&host, what, None));
             }
             body.extend_from_slice(&piece);
             progress.send_replace(());
@@ -294,107 +286,6 @@ impl Link {
             headers: response.headers().clone(),
             body: body.freeze(),
         })
-    }
-
-    /// Follows redirects as far as the request allows.
-    async fn headers(&self, mut request: Request) -> Result<Response, Error> {
-        for _ in 0..=MOST_REDIRECTS {
-            let response = self.one(&request).await?;
-            if !is_redirect(response.status()) {
-                return Ok(response);
-            }
-            request.url = self.redirected(&request, &response)?;
-        }
-        Err(self.broken("redirects lead nowhere", None))
-    }
-
-    async fn one(&self, request: &Request) -> Result<Response, Error> {
-        let client = self.pools.to(&request.url);
-        let mut builder = client.request(request.method.clone(), request.url.clone());
-        if let Some(token) = self.token_for(request)? {
-            builder = builder.header(AUTHORIZATION, token);
-        }
-        builder = match &request.body {
-            Body::None => builder,
-            Body::Json(json) => builder
-                .header(CONTENT_TYPE, "application/json")
-                .body(json.clone()),
-            Body::Form(form) => builder
-                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(form.clone()),
-        };
-        if let Some(range) = &request.range {
-            builder = builder.header(RANGE, range);
-        }
-        builder = builder.header(ACCEPT_ENCODING, "identity");
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        let began = Instant::now();
-        let limit = match self.address.is_origin_of(&request.url) {
-            true => self.header_timeout,
-            false => self.storage_timeout,
-        };
-        let sent = tokio::time::timeout(limit, builder.send()).await;
-        let result = match sent {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(err)) => Err(self.unreached(&request.url, err)),
-            Err(_) => Err(self.broken("it took the request and never answered", None)),
-        };
-        let outcome = match &result {
-            Ok(response) => response.status().as_u16().to_string(),
-            Err(error) => error.to_string(),
-        };
-        log::debug!(
-            "{} {}: {outcome} in {:?}",
-            request.method,
-            self.label(request),
-            began.elapsed()
-        );
-        result
-    }
-
-    /// The token as a header, where this hop may see it.
-    fn token_for(&self, request: &Request) -> Result<Option<HeaderValue>, Error> {
-        let Some(token) = &request.token else {
-            return Ok(None);
-        };
-        if request.redirects == Redirects::Anywhere || !self.address.is_origin_of(&request.url) {
-            return Ok(None);
-        }
-        let mut value =
-            HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(|_| {
-                Error::Local("the access token holds characters that no token has".into())
-            })?;
-        value.set_sensitive(true);
-        Ok(Some(value))
-    }
-
-    fn redirected(&self, request: &Request, response: &Response) -> Result<Url, Error> {
-        let target = response
-            .headers()
-            .get(LOCATION)
-            .and_then(|location| location.to_str().ok())
-            .and_then(|location| request.url.join(location).ok())
-            .filter(|url| matches!(url.scheme(), "http" | "https"));
-        let Some(target) = target else {
-            return Err(self.broken("a redirect leads nowhere", None));
-        };
-        let moved = matches!(response.status().as_u16(), 301 | 307 | 308);
-        let allowed = match request.redirects {
-            Redirects::Refuse => false,
-            Redirects::SameOrigin => moved && self.address.is_origin_of(&target),
-            Redirects::Anywhere => true,
-        };
-        match allowed {
-            true => Ok(target),
-            // Typical of a network that wants a sign-in of its own first, or of http:// where https:// is meant.
-            false => Err(self.broken(
-                &format!(
-                    "the answer is a redirect to {}, which no API answer is (a network's sign-in page, or http:// instead of https://?)",
-                    target.host_str().unwrap_or("another place")
-                ),
-                None,
-            )),
-        }
     }
 
     /// Learns the server's time from an answer of its own, and returns it; not from one that a cache kept.
@@ -407,43 +298,33 @@ impl Link {
         self.clock_was_set.store(true, Ordering::Relaxed);
         Some(date)
     }
+}
 
-    /// What the log may know of a request: neither queries (passwords of shares) nor paths of signed URLs.
-    fn label(&self, request: &Request) -> String {
-        let host = request.url.host_str().unwrap_or_default();
-        match request.redirects {
-            Redirects::Anywhere => format!("content of {host}"),
-            _ => format!("{host}{}", request.url.path()),
-        }
+fn broken(host: &str, what: &str, err: Option<reqwest::Error>) -> Error {
+    match err {
+        None => Error::transport(format!("{host}: {what}")),
+        Some(err) => Error::Transport {
+            what: format!("{host}: {what}"),
+            // The URL may hold a signature or a share's password.
+            source: Some(Arc::new(err.without_url())),
+        },
     }
+}
 
-    fn broken(&self, what: &str, err: Option<reqwest::Error>) -> Error {
-        let host = self.address.host();
-        match err {
-            None => Error::transport(format!("{host}: {what}")),
-            Some(err) => Error::Transport {
-                what: format!("{host}: {what}"),
-                // The URL may hold a signature or a share's password.
-                source: Some(Arc::new(err.without_url())),
-            },
-        }
-    }
-
-    fn unreached(&self, url: &Url, err: reqwest::Error) -> Error {
-        let err = err.without_url();
-        let host = host_and_port(url);
-        let what = match err.is_connect() {
-            true => "cannot be reached",
-            false => "closed the connection without an answer",
-        };
-        let why = match is_no_tls(&err) {
-            true => "it does not speak TLS there: is its address http://…, or another port?".into(),
-            false => innermost(&err),
-        };
-        Error::Transport {
-            what: format!("{host} {what}: {why}"),
-            source: Some(Arc::new(err)),
-        }
+fn unreached(url: &Url, err: reqwest::Error) -> Error {
+    let err = err.without_url();
+    let host = host_and_port(url);
+    let what = match err.is_connect() {
+        true => "cannot be reached",
+        false => "closed the connection without an answer",
+    };
+    let why = match is_no_tls(&err) {
+        true => "it does not speak TLS there: is its address http://…, or another port?".into(),
+        false => innermost(&err),
+    };
+    Error::Transport {
+        what: format!("{host} {what}: {why}"),
+        source: Some(Arc::new(err)),
     }
 }
 
@@ -520,13 +401,12 @@ fn lost() -> Error {
     Error::Local("the request's task ended without an answer".into())
 }
 
-fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-}
-
 #[cfg(test)]
 mod tests {
+    use reqwest::Method;
+
     use super::*;
+    use crate::secret::Secret;
 
     fn link() -> Link {
         Link::new(&Options {
@@ -535,18 +415,15 @@ mod tests {
             ca_file: None,
             timeout: Duration::from_secs(1),
             limit_down_bytes: 0,
+            limit_up_bytes: 0,
         })
         .unwrap()
     }
 
     fn request(url: &str, redirects: Redirects) -> Request {
         Request {
-            method: Method::GET,
-            url: Url::parse(url).unwrap(),
             token: Some(Secret::new("token")),
-            body: Body::None,
-            range: None,
-            redirects,
+            ..Request::new(Method::GET, Url::parse(url).unwrap(), redirects)
         }
     }
 
@@ -567,6 +444,15 @@ mod tests {
             ),
             "content of cdn"
         );
+        assert_eq!(
+            label("https://s3/bucket/o?sign=secret", Redirects::Answer),
+            "content for s3"
+        );
+        let callback = Request {
+            alias: Some("the callback"),
+            ..request("https://h/callback/s3/id/secret", Redirects::SameOrigin)
+        };
+        assert_eq!(link().label(&callback), "the callback of h");
     }
 
     #[test]
@@ -578,6 +464,7 @@ mod tests {
         let bearer = Some(("Bearer token".to_owned(), true));
         assert_eq!(sent("https://h/api/v4/file", Redirects::SameOrigin), bearer);
         assert_eq!(sent("https://h/api/v4/file", Redirects::Anywhere), None);
+        assert_eq!(sent("https://h/api/v4/file", Redirects::Answer), None);
         assert_eq!(sent("http://h/api/v4/file", Redirects::SameOrigin), None);
         assert_eq!(
             sent("https://h:8443/api/v4/file", Redirects::SameOrigin),

@@ -1,9 +1,9 @@
-//! How fast content may come: so many bytes a second, over all connections.
+//! How fast content may come, or go: so many bytes a second each, over all connections.
 //!
 //! The limit is a line on which every piece lies for as long as its bytes take, one behind the other, in the order in
 //! which they arrived. Pieces are small, and each body has one on the line at a time, so many bodies share it evenly and a
 //! new one waits for one piece of each of the others. Time in which nobody took anything is no credit. What waits here is
-//! not read from its connection meanwhile, so TCP slows the sender down. Arithmetic only: sleeps nowhere.
+//! not read from its connection meanwhile, so TCP slows the sender down, or not handed to it. Arithmetic only: sleeps nowhere.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl Pace {
         piece.clamp(1, LARGEST_PIECE_BYTES) as usize
     }
 
-    /// Puts `bytes`, which arrived by `now`, behind all others; when they may be handed on.
+    /// Puts `bytes`, which are there by `now`, behind all others; when they may be handed on.
     pub(super) fn take(&self, bytes: usize, now: Instant) -> Instant {
         let nanos = bytes as u128 * 1_000_000_000 / u128::from(self.bytes_a_second);
         let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));

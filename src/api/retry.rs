@@ -1,7 +1,8 @@
 //! How long a caller waits, and when a request that failed is sent once more.
 //!
 //! Arithmetic and the caller's patience only: sends nothing. A request is repeated only after its predecessor
-//! ended, only where repeating changes nothing on the server, and only while the caller still waits.
+//! ended, only where repeating changes nothing on the server or the predecessor did nothing there, and only while the
+//! caller still waits.
 
 use std::future::Future;
 use std::time::Duration;
@@ -121,6 +122,13 @@ impl Backoff {
         let in_budget = asked_to_wait || (now - self.began).saturating_add(delay) <= budget;
         (in_budget && delay < patience.left(now)).then_some(delay)
     }
+}
+
+/// How long what is in the way for a moment is left alone, after so many tries.
+pub(super) fn moment(tries: u32, jitter: f64) -> Duration {
+    const FIRST: Duration = Duration::from_millis(100);
+    let doubled = FIRST.saturating_mul(1 << tries.min(6));
+    doubled.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
 /// A number from 0 to 1.

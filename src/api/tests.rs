@@ -1,9 +1,11 @@
 //! The gate against a server of a few lines on loopback, which answers what a test tells it.
 
 mod auth;
+mod change;
 mod content;
 mod hangup;
 mod judge;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -23,6 +25,7 @@ use crate::uri::FileUri;
 /// A request as it arrived.
 #[derive(Debug, Clone, Default)]
 struct Seen {
+    method: String,
     target: String,
     headers: BTreeMap<String, String>,
     body: String,
@@ -88,13 +91,21 @@ impl Responder {
 
     fn limited(&self, credentials: Credentials, timeout: Duration, limit_down_bytes: u64) -> Api {
         let options = Options {
+            limit_down_bytes,
+            ..self.options(timeout)
+        };
+        Api::new(options, credentials).unwrap()
+    }
+
+    fn options(&self, timeout: Duration) -> Options {
+        Options {
             address: self.address.clone(),
             user_agent: "test/1".into(),
             ca_file: None,
             timeout,
-            limit_down_bytes,
-        };
-        Api::new(options, credentials).unwrap()
+            limit_down_bytes: 0,
+            limit_up_bytes: 0,
+        }
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -154,7 +165,8 @@ fn take_request(buffer: &mut Vec<u8>) -> Option<Seen> {
         .map_or(0, |length| length.parse().unwrap());
     let body = buffer.get(end..end + length)?;
     let request = Seen {
-        target: first.nth(1)?.to_owned(),
+        method: first.next()?.to_owned(),
+        target: first.next()?.to_owned(),
         headers,
         body: String::from_utf8_lossy(body).into_owned(),
     };
@@ -267,6 +279,10 @@ fn every_future_can_be_spawned() {
         is_send(api.thumbnail(&uri));
         is_send(api.content(&Secret::new(""), 0..1, 1));
         is_send(api.site());
+        is_send(api.create_folder(&uri));
+        is_send(api.delete(&[], Delete::Trash));
+        is_send(api.put_content(&uri, None, Part::from(bytes::Bytes::new())));
+        is_send(api.send_chunk("", 0, Part::from(bytes::Bytes::new())));
         is_send(api.drain());
         is_send(content.next());
     }

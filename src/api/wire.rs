@@ -4,6 +4,7 @@
 //! without the fields that make it one is an error of the wire, never an empty folder.
 
 mod accounts;
+mod changes;
 mod common;
 mod text;
 
@@ -11,6 +12,8 @@ pub(super) use accounts::{
     WireCapacity, WireCaptcha, WireLogin, WireLoginRules, WireOauthApp, WireOauthError,
     WireOauthTokens, WireShare, WireSite, WireTokens, WireUser, token_expiry,
 };
+
+pub(super) use changes::{WireExplorer, WireSession, WireSettings};
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -24,7 +27,8 @@ use text::Text;
 
 use super::error::Asked;
 use super::time::{moment_or_epoch, rfc3339};
-use super::{Boundary, Error, Page, PagePosition, SignedUrls};
+use super::{Boundary, Error, Owner, Page, PagePosition, SignedUrls};
+use crate::entity::Entity;
 use crate::model::{
     Capabilities, EntityId, FileId, FileInfo, FileKind, FolderSummary, StoragePolicy,
 };
@@ -40,16 +44,41 @@ pub(super) struct Head {
     msg: Option<String>,
     #[serde(default)]
     aggregated_error: Option<BTreeMap<String, Head>>,
+    /// Who holds the lock that was met.
+    #[serde(skip)]
+    owners: Vec<Owner>,
 }
 
 /// Several things failed in one batch (→ api part 1 §1.5).
-const NOT_FULLY_SUCCESS_BATCH: i64 = 40081;
+pub(super) const NOT_FULLY_SUCCESS_BATCH: i64 = 40081;
+/// Something is locked; without owners, the session's own lock is lost (→ api part 2 §5.5).
+pub(super) const LOCK_CONFLICT: i64 = 40073;
 
 impl Head {
     /// Reads it off a body, which must be a JSON object with a code.
     pub(super) fn read(body: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(body)
-            .map_err(|_| Error::transport("the answer is not one of Cloudreve's, or is cut off"))
+        let mut head: Self = serde_json::from_slice(body)
+            .map_err(|_| Error::transport("the answer is not one of Cloudreve's, or is cut off"))?;
+        // Only here is `data` part of how it went, and too rarely to be looked at in each answer.
+        if matches!(head.code, LOCK_CONFLICT | NOT_FULLY_SUCCESS_BATCH)
+            && let Ok(whole) = serde_json::from_slice(body)
+        {
+            head.learn_owners(&whole);
+        }
+        Ok(head)
+    }
+
+    fn learn_owners(&mut self, whole: &serde_json::Value) {
+        self.owners = changes::owners(&whole["data"]);
+        for (item, nested) in self.aggregated_error.iter_mut().flatten() {
+            nested.learn_owners(&whole["aggregated_error"][item]);
+        }
+    }
+
+    /// What failed of a batch, by URIs as the server writes them.
+    pub(super) fn items(&self) -> impl Iterator<Item = (&str, &Head)> {
+        let items = self.aggregated_error.iter().flatten();
+        items.map(|(item, nested)| (item.as_str(), nested))
     }
 
     /// The code that counts: of a batch, that of what failed in it. A dead token first, since it fails
@@ -59,18 +88,15 @@ impl Head {
             Some(nested) if self.code == NOT_FULLY_SUCCESS_BATCH => nested,
             _ => return self,
         };
-        let rank = |head: &&Head| match head.code {
-            401 => 0,
-            50000..=59999 => 1,
-            40016 | 40077 => 3,
-            _ => 2,
-        };
-        nested.values().min_by_key(rank).unwrap_or(self)
+        most_telling(nested.values()).unwrap_or(self)
     }
 
     /// The error it stands for.
     pub(super) fn error(&self, asked: Asked, sign_in: &str) -> Error {
         let head = self.telling();
+        if head.code == LOCK_CONFLICT && !head.owners.is_empty() {
+            return Error::Locked(head.owners.clone());
+        }
         Error::from_code(
             head.code,
             head.msg.as_deref().unwrap_or_default(),
@@ -78,6 +104,16 @@ impl Head {
             sign_in,
         )
     }
+}
+
+/// Of several failures, the one to act on.
+pub(super) fn most_telling<'a>(heads: impl Iterator<Item = &'a Head>) -> Option<&'a Head> {
+    heads.min_by_key(|head| match head.code {
+        401 => 0,
+        50000..=59999 => 1,
+        40016 | 40077 => 3,
+        _ => 2,
+    })
 }
 
 /// The `data` of an envelope whose code was 0.
@@ -157,6 +193,8 @@ struct WireEntity {
     id: String,
     #[serde(rename = "type")]
     kind: i64,
+    #[serde(default)]
+    size: i64,
 }
 
 impl<'a> WireFile<'a> {
@@ -227,14 +265,23 @@ impl<'a> WireFile<'a> {
     }
 
     /// The versions of its content, newest first; unfinished uploads may be among them.
-    pub(super) fn versions(self) -> Vec<EntityId> {
+    pub(super) fn versions(mut self) -> Vec<EntityId> {
+        let entities = self.take_history().into_iter();
+        entities.map(|entity| entity.id).collect()
+    }
+
+    /// The same, with their sizes.
+    pub(super) fn take_history(&mut self) -> Vec<Entity> {
         const VERSION: i64 = 0;
-        let entities = self.extended_info.and_then(|info| info.entities);
+        let entities = self.extended_info.take().and_then(|info| info.entities);
         entities
             .unwrap_or_default()
             .into_iter()
             .filter(|entity| entity.kind == VERSION)
-            .map(|entity| EntityId(entity.id.into()))
+            .map(|entity| Entity {
+                id: EntityId(entity.id.into()),
+                size_bytes: u64::try_from(entity.size).unwrap_or(0),
+            })
             .collect()
     }
 

@@ -15,6 +15,7 @@ pub(super) fn api_options(settings: &Settings, address: Address) -> api::Options
         ca_file: settings.path("ca-file"),
         timeout: settings.time("timeout"),
         limit_down_bytes: settings.number("limit-down").unwrap_or_default(),
+        limit_up_bytes: 0,
     }
 }
 

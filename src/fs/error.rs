@@ -48,6 +48,33 @@ pub enum Error {
     /// ENAMETOOLONG.
     #[error("name too long")]
     NameTooLong,
+    /// EEXIST.
+    #[error("it exists already")]
+    Exists,
+    /// ENOTEMPTY.
+    #[error("the folder is not empty")]
+    NotEmpty,
+    /// EFBIG: larger than the server's storage, or our disk's file system, takes.
+    #[error("the file would be too large")]
+    TooLarge,
+    /// EDQUOT/ENOSPC: the account's storage is full.
+    #[error("the account's storage is full")]
+    Full,
+    /// EXDEV: from one share or tree to another, which the server does not do.
+    #[error("not on the same share")]
+    CrossDevice,
+    /// EPERM: hard links, devices.
+    #[error("not possible here")]
+    NotPermitted,
+    /// EINVAL.
+    #[error("invalid argument")]
+    Invalid,
+    /// As our own disk said it: ENOSPC, EDQUOT, EIO.
+    #[error("the local disk: {0}")]
+    Disk(#[source] std::sync::Arc<std::io::Error>),
+    /// EIO: what was written is safe here, and cannot be delivered; why, and what to do.
+    #[error("not on the server: {0}")]
+    Undelivered(String),
     /// EBADF.
     #[error("no such handle")]
     BadHandle,
@@ -69,9 +96,14 @@ impl From<api::Error> for Error {
             | Api::Captcha
             | Api::SecondFactor
             | Api::Denied { .. } => Self::Denied(error),
-            Api::Locked => Self::Busy(error),
+            Api::Locked(_) => Self::Busy(error),
             Api::Unsupported => Self::NotSupported,
             Api::Timeout(_) => Self::TimedOut(error),
+            Api::Exists => Self::Exists,
+            Api::Full => Self::Full,
+            Api::TooLarge { .. } => Self::TooLarge,
+            Api::NameRefused { .. } => Self::InvalidName,
+            Api::Changed | Api::SessionGone => Self::Busy(error),
             Api::UrlExpired
             | Api::Refused { .. }
             | Api::Trouble { .. }
@@ -112,7 +144,7 @@ mod tests {
             },
             api::Error::Timeout(Duration::from_secs(30)),
             api::Error::Unsupported,
-            api::Error::Locked,
+            api::Error::Locked(Vec::new()),
             api::Error::EntityGone,
         ];
         for error in trouble {

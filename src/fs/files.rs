@@ -159,6 +159,7 @@ mod tests {
             ca_file: None,
             timeout: Duration::from_secs(1),
             limit_down_bytes: 0,
+            limit_up_bytes: 0,
         };
         let api = api::Api::new(gate, api::Credentials::Anonymous).unwrap();
         let options = Options {

@@ -16,12 +16,20 @@ pub(super) fn errno(err: &Error) -> Errno {
         Error::Gone | Error::Stale(_) => Errno::ESTALE,
         Error::Busy(_) => Errno::EBUSY,
         Error::TimedOut(_) => Errno::ETIMEDOUT,
-        Error::Io(_) => Errno::EIO,
+        Error::Io(_) | Error::Undelivered(_) => Errno::EIO,
         Error::NoAttribute => Errno::ENODATA,
         Error::NotSupported => Errno::EOPNOTSUPP,
         Error::InvalidName => Errno::EINVAL,
         Error::NameTooLong => Errno::ENAMETOOLONG,
         Error::BadHandle => Errno::EBADF,
+        Error::Exists => Errno::EEXIST,
+        Error::NotEmpty => Errno::ENOTEMPTY,
+        Error::TooLarge => Errno::EFBIG,
+        Error::Full => Errno::ENOSPC,
+        Error::CrossDevice => Errno::EXDEV,
+        Error::NotPermitted => Errno::EPERM,
+        Error::Invalid => Errno::EINVAL,
+        Error::Disk(err) => Errno::from_i32(err.raw_os_error().unwrap_or(libc::EIO)),
         // Not ERANGE, at which programs ask again with a larger buffer, for ever (→ getxattr(2)).
         Error::AttributeTooLarge => Errno::E2BIG,
     }
@@ -41,6 +49,8 @@ fn level(err: &Error) -> log::Level {
         | Error::Busy(_)
         | Error::TimedOut(_)
         | Error::Io(_)
+        | Error::Disk(_)
+        | Error::Undelivered(_)
         | Error::BadHandle => log::Level::Warn,
         Error::NotFound
         | Error::Gone
@@ -49,6 +59,13 @@ fn level(err: &Error) -> log::Level {
         | Error::ReadOnly
         | Error::NoAttribute
         | Error::NotSupported
+        | Error::Exists
+        | Error::NotEmpty
+        | Error::TooLarge
+        | Error::Full
+        | Error::CrossDevice
+        | Error::NotPermitted
+        | Error::Invalid
         | Error::InvalidName
         | Error::NameTooLong
         | Error::AttributeTooLarge => log::Level::Debug,
@@ -65,7 +82,7 @@ mod tests {
     }
 
     fn cause() -> api::Error {
-        api::Error::Locked
+        api::Error::Locked(Vec::new())
     }
 
     #[test]

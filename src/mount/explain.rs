@@ -46,6 +46,14 @@ pub(super) fn fs(err: &fs::Error, plan: &MountPlan) -> Failure {
     of_fs(err, &Typed::of(plan))
 }
 
+/// Nothing can be kept in the state directory of `plan`.
+pub(super) fn state(err: &std::io::Error, plan: &MountPlan) -> Failure {
+    Failure::failed(format!(
+        "what is written cannot be kept in {}: {err}; choose another directory with --state-dir, or mount with --read-only",
+        plan.state_dir.display()
+    ))
+}
+
 /// `dir` cannot be mounted on.
 pub(super) fn mount(err: &MountError, dir: &Path) -> Failure {
     let dir = dir.display();
@@ -125,7 +133,13 @@ fn of_api(err: &api::Error, typed: &Typed<'_>) -> Failure {
         )),
         api::Error::EntityGone
         | api::Error::UrlExpired
-        | api::Error::Locked
+        | api::Error::Locked(_)
+        | api::Error::Exists
+        | api::Error::Changed
+        | api::Error::Full
+        | api::Error::TooLarge { .. }
+        | api::Error::NameRefused { .. }
+        | api::Error::SessionGone
         | api::Error::Refused { .. } => {
             Failure::failed(format!("{address} does not show {source}: {}", chain(err)))
         }
@@ -154,6 +168,15 @@ fn of_fs(err: &fs::Error, typed: &Typed<'_>) -> Failure {
         | fs::Error::NoAttribute
         | fs::Error::NotSupported
         | fs::Error::BadHandle
+        | fs::Error::Exists
+        | fs::Error::NotEmpty
+        | fs::Error::TooLarge
+        | fs::Error::Full
+        | fs::Error::NotPermitted
+        | fs::Error::Invalid
+        | fs::Error::Disk(_)
+        | fs::Error::CrossDevice
+        | fs::Error::Undelivered(_)
         | fs::Error::AttributeTooLarge => Failure::failed(format!("{source}: {err}")),
     }
 }

@@ -64,6 +64,8 @@ impl Noted {
                 last.reached();
                 last.failed(error);
             }
+            // Of our own making.
+            Error::Local(_) => {}
             _ => last.reached(),
         }
     }

@@ -152,6 +152,7 @@ mod tests {
             ca_file: Some("/dev/null".into()),
             timeout: Duration::from_secs(1),
             limit_down_bytes: 0,
+            limit_up_bytes: 0,
         };
         let error = Pools::new(&options).err().unwrap().to_string();
         assert!(error.contains("/dev/null"), "{error}");

@@ -347,6 +347,7 @@ async fn errors_hold_no_secret() {
         ca_file: None,
         timeout: Duration::from_millis(300),
         limit_down_bytes: 0,
+        limit_up_bytes: 0,
     };
     let dead = Api::new(options, token()).unwrap();
     let api = server.impatient(token(), Duration::from_millis(300));

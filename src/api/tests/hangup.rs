@@ -19,7 +19,7 @@ async fn stuck() -> (Responder, Arc<Semaphore>) {
     (server, gate)
 }
 
-async fn until(mut condition: impl FnMut() -> bool) {
+pub(super) async fn until(mut condition: impl FnMut() -> bool) {
     let waiting = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -155,6 +155,7 @@ async fn bytes_that_keep_coming_are_waited_for() {
         ca_file: None,
         timeout: Duration::from_millis(200),
         limit_down_bytes: 0,
+        limit_up_bytes: 0,
     };
     let api = Api::new(options, Credentials::Anonymous).unwrap();
     api.list_page(&my(""), &PagePosition::First, 9)

@@ -26,6 +26,7 @@ impl Drive {
             ca_file: None,
             timeout,
             limit_down_bytes: 0,
+            limit_up_bytes: 0,
         };
         let user = server.user();
         let credentials = Credentials::Password {
