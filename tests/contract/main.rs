@@ -25,6 +25,7 @@ mod mutations;
 mod names;
 mod oauth;
 mod others;
+mod policies;
 mod reply;
 mod roots;
 mod runner;
@@ -32,6 +33,7 @@ mod shares;
 mod sharing;
 mod shortcuts;
 mod sign_in;
+mod stores;
 mod subject;
 mod tokens;
 mod trash;
@@ -61,6 +63,7 @@ const ANYWHERE: &[&[runner::Case]] = &[
     shares::CASES,
     shortcuts::CASES,
     uploads::CASES,
+    policies::CASES,
     account::CASES,
     oauth::CASES,
 ];
@@ -76,6 +79,8 @@ const ON_TEST_SERVER: &[&[runner::Case]] = &[
     uploads::ON_TEST_SERVER,
     oauth::ON_TEST_SERVER,
     others::ON_TEST_SERVER,
+    policies::ON_TEST_SERVER,
+    stores::ON_TEST_SERVER,
 ];
 
 fn main() -> ExitCode {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::clock::Time;
 use crate::content::Content;
 use crate::options::View;
+use crate::policy::StoragePolicy;
 
 /// Number of a file or folder.
 pub(crate) type NodeId = u64;
@@ -96,6 +97,8 @@ pub(crate) struct Entity {
     pub(crate) references: u32,
     /// Id of the upload session that has yet to complete it.
     pub(crate) session: Option<String>,
+    /// Where the blob is.
+    pub(crate) policy: StoragePolicy,
     /// The blob is gone from the server's disk.
     pub(crate) lost: bool,
 }
@@ -114,6 +117,10 @@ pub(crate) struct Drive {
 impl Drive {
     pub(crate) fn get(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(&id)
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
     }
 
     pub(crate) fn node(&self, id: NodeId) -> &Node {
@@ -294,6 +301,7 @@ impl Drive {
             created_by,
             references: 1,
             session,
+            policy: StoragePolicy::Local,
             lost: false,
         };
         let id = self.last_entity;

@@ -27,6 +27,7 @@ pub(crate) enum Effect {
     Status(u16),
     HtmlPage,
     EmptyBody,
+    ErrorDocument,
     /// The request is not handled; an envelope with this code comes instead.
     Code(i32, String),
     /// The request is not handled; 302 to this URL.
@@ -91,6 +92,12 @@ impl Fault {
     /// Status 200 and nothing; the request does not reach the server.
     pub fn empty_body(self) -> Self {
         self.with(Effect::EmptyBody)
+    }
+
+    /// Status 200 and a document that tells an error, as stores do where they began to answer before they knew; the
+    /// request is not handled.
+    pub fn error_document(self) -> Self {
+        self.with(Effect::ErrorDocument)
     }
 
     /// A failure of the server's own, in its envelope; the request is not handled.

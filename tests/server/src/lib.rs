@@ -1,6 +1,7 @@
 //! A Cloudreve V4 on loopback, for the tests, the demo and the benchmarks of cloudreve-fuse.
 //!
-//! It answers as a community 4.18.0 on SQLite with a local storage policy: same routes, envelope, codes, limits,
+//! It answers as a community 4.18.0 on SQLite, with a local storage policy or, if a test says so, with any other and the
+//! store behind it: same routes, envelope, codes, limits,
 //! signatures, expiries and bugs. What it imitates is described in the API contract; "→ api part 1 §7.5" in a
 //! comment points there. Where a real server differs, this one is wrong.
 //!
@@ -15,9 +16,10 @@
 //! println!("{} {}", server.address(), server.user().email);
 //! ```
 //!
-//! Rooms, from the bottom: `clock`, `ids`, `content`, `uri`, `reply`, `sign` (values) · `drive`, `listing` (files,
-//! and pages of them) · `site` (all state), `locate`, `view` (URIs and JSON objects) · `routes` (one handler a
-//! route) · `serve` (connections and faults) · `server`, `seed`, `people` (the face).
+//! Rooms, from the bottom: `clock`, `ids`, `content`, `uri`, `reply`, `sign`, `policy` (values) · `drive`, `listing`,
+//! `store` (files, pages of them, and what lies behind the server) · `site` (all state), `locate`, `view`, `presign`
+//! (URIs, JSON objects, URLs of stores) · `routes` (one handler a route) · `serve` (connections and faults) · `server`,
+//! `seed`, `people` (the face).
 
 mod clock;
 mod content;
@@ -30,6 +32,8 @@ mod locate;
 mod log;
 mod options;
 mod people;
+mod policy;
+mod presign;
 mod reply;
 mod route;
 mod routes;
@@ -38,6 +42,7 @@ mod serve;
 mod server;
 mod sign;
 mod site;
+mod store;
 mod uri;
 mod view;
 
@@ -45,5 +50,6 @@ pub use content::generated_bytes;
 pub use faults::Fault;
 pub use log::LoggedRequest;
 pub use options::{Options, Settings, ShareOptions, Store, User, View, Wedge};
+pub use policy::StoragePolicy;
 pub use route::Route;
 pub use server::Server;

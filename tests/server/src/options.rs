@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::policy::StoragePolicy;
 use crate::route::Route;
 
 /// How a server starts. The default is a fresh Cloudreve 4.18.0 community with one user and an empty drive.
@@ -71,7 +72,7 @@ pub enum Wedge {
 /// Where the bytes of files come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Store {
-    /// From the server itself: storage policy `local`.
+    /// From where the file's storage policy keeps them.
     #[default]
     Own,
     /// The server's URL answers 302 to another origin on loopback.
@@ -128,6 +129,14 @@ pub struct Settings {
     pub site_url: Option<String>,
     /// Where bytes of files come from.
     pub store: Store,
+    /// Where new content goes. What is there already stays where it is.
+    pub policy: StoragePolicy,
+    /// The server takes uploads for the store itself, in one piece (→ api part 2 §6).
+    pub relay: bool,
+    /// The stores that call the server back can reach it; off, its callbacks fail.
+    pub store_calls_back: bool,
+    /// How long after an upload the server hears of it, where the store tells it later (UPYUN).
+    pub notice_after: Duration,
     /// The store answers a range with status 200 and a right `Content-Range` (→ api part 2 §2.3).
     pub store_ranges_as_200: bool,
     /// Largest body of `PUT /file/content`, in bytes.
@@ -174,6 +183,10 @@ impl Default for Settings {
             captcha: false,
             site_url: None,
             store: Store::Own,
+            policy: StoragePolicy::Local,
+            relay: false,
+            store_calls_back: true,
+            notice_after: Duration::from_millis(20),
             store_ranges_as_200: false,
             max_edit_size: 50 << 20,
             max_file_size: 0,

@@ -89,7 +89,15 @@ pub enum Route {
     ShareInfo,
     /// `GET /s/{id}`
     ShortLink,
-    /// Anything on the other origin, which holds the bytes.
+    /// `GET` or `POST /callback/{type}/{session}/{secret}`
+    Callback,
+    /// A chunk, part, fragment or form that is sent to a store or to a storage node.
+    StorePart,
+    /// The request that puts the parts of an upload together at a store.
+    StoreComplete,
+    /// What a store is asked of an upload under way.
+    StoreStatus,
+    /// Anything else on the other origin, which holds the bytes.
     Store,
     /// Anything else.
     Unknown,
@@ -113,12 +121,36 @@ impl Route {
             ("GET", ["user", "me"]) => Self::Me,
             ("GET", ["user", "capacity"]) => Self::Capacity,
             ("GET" | "PATCH", ["user", "setting"]) => Self::UserSetting,
+            ("GET", ["callback", "s3" | "ks3" | "cos", _, _]) => Self::Callback,
+            (
+                "POST",
+                [
+                    "callback",
+                    "remote" | "oss" | "obs" | "qiniu" | "upyun" | "onedrive",
+                    _,
+                    _,
+                ],
+            ) => Self::Callback,
             (_, ["file", rest @ ..]) => Self::of_file(method.as_str(), rest),
             ("GET", ["share"]) => Self::ShareList,
             ("PUT", ["share"]) => Self::ShareCreate,
             ("DELETE", ["share", _]) => Self::ShareDelete,
             ("GET", ["share", "info", _]) => Self::ShareInfo,
             _ => Self::Unknown,
+        }
+    }
+
+    /// The route of a request to the origin of the stores.
+    pub(crate) fn of_store(method: &Method, path: &str, query: &str) -> Self {
+        let form = path.starts_with("/upyun-form/") || path.starts_with("/api/v4/slave/upload/");
+        match method.as_str() {
+            "PUT" => Self::StorePart,
+            "POST" if form => Self::StorePart,
+            "POST" if path.starts_with("/qiniu-up/") || query.contains("uploadId=") => {
+                Self::StoreComplete
+            }
+            "GET" if path.starts_with("/onedrive/session/") => Self::StoreStatus,
+            _ => Self::Store,
         }
     }
 

@@ -1,6 +1,8 @@
 //! From a request to its answer: who asks, whether the route exists, and which handler knows.
 
+mod callback;
 mod content;
+mod credential;
 mod file;
 mod list;
 mod manage;
@@ -8,6 +10,7 @@ mod oauth;
 mod session;
 mod share;
 mod site;
+mod store;
 mod upload;
 mod url;
 
@@ -37,8 +40,12 @@ pub(crate) struct Ctx<'a> {
 
 /// Answers a request.
 pub(crate) fn answer(site: &mut Site, asked: &Asked) -> Reply {
-    if asked.route == Route::Store {
-        return content::store(site, asked);
+    site.deliver_notices(asked.now);
+    if matches!(
+        asked.route,
+        Route::Store | Route::StorePart | Route::StoreComplete | Route::StoreStatus
+    ) {
+        return store::answer(site, asked);
     }
     if let Some(reply) = without_slash(asked) {
         return reply;
@@ -55,6 +62,9 @@ pub(crate) fn answer(site: &mut Site, asked: &Asked) -> Reply {
             .filter(|id| is_uuid(id))
             .map(str::to_ascii_lowercase);
         let mut reply = Reply::failure(&failure, &correlation.unwrap_or_else(|| site.dice.uuid()));
+        if asked.route == Route::Callback {
+            reply.status = callback::failure_status(asked, failure.code);
+        }
         if asked.route == Route::Content && failure.code == 40077 {
             // Set once the signature was found good.
             reply.set("content-security-policy", "sandbox");
@@ -167,7 +177,13 @@ fn dispatch(ctx: &mut Ctx<'_>) -> Outcome {
         Route::ShareDelete => ctx.share_delete(),
         Route::ShareInfo => ctx.share_info(),
         Route::ShortLink => ctx.short_link(),
-        Route::Events | Route::Store | Route::Unknown => Ok(Reply::unknown_route()),
+        Route::Callback => ctx.callback(),
+        Route::Events
+        | Route::Store
+        | Route::StorePart
+        | Route::StoreComplete
+        | Route::StoreStatus
+        | Route::Unknown => Ok(Reply::unknown_route()),
     }
 }
 
@@ -221,10 +237,7 @@ impl Ctx<'_> {
     }
 
     fn flag(&self, name: &str) -> bool {
-        matches!(
-            self.asked.param(name),
-            Some("true" | "1" | "t" | "T" | "TRUE" | "True")
-        )
+        self.asked.flag(name)
     }
 
     /// The URI in the query.

@@ -217,6 +217,20 @@ impl Server {
         }
     }
 
+    /// All contents that finished uploads left in the drive of the first user: current ones and other versions, the trash too.
+    pub fn contents(&self) -> Vec<Vec<u8>> {
+        let owner = self.first_user();
+        let site = self.site();
+        let files = site.drive.nodes().filter(|node| node.owner == owner);
+        let entities = files.flat_map(|node| node.entities.iter().copied());
+        let finished = entities
+            .filter_map(|entity| site.drive.entity(entity))
+            .filter(|entity| entity.session.is_none() && entity.kind == EntityKind::Version);
+        finished
+            .map(|entity| entity.content.read(0..entity.content.len()).to_vec())
+            .collect()
+    }
+
     /// Names in a folder, folders first; none if there is no such folder.
     pub fn names(&self, folder: &str) -> Option<Vec<String>> {
         let root = self.root();

@@ -106,6 +106,14 @@ impl Asked {
             .map(|(_, value)| value.as_str())
     }
 
+    /// Whether a parameter says yes, as Go reads it.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        matches!(
+            self.param(name),
+            Some("true" | "1" | "t" | "T" | "TRUE" | "True")
+        )
+    }
+
     /// The path's segments behind `/api/v4`, decoded.
     pub(crate) fn segment(&self, index: usize) -> String {
         let segment = self.path.split('/').nth(index + 3).unwrap_or_default();
@@ -260,7 +268,11 @@ async fn serve(
     let (head, body) = request.into_parts();
     let route = match origin {
         Origin::Api => Route::of(&head.method, head.uri.path()),
-        Origin::Store => Route::Store,
+        Origin::Store => Route::of_store(
+            &head.method,
+            head.uri.path(),
+            head.uri.query().unwrap_or_default(),
+        ),
     };
     // A client that goes in the middle of its body does no harm: nothing was done yet.
     let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
@@ -329,6 +341,11 @@ fn reply_to(shared: &Shared, asked: &Asked, verdict: Option<&Verdict>) -> Reply 
     let mut reply = match &asked.effect {
         Effect::Status(status) => Reply::new(*status, "text/html", page),
         Effect::HtmlPage => Reply::new(200, "text/html; charset=utf-8", page),
+        Effect::ErrorDocument => Reply::new(
+            200,
+            "application/xml",
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>InternalError</Code><Message>We encountered an internal error. Please try again.</Message></Error>",
+        ),
         Effect::EmptyBody => Reply::new(200, "text/plain", Bytes::new()),
         Effect::Redirect(location) => Reply::redirect(location),
         _ => return routes::answer(&mut shared.site.lock().unwrap(), asked),

@@ -15,6 +15,7 @@ use crate::ids::{Kind, mix};
 use crate::line::Line;
 use crate::log::{LoggedRequest, RequestLog};
 use crate::options::{Options, Settings, User, Wedge};
+use crate::policy::StoragePolicy;
 use crate::route::Route;
 use crate::serve::{Origin, Shared, accept};
 use crate::site::{Group, Site};
@@ -175,6 +176,33 @@ impl Server {
         site.wedged_until = None;
     }
 
+    /// Sends new content to a store of this kind from now on; what is there already stays where it is.
+    pub fn set_policy(&self, policy: StoragePolicy) {
+        self.configure(|settings| settings.policy = policy);
+    }
+
+    /// Makes the server take uploads for the store itself, or not.
+    pub fn set_relay(&self, relay: bool) {
+        self.configure(|settings| settings.relay = relay);
+    }
+
+    /// Forgets all upload sessions and locks, as a server that was killed; what they left on their files stays.
+    pub fn lose_uploads(&self) {
+        self.site().uploads.clear();
+    }
+
+    /// Forgets the locks of upload sessions, as a server that was restarted in good order.
+    pub fn lose_upload_locks(&self) {
+        for upload in self.site().uploads.values_mut() {
+            upload.lock = None;
+        }
+    }
+
+    /// Upload sessions that are open.
+    pub fn open_uploads(&self) -> usize {
+        self.site().uploads.len()
+    }
+
     /// Makes signing in with a password need a captcha.
     pub fn set_captcha(&self, wanted: bool) {
         self.configure(|settings| settings.captcha = wanted);
@@ -197,9 +225,11 @@ impl Server {
         });
     }
 
-    /// Lets time pass on the server's clock.
+    /// Lets time pass on the server's clock; what a store had to tell by then, it has told.
     pub fn advance_clock(&self, length: Duration) {
         self.shared.clock.advance(length);
+        let now = self.now();
+        self.site().deliver_notices(now);
     }
 
     /// The server's clock, as time since 1970.

@@ -9,8 +9,10 @@ use crate::clock::Time;
 use crate::drive::{Drive, EntityId, NodeId, UserId};
 use crate::ids::{Dice, Ids, Kind, mix};
 use crate::options::{Settings, Wedge};
+use crate::policy::StoragePolicy;
 use crate::reply::Failure;
 use crate::sign::Signer;
+use crate::store::StoreState;
 
 /// How many issued secrets are remembered, and how many requests: tests need the last ones.
 pub(crate) const MEMORY: usize = 200_000;
@@ -88,6 +90,10 @@ pub(crate) struct Share {
 #[derive(Debug)]
 pub(crate) struct Upload {
     pub(crate) user: UserId,
+    pub(crate) policy: StoragePolicy,
+    pub(crate) relay: bool,
+    /// Last segment of its callback's path.
+    pub(crate) secret: String,
     pub(crate) file: NodeId,
     pub(crate) entity: EntityId,
     pub(crate) size: u64,
@@ -171,6 +177,7 @@ pub(crate) struct Site {
     pub(crate) shares: BTreeMap<u64, Share>,
     pub(crate) last_share: u64,
     pub(crate) uploads: HashMap<String, Upload>,
+    pub(crate) store: StoreState,
     pub(crate) captchas: HashMap<String, String>,
     /// Sign-ins that wait for a second factor: user and expiry by session id.
     pub(crate) two_factor: HashMap<String, (UserId, Time)>,
@@ -200,6 +207,7 @@ impl Site {
             shares: BTreeMap::new(),
             last_share: 0,
             uploads: HashMap::new(),
+            store: StoreState::default(),
             captchas: HashMap::new(),
             two_factor: HashMap::new(),
             oauth_clients: BTreeMap::new(),

@@ -133,11 +133,14 @@ impl Site {
         }
     }
 
-    /// The one storage policy (→ api part 2 §5.2).
+    /// The storage policy of new content (→ api part 2 §5.2).
     pub(crate) fn policy_view(&self) -> Value {
         let id = self.ids.encode(Kind::Policy, 1);
         let max_size = self.settings.max_file_size;
-        let mut policy = json!({"id": id, "name": "Default storage policy", "type": "local", "max_size": max_size});
+        let mut policy = json!({"id": id, "name": "Default storage policy", "type": self.settings.policy.name(), "max_size": max_size});
+        if self.settings.relay {
+            policy["relay"] = true.into();
+        }
         if self.settings.chunk_concurrency > 0 {
             policy["chunk_concurrency"] = self.settings.chunk_concurrency.into();
         }

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use cloudreve_test_server::{Options, Server, ShareOptions, View, Wedge};
+use cloudreve_test_server::{Options, Server, ShareOptions, StoragePolicy, View, Wedge};
 use serde_json::{Value, json};
 
 use support::{Answer, Client};
@@ -1179,4 +1179,137 @@ fn an_unreachable_site_url_is_handed_out_as_by_a_live_server() {
         b"x",
         "the path is all that is signed"
     );
+}
+
+/// A session at a store of this kind, and its `data`.
+fn store_session(world: &World, policy: StoragePolicy, name: &str, size: usize) -> (Answer, Value) {
+    world.server.set_policy(policy);
+    let body = json!({"uri": format!("cloudreve://my/s/{name}"), "size": size});
+    let answer = world.send("PUT", "/file/upload", body);
+    let data = answer.json()["data"].clone();
+    (answer, data)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_storage_node_is_that_of_a_live_server() {
+    let world = World::new();
+    world
+        .server
+        .configure(|settings| (settings.chunk_size, settings.chunk_concurrency) = (4, 2));
+    let node = world.client.at(&world.server.store_address()).anonymous();
+    let chunk = |session: &Value, index: u32, headers: &[(&str, &str)], body: &[u8]| {
+        let url = text(&session["upload_urls"][0]);
+        let path = url.replace(&world.server.store_address(), "");
+        node.raw("POST", &format!("{path}?chunk={index}"), headers, body)
+    };
+    let (answer, session) = store_session(&world, StoragePolicy::Remote, "a%20b%23.bin", 6);
+    check("api2-session-create-slave", &answer);
+    let credential = text(&session["credential"]);
+    let own = [("Authorization", credential.as_str())];
+    let user = format!("Bearer {}", world.client.access);
+    let wrong = chunk(&session, 0, &[("Authorization", &user)], b"0123");
+    check("api2-slave-chunk-wrong-auth", &wrong);
+    let more = [own[0], ("X-Cr-Client-Id", "x")];
+    check(
+        "api2-slave-chunk-with-x-cr-header",
+        &chunk(&session, 0, &more, b"0123"),
+    );
+    check("api2-slave-chunk-ok", &chunk(&session, 0, &own, b"0123"));
+    chunk(&session, 1, &own, b"45");
+    check(
+        "api2-slave-chunk-session-gone",
+        &chunk(&session, 1, &own, b"45"),
+    );
+    world.server.put_generated("s/large.bin", 10_485_760, 1);
+    let uris = json!({"uris": ["cloudreve://my/s/large.bin"]});
+    let url = text(&world.post("/file/url", uris).json()["data"]["urls"][0]["url"]);
+    let path = url.replace(&world.server.store_address(), "");
+    check(
+        "api2-slave-get-range",
+        &node.raw("GET", &path, &[("Range", "bytes=5-9")], b""),
+    );
+    let (_, session) = store_session(&world, StoragePolicy::Remote, "lost", 2);
+    world.server.lose_upload_locks();
+    let credential = text(&session["credential"]);
+    let lost = chunk(&session, 0, &[("Authorization", &credential)], b"01");
+    check("api2-slave-chunk-callback-failed", &lost);
+}
+
+#[test]
+fn a_store_behind_the_server_is_that_of_a_live_server() {
+    let world = World::new();
+    world
+        .server
+        .configure(|settings| (settings.chunk_size, settings.chunk_concurrency) = (4, 3));
+    let store = world.client.at(&world.server.store_address()).anonymous();
+    let at_store = |method: &str, url: &Value, body: &[u8]| {
+        let path = text(url).replace(&world.server.store_address(), "");
+        store.raw(method, &path, &[], body)
+    };
+    let callback = |session: &Value, kind: &str, secret: &str| {
+        let id = text(&session["session_id"]);
+        let path = format!("/api/v4/callback/{kind}/{id}/{secret}");
+        world.client.anonymous().raw("GET", &path, &[], b"")
+    };
+    let (answer, session) = store_session(&world, StoragePolicy::S3, "ab1.bin", 6);
+    check("api2-session-create-s3", &answer);
+    let secret = text(&session["callback_secret"]);
+    check(
+        "api2-callback-s3-before-complete",
+        &callback(&session, "s3", &secret),
+    );
+    check(
+        "api2-callback-wrong-secret",
+        &callback(&session, "s3", "wrong"),
+    );
+    check(
+        "api2-callback-wrong-type",
+        &callback(&session, "cos", &secret),
+    );
+    let chunk = format!("/file/upload/{}/0", text(&session["session_id"]));
+    check(
+        "api2-chunk-on-direct-policy",
+        &world.send("POST", &chunk, json!({})),
+    );
+    let complete = |session: &Value, etags: &[String]| {
+        let part = |(index, etag): (usize, &String)| {
+            let number = index + 1;
+            format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>")
+        };
+        let parts: String = etags.iter().enumerate().map(part).collect();
+        let body = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
+        at_store("POST", &session["completeURL"], body.as_bytes()).status
+    };
+    let put = |session: &Value, index: usize, body: &[u8]| {
+        let answer = at_store("PUT", &session["upload_urls"][index], body);
+        answer.header("etag").unwrap().to_owned()
+    };
+    let etags = [put(&session, 0, b"0123"), put(&session, 1, b"45")];
+    assert_eq!(complete(&session, &etags), 200);
+    check("api2-callback-s3", &callback(&session, "s3", &secret));
+
+    world
+        .server
+        .configure(|settings| settings.chunk_size = 5 << 20);
+    let (_, session) = store_session(&world, StoragePolicy::S3, "ab.bin", 12_582_912);
+    let part = vec![0; 5 << 20];
+    let etags = [put(&session, 0, &part), put(&session, 1, &part)];
+    assert_eq!(complete(&session, &etags), 200);
+    let secret = text(&session["callback_secret"]);
+    check(
+        "api2-callback-s3-size-mismatch",
+        &callback(&session, "s3", &secret),
+    );
+    let cancel = json!({"id": session["session_id"], "uri": "cloudreve://my/s/ab.bin"});
+    check(
+        "api2-session-cancel-s3-completed",
+        &world.send("DELETE", "/file/upload", cancel),
+    );
+    world.server.set_relay(true);
+    let (answer, _) = store_session(&world, StoragePolicy::S3, "r.bin", 10);
+    check("api2-session-create-s3relay", &answer);
 }

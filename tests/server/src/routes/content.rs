@@ -1,4 +1,4 @@
-//! Bytes: the server's content endpoint, and the store beside it (→ api part 2 §2.3–2.4).
+//! Bytes: the server's content endpoint (→ api part 2 §2.3–2.4).
 //!
 //! The signature is the only credential. What is wrong with it comes as HTTP 200 and an envelope: a reader that
 //! trusts the status takes the envelope for content.
@@ -7,19 +7,17 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode};
 
 use super::Ctx;
-use crate::clock::Time;
 use crate::content::Content;
 use crate::faults::Effect;
 use crate::ids::Kind;
 use crate::options::Store;
 use crate::reply::{Body, Failure, Outcome, Reply};
 use crate::serve::Asked;
-use crate::site::Site;
 use crate::uri::percent;
 
 /// What a `Range` header asks of content of some size.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Wanted {
+pub(super) enum Wanted {
     All,
     Parts(Vec<(u64, u64)>),
     /// Begins at or behind the end.
@@ -96,7 +94,11 @@ fn bend(effect: &Effect, (start, end): (u64, u64), size: u64) -> (u64, u64) {
 }
 
 /// The part of `content` that was asked for, as status, headers and body; `None` for what is refused by XML or text.
-fn serve_content(asked: &Asked, content: Content, range_status: u16) -> Result<Reply, Wanted> {
+pub(super) fn serve_content(
+    asked: &Asked,
+    content: Content,
+    range_status: u16,
+) -> Result<Reply, Wanted> {
     let size = content.len();
     let header = asked
         .header("range")
@@ -179,6 +181,39 @@ fn attachment(name: &str) -> String {
     text
 }
 
+/// The headers that a content endpoint of Cloudreve's adds, its own or a storage node's.
+pub(super) fn with_headers(
+    asked: &Asked,
+    reply: Result<Reply, Wanted>,
+    etag: &str,
+    name: &str,
+    size: u64,
+) -> Reply {
+    let mut reply = match reply {
+        Ok(mut reply) => {
+            if !matches!(reply.body, Body::Bytes(_)) {
+                reply.set("content-type", content_type(name));
+            }
+            reply
+        }
+        Err(Wanted::Beyond) => {
+            let mut reply = text(416, "invalid range: failed to overlap\n");
+            reply.set("content-range", &format!("bytes */{size}"));
+            reply
+        }
+        Err(_) => text(416, "invalid range\n"),
+    };
+    reply.set("etag", etag);
+    reply.set("cache-control", "public, max-age=86400");
+    if asked.flag("download") {
+        reply.set("content-disposition", &attachment(name));
+    }
+    if asked.method != Method::HEAD {
+        reply.set("content-security-policy", "sandbox");
+    }
+    reply
+}
+
 impl Ctx<'_> {
     pub(super) fn content(&mut self) -> Outcome {
         let path =
@@ -196,7 +231,13 @@ impl Ctx<'_> {
         let etag = format!("\"{id}\"");
         if entity == 0 {
             let empty = Content::Kept(Bytes::new());
-            return Ok(self.with_headers(serve_content(self.asked, empty, 206), &etag, &name, 0));
+            return Ok(with_headers(
+                self.asked,
+                serve_content(self.asked, empty, 206),
+                &etag,
+                &name,
+                0,
+            ));
         }
         let found = self
             .site
@@ -221,7 +262,8 @@ impl Ctx<'_> {
             .header("if-match")
             .is_some_and(|tag| tag != etag && tag != "*")
         {
-            return Ok(self.with_headers(
+            return Ok(with_headers(
+                self.asked,
                 Ok(Reply::new(412, "text/plain", Bytes::new())),
                 &etag,
                 &name,
@@ -233,7 +275,8 @@ impl Ctx<'_> {
             .header("if-none-match")
             .is_some_and(|tag| tag == etag || tag == "*")
         {
-            return Ok(self.with_headers(
+            return Ok(with_headers(
+                self.asked,
                 Ok(Reply::new(304, "text/plain", Bytes::new())),
                 &etag,
                 &name,
@@ -248,94 +291,8 @@ impl Ctx<'_> {
         } else {
             serve_content(self.asked, content, 206)
         };
-        Ok(self.with_headers(reply, &etag, &name, size))
+        Ok(with_headers(self.asked, reply, &etag, &name, size))
     }
-
-    fn with_headers(
-        &self,
-        reply: Result<Reply, Wanted>,
-        etag: &str,
-        name: &str,
-        size: u64,
-    ) -> Reply {
-        let mut reply = match reply {
-            Ok(mut reply) => {
-                if !matches!(reply.body, Body::Bytes(_)) {
-                    reply.set("content-type", content_type(name));
-                }
-                reply
-            }
-            Err(Wanted::Beyond) => {
-                let mut reply = text(416, "invalid range: failed to overlap\n");
-                reply.set("content-range", &format!("bytes */{size}"));
-                reply
-            }
-            Err(_) => text(416, "invalid range\n"),
-        };
-        reply.set("etag", etag);
-        reply.set("cache-control", "public, max-age=86400");
-        if self.flag("download") {
-            reply.set("content-disposition", &attachment(name));
-        }
-        if self.asked.method != Method::HEAD {
-            reply.set("content-security-policy", "sandbox");
-        }
-        reply
-    }
-}
-
-/// The store: presigned GETs of objects, errors in XML (→ api part 2 §2.3, "direct provider URLs").
-pub(super) fn store(site: &mut Site, asked: &Asked) -> Reply {
-    let refused = |status: u16, code: &str| {
-        let xml = format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code></Error>"
-        );
-        Reply::new(status, "application/xml", xml)
-    };
-    if asked.header("authorization").is_some() {
-        return refused(400, "InvalidArgument");
-    }
-    let path = percent::decode(&asked.path).unwrap_or_default();
-    let param = |name: &str| asked.param(name).unwrap_or_default();
-    let (date, seconds) = (param("X-Amz-Date"), param("X-Amz-Expires"));
-    if site.store_signature(&path, date, seconds) != param("X-Amz-Signature")
-        || asked.method != Method::GET
-    {
-        return refused(403, "SignatureDoesNotMatch");
-    }
-    if store_expiry(date, seconds).is_none_or(|expires| expires <= asked.now) {
-        return refused(403, "AccessDenied");
-    }
-    let id = path.split('/').nth(2).unwrap_or_default();
-    let entity = site
-        .ids
-        .decode(Kind::Entity, id)
-        .and_then(|id| site.drive.entity(id));
-    let Some(entity) = entity.filter(|entity| !entity.lost) else {
-        return refused(404, "NoSuchKey");
-    };
-    let range_status = if site.settings.store_ranges_as_200 {
-        200
-    } else {
-        206
-    };
-    match serve_content(asked, entity.content.clone(), range_status) {
-        Ok(mut reply) => {
-            reply.set("etag", &format!("\"{:032x}\"", entity.created.0));
-            reply.set("last-modified", &entity.created.http_date());
-            reply
-        }
-        Err(_) => refused(416, "InvalidRange"),
-    }
-}
-
-/// The end of a presigned URL, from its date (`20261123T235449Z`) and its lifetime.
-fn store_expiry(date: &str, seconds: &str) -> Option<Time> {
-    let part = |range: std::ops::Range<usize>| date.get(range);
-    let (year, month, day) = (part(0..4)?, part(4..6)?, part(6..8)?);
-    let (hour, minute, second) = (part(9..11)?, part(11..13)?, part(13..15)?);
-    let begin = Time::parse(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z"))?;
-    Some(begin.plus(std::time::Duration::from_secs(seconds.parse().ok()?)))
 }
 
 #[cfg(test)]

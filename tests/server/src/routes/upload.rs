@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -13,8 +13,11 @@ use crate::content::Content;
 use crate::drive::{Drive, EntityId, EntityKind, NodeId, UPLOAD_MARK};
 use crate::ids::Kind;
 use crate::locate::Located;
+use crate::policy::StoragePolicy;
 use crate::reply::{Failure, Outcome, Reply};
+use crate::serve::Asked;
 use crate::site::{Site, Upload};
+use crate::store::joined;
 use crate::uri::{Action, FileUri};
 
 /// The last moment of the year 9999: the database takes no later one (→ api part 2 §5.1).
@@ -28,6 +31,8 @@ struct Session {
     size: i64,
     #[serde(default)]
     last_modified: i64,
+    #[serde(default)]
+    mime_type: String,
     #[serde(default)]
     policy_id: String,
     #[serde(default)]
@@ -51,6 +56,7 @@ impl Site {
         if let Some(entity) = self.drive.entity_mut(entity) {
             entity.session = None;
             entity.content = content;
+            entity.policy = self.settings.policy;
         }
         self.drive.make_current(file, entity, updated);
         let node = self.drive.node_mut(file);
@@ -63,6 +69,128 @@ impl Site {
             _ => 1,
         };
         self.drive.cap_versions(file, max);
+    }
+}
+
+impl Site {
+    /// Takes a chunk that came to the server (`here`) or to a storage node (→ api part 2 §5.7, §6).
+    pub(crate) fn receive_chunk(
+        &mut self,
+        id: &str,
+        index: u64,
+        asked: &Asked,
+        here: bool,
+    ) -> Outcome {
+        let (now, preallocate) = (asked.now, self.settings.preallocate);
+        let upload = self.uploads.get_mut(id);
+        let upload = upload
+            .filter(|upload| now < upload.expires)
+            .ok_or_else(|| Failure::new(40011, ""))?;
+        if upload.claimed {
+            // The trap: nothing is completed, and the answer is success (→ api part 2 §5.7).
+            return Ok(Reply::done());
+        }
+        if here && self.drive.get(upload.file).is_none() {
+            return Err(Failure::path_not_exist());
+        }
+        if here && upload.lock.is_none() {
+            return Err(Failure::new(40073, "Lock expired"));
+        }
+        let offset = index.saturating_mul(upload.chunk_size);
+        if index > 0 && (upload.chunk_size == 0 || offset >= upload.size) {
+            return Err(if here && !upload.relay {
+                Failure::new(40012, "Chunk offset cannot be greater than file size")
+            } else {
+                Failure::new(40013, "Invalid Content-Length (expected: -1)")
+            });
+        }
+        let rest = upload.size - offset;
+        let expected = match upload.chunk_size {
+            0 => rest,
+            chunk => rest.min(chunk),
+        };
+        let sized = asked
+            .header("content-length")
+            .or_else(|| asked.header("x-expected-entity-length"));
+        if sized.is_none() || asked.body.len() as u64 != expected {
+            return Err(Failure::new(
+                40013,
+                format!("Invalid Content-Length (expected: {expected})"),
+            ));
+        }
+        if !preallocate && (0..index).any(|before| !upload.chunks.contains_key(&before)) {
+            return Err(Failure::new(50004, "Failed to upload file"));
+        }
+        upload.chunks.insert(index, asked.body.clone());
+        let received: u64 = upload.chunks.values().map(|chunk| chunk.len() as u64).sum();
+        if received < upload.size {
+            return Ok(Reply::done());
+        }
+        let content = joined(std::mem::take(&mut upload.chunks).into_values());
+        self.finish_upload(id, content, now).inspect_err(|_| {
+            if let Some(upload) = self.uploads.get_mut(id) {
+                upload.claimed = true;
+            }
+        })?;
+        Ok(Reply::done())
+    }
+
+    /// Makes what was uploaded the content of its file, and ends the session.
+    pub(crate) fn finish_upload(
+        &mut self,
+        id: &str,
+        content: Bytes,
+        now: Time,
+    ) -> Result<(), Failure> {
+        let upload = self
+            .uploads
+            .get(id)
+            .ok_or_else(|| Failure::new(40011, ""))?;
+        if self.drive.get(upload.file).is_none() {
+            return Err(Failure::path_not_exist());
+        }
+        if upload.lock.is_none() {
+            return Err(Failure::new(40073, "Lock expired"));
+        }
+        let too_late = upload
+            .updated
+            .is_some_and(|updated| updated > Time::from_millis(LAST_MOMENT_MILLIS));
+        let too_long = |value: &String| value.len() > MAX_METADATA_VALUE;
+        if too_late || upload.metadata.values().any(too_long) {
+            return Err(Failure::new(50001, "Failed to upsert placeholder metadata"));
+        }
+        let Some(upload) = self.uploads.remove(id) else {
+            return Err(Failure::new(40011, ""));
+        };
+        self.store.abort(id);
+        self.complete(
+            upload.file,
+            upload.entity,
+            Content::Kept(content),
+            upload.updated.unwrap_or(now),
+            upload.metadata,
+        );
+        if let Some(entity) = self.drive.entity_mut(upload.entity) {
+            entity.policy = upload.policy;
+        }
+        Ok(())
+    }
+
+    /// Forgets a session, here and at the store. False if the store could not abort it (→ api part 2 §5.8).
+    fn forget_upload(&mut self, id: &str) -> bool {
+        let Some(upload) = self.uploads.remove(id) else {
+            return true;
+        };
+        let aborted = self.store.abort(id);
+        match upload.policy {
+            StoragePolicy::Local | StoragePolicy::Upyun => true,
+            // Nothing was begun there, so there is nothing to abort.
+            _ if upload.relay => false,
+            StoragePolicy::Remote => true,
+            // Its URL and token are not kept in the session.
+            StoragePolicy::Qiniu => false,
+            _ => aborted,
+        }
     }
 }
 
@@ -208,7 +336,7 @@ impl Ctx<'_> {
         let found =
             self.prepare_upload(&uri, size, overwrite, &body.previous.unwrap_or_default())?;
         let updated = (body.last_modified > 0).then(|| Time::from_millis(body.last_modified));
-        Ok(self.open_session(&found, size, updated, metadata))
+        Ok(self.open_session(&found, size, updated, metadata, &body.mime_type))
     }
 
     fn open_session(
@@ -217,6 +345,7 @@ impl Ctx<'_> {
         size: u64,
         updated: Option<Time>,
         metadata: BTreeMap<String, String>,
+        mime_type: &str,
     ) -> Reply {
         let (id, lock, secret) = (
             self.site.dice.uuid(),
@@ -238,28 +367,41 @@ impl Ctx<'_> {
             .node_mut(found.node)
             .metadata
             .insert(UPLOAD_MARK.to_owned(), id.clone());
+        let (policy, relay) = (self.site.settings.policy, self.site.settings.relay);
+        let chunk_size = match relay {
+            true => 0,
+            false => policy.chunk_size(self.site.settings.chunk_size),
+        };
         let expires = self.now.plus(self.site.settings.upload_session_ttl);
-        let chunk_size = self.site.settings.chunk_size;
-        self.site.uploads.insert(
-            id.clone(),
-            Upload {
-                user: self.caller.user.unwrap_or_default(),
-                file: found.node,
-                entity,
-                size,
-                chunk_size,
-                expires,
-                updated,
-                metadata,
-                chunks: BTreeMap::new(),
-                lock: Some(lock),
-                claimed: false,
-            },
-        );
-        Reply::data(&json!({
+        let upload = Upload {
+            user: self.caller.user.unwrap_or_default(),
+            policy,
+            relay,
+            secret: secret.clone(),
+            file: found.node,
+            entity,
+            size,
+            chunk_size,
+            expires,
+            updated,
+            metadata,
+            chunks: BTreeMap::new(),
+            lock: Some(lock),
+            claimed: false,
+        };
+        let mut view = json!({
             "session_id": id, "upload_id": "", "chunk_size": chunk_size, "expires": expires.unix_seconds(),
             "storage_policy": self.site.policy_view(), "uri": found.path, "callback_secret": secret,
-        }))
+        });
+        let name = self.site.drive.node(found.node).name.clone();
+        let credential = self
+            .site
+            .credential(&id, &upload, &name, mime_type, self.now);
+        for (key, value) in credential {
+            view[key] = value;
+        }
+        self.site.uploads.insert(id, upload);
+        Reply::data(&view)
     }
 
     pub(super) fn upload_chunk(&mut self) -> Outcome {
@@ -270,98 +412,16 @@ impl Ctx<'_> {
         // A bad token is an anonymous caller, whose sessions these are not.
         let gone = || Failure::new(40011, "");
         let user = self.caller.user.ok_or_else(gone)?;
-        let now = self.now;
-        let preallocate = self.site.settings.preallocate;
         let upload = self
             .site
             .uploads
-            .get_mut(&id)
-            .filter(|upload| upload.user == user && now < upload.expires);
-        let upload = upload.ok_or_else(gone)?;
-        if upload.claimed {
-            // The trap: nothing is completed, and the answer is success (→ api part 2 §5.7).
-            return Ok(Reply::done());
+            .get(&id)
+            .filter(|upload| upload.user == user)
+            .ok_or_else(gone)?;
+        if upload.policy != StoragePolicy::Local && !upload.relay {
+            return Err(Failure::new(40006, ""));
         }
-        if self.site.drive.get(upload.file).is_none() {
-            return Err(Failure::path_not_exist());
-        }
-        if upload.lock.is_none() {
-            return Err(Failure::new(40073, "Lock expired"));
-        }
-        let offset = index * upload.chunk_size;
-        if index > 0 && (upload.chunk_size == 0 || offset >= upload.size) {
-            return Err(Failure::new(
-                40012,
-                "Chunk offset cannot be greater than file size",
-            ));
-        }
-        let rest = upload.size - offset;
-        let expected = if upload.chunk_size == 0 {
-            rest
-        } else {
-            rest.min(upload.chunk_size)
-        };
-        let sized = self
-            .asked
-            .header("content-length")
-            .or_else(|| self.asked.header("x-expected-entity-length"));
-        if sized.is_none() || self.asked.body.len() as u64 != expected {
-            return Err(Failure::new(
-                40013,
-                format!("Invalid Content-Length (expected: {expected})"),
-            ));
-        }
-        if !preallocate && (0..index).any(|before| !upload.chunks.contains_key(&before)) {
-            return Err(Failure::new(50004, "Failed to upload file"));
-        }
-        upload.chunks.insert(index, self.asked.body.clone());
-        let received: u64 = upload.chunks.values().map(|chunk| chunk.len() as u64).sum();
-        if received < upload.size {
-            return Ok(Reply::done());
-        }
-        self.complete_session(&id)
-    }
-
-    fn complete_session(&mut self, id: &str) -> Outcome {
-        let Some(upload) = self.site.uploads.get_mut(id) else {
-            return Err(Failure::new(40011, ""));
-        };
-        let too_late = upload
-            .updated
-            .is_some_and(|updated| updated > Time::from_millis(LAST_MOMENT_MILLIS));
-        if too_late
-            || upload
-                .metadata
-                .values()
-                .any(|value| value.len() > MAX_METADATA_VALUE)
-        {
-            upload.claimed = true;
-            return Err(Failure::new(50001, "Failed to upsert placeholder metadata"));
-        }
-        let Some(upload) = self.site.uploads.remove(id) else {
-            return Err(Failure::new(40011, ""));
-        };
-        let mut chunks = upload.chunks.into_values();
-        let content = match (chunks.next(), chunks.len()) {
-            (Some(only), 0) => only,
-            (first, _) => {
-                let mut whole = BytesMut::with_capacity(upload.size as usize);
-                first
-                    .into_iter()
-                    .chain(chunks)
-                    .for_each(|chunk: Bytes| whole.extend_from_slice(&chunk));
-                whole.freeze()
-            }
-        };
-        let updated = upload.updated.unwrap_or(self.now);
-        self.site.complete(
-            upload.file,
-            upload.entity,
-            Content::Kept(content),
-            updated,
-            upload.metadata,
-        );
-        Ok(Reply::done())
+        self.site.receive_chunk(&id, index, self.asked, true)
     }
 
     pub(super) fn upload_cancel(&mut self) -> Outcome {
@@ -382,7 +442,7 @@ impl Ctx<'_> {
             Some(_) => {}
             None => self.site.check_lock(file, false, self.now)?,
         }
-        self.site.uploads.remove(&body.id);
+        let abortable = self.site.forget_upload(&body.id);
         let drive = &mut self.site.drive;
         let is_its = |id: &EntityId| {
             drive
@@ -399,6 +459,11 @@ impl Ctx<'_> {
             }
             None => drop(drive.node_mut(file).metadata.remove(UPLOAD_MARK)),
         }
-        Ok(Reply::done())
+        if abortable {
+            Ok(Reply::done())
+        } else {
+            // The placeholder is gone all the same (→ api part 2 §5.8).
+            Err(Failure::unclassified())
+        }
     }
 }
