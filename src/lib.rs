@@ -50,6 +50,7 @@ pub mod staging;
 pub mod listing;
 pub mod read;
 pub mod thumbnails;
+pub mod upload;
 
 pub mod fs;
 

@@ -1,0 +1,203 @@
+//! Delivers what is staged: a bounded number of files at once, in fair order, until each is on the server.
+//!
+//! Promises: what was staged is delivered whole, once, and verified before the journal forgets it; nothing of the server's
+//! is overwritten that the writer had not seen; what cannot be delivered stays staged, with its reason, and stops no other.
+//! Never decides what the user sees: news of what became of a file go to who listens ([`Uploader::news`]).
+
+mod aim;
+mod attempt;
+mod body;
+mod conflict;
+mod deliver;
+mod fleet;
+mod halt;
+mod look;
+mod outcome;
+mod place;
+mod policy;
+mod queue;
+mod send;
+mod verdict;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::task::JoinHandle;
+
+use crate::api::{Api, Delete};
+use crate::model::FileInfo;
+use crate::staging::{Local, Staging};
+use fleet::Fleet;
+
+/// What becomes of the old content of a file that is overwritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overwrite {
+    /// A new version; the replaced one is dropped.
+    Replace,
+    /// A new version; the old one is kept.
+    Version,
+    /// Delete, then upload.
+    Delete,
+}
+
+/// How it is delivered.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Quiet time after a file was staged before its upload begins.
+    pub delay: Duration,
+    /// Files at once.
+    pub transfers: usize,
+    /// See [`Overwrite`].
+    pub overwrite: Overwrite,
+    /// Where a file goes that [`Overwrite::Delete`] deletes.
+    pub delete: Delete,
+    /// This machine, for the names of conflict copies.
+    pub host: String,
+    /// How names are exchanged, for the names of conflict copies.
+    pub names: crate::names::NamePolicy,
+    /// Longest a call waits without bytes arriving.
+    pub timeout: Duration,
+}
+
+/// Brings the parts of a local file that are only in its base, so that all of it is here; errors are those of reading.
+pub type Complete = Arc<
+    dyn Fn(Arc<Local>) -> futures_util::future::BoxFuture<'static, Result<(), crate::api::Error>>
+        + Send
+        + Sync,
+>;
+
+/// What became of a local file.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// It is on the server, as `info` says: content, name and place. `conflict`: not under its own name, because what is
+    /// there had been changed by somebody else.
+    Delivered {
+        /// Which.
+        local: crate::staging::LocalId,
+        /// What the server says of it.
+        info: Box<FileInfo>,
+        /// Kept beside another version.
+        conflict: bool,
+    },
+}
+
+/// How one owed file stands, for `status` and `why`.
+#[derive(Debug, Clone)]
+pub struct Owed {
+    /// Which.
+    pub local: Arc<Local>,
+    /// In words: `waiting`, `uploading`, `retrying`, `blocked`.
+    pub state: &'static str,
+    /// Bytes that the server has of it.
+    pub sent_bytes: u64,
+    /// When it is tried next.
+    pub next_try: Option<SystemTime>,
+}
+
+/// Delivers what is staged. Dropping it stops the uploads; what is owed stays owed.
+pub struct Uploader {
+    fleet: Arc<Fleet>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Uploader {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Uploader {
+    /// Begins with what `staging` owes already. Must be called inside a tokio runtime.
+    pub fn new(
+        api: Api,
+        staging: Arc<Staging>,
+        complete: Complete,
+        options: Options,
+    ) -> (Arc<Self>, tokio::sync::mpsc::UnboundedReceiver<News>) {
+        let (news, listener) = tokio::sync::mpsc::unbounded_channel();
+        let fleet = Arc::new(Fleet::new(api, staging, complete, options, news));
+        let task = tokio::spawn(Arc::clone(&fleet).run());
+        (Arc::new(Self { fleet, task }), listener)
+    }
+
+    /// `local` was staged, or staged anew: its upload begins after the delay, and one that is under way of an older
+    /// content is stopped.
+    pub fn staged(&self, local: &Arc<Local>) {
+        self.fleet.staged(local);
+    }
+
+    /// Resolves when this content of `local`, or a later one, is on the server, or with why it cannot be for now: that of
+    /// the first try from here on, which is made at once. What was unlinked is not owed any more.
+    pub async fn deliver(&self, local: &Arc<Local>) -> Result<(), Undelivered> {
+        self.fleet.deliver(local, Duration::ZERO).await
+    }
+
+    /// As [`Uploader::deliver`], for who has the time: a reason that passes by itself, as a lock of somebody else's, is no
+    /// answer before the timeout is over.
+    pub async fn deliver_patiently(&self, local: &Arc<Local>) -> Result<(), Undelivered> {
+        self.fleet.deliver(local, self.fleet.timeout()).await
+    }
+
+    /// Stops what is under way of `local` and cancels its session, so that neither it nor its folders are locked by us,
+    /// until the guard is dropped. What was all sent already may be delivered meanwhile. Waits no longer than
+    /// [`Options::timeout`], and is in vain where the server does not answer: then its lock is met.
+    pub async fn hold(&self, local: &Arc<Local>) -> Held {
+        self.fleet.hold(local);
+        let held = Held {
+            fleet: Arc::clone(&self.fleet),
+            local: Arc::clone(local),
+        };
+        self.fleet.grounded_soon(local).await;
+        held
+    }
+
+    /// Folders have other places or names than a moment ago: none is looked for where it was.
+    pub fn moved(&self) {
+        self.fleet.moved();
+    }
+
+    /// All that is owed, as it stands.
+    pub fn owed(&self) -> Vec<Owed> {
+        self.fleet.owed()
+    }
+
+    /// The network is back: try now.
+    pub fn wake(&self) {
+        self.fleet.wake();
+    }
+
+    /// Stops all uploads and cancels their sessions; for an ordered end. Takes no longer than about 20 seconds: what a
+    /// server that does not answer keeps open is cancelled at the next start.
+    pub async fn close(&self) {
+        self.fleet.close().await;
+    }
+}
+
+/// Why a file is not on the server yet.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Undelivered {
+    /// The server or the wire; it is tried again.
+    #[error("{0}")]
+    Api(#[from] crate::api::Error),
+    /// Not without somebody doing something.
+    #[error("{0}")]
+    Blocked(String),
+    /// Our own disk.
+    #[error("{0}")]
+    Disk(Arc<std::io::Error>),
+}
+
+/// While it lives, nothing is uploaded of one file.
+pub struct Held {
+    fleet: Arc<Fleet>,
+    local: Arc<Local>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.fleet.release(&self.local);
+    }
+}
+
+#[cfg(test)]
+mod tests;

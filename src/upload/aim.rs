@@ -1,0 +1,277 @@
+//! Where one content goes, what has to be done there first, and what goes beside what.
+//!
+//! A file is written over only where its current version is the one that the writer had before him, or is empty: with an
+//! empty one nothing is lost. Everything else is kept, and ours goes beside it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::attempt::Content;
+use super::body::{Flight, blocking};
+use super::deliver::{Courier, Landed, OUTDATED, Step, there};
+use super::look::has_sample;
+use super::outcome::Failure;
+use super::place::Target;
+use super::verdict::{below, is_near};
+use super::{Options, Overwrite, conflict};
+use crate::api::{Error, Part};
+use crate::entity::Entity;
+use crate::model::{EntityId, FileInfo, FileKind};
+use crate::names::ServerName;
+use crate::staging::Delivery;
+use crate::uri::FileUri;
+
+/// Why two versions are kept.
+const CHANGED_ELSEWHERE: &str = "somebody else changed it";
+
+/// Where content goes, or that it is there.
+pub(super) enum Aim {
+    /// Where.
+    At(Target),
+    /// It is, as our own or somebody's very same bytes.
+    There(Landed),
+}
+
+impl Courier {
+    /// Where it goes; none where that was found to be a matter of conflict, and is decided now.
+    pub(super) async fn target(
+        &self,
+        flight: &Arc<Flight>,
+        content: &Content,
+    ) -> Result<Option<Aim>, Failure> {
+        let local = &flight.local;
+        let place = local.place();
+        let decided = local.delivery().conflict;
+        let beside = decided.as_ref().map(|name| name.as_bytes());
+        if let Some(base) = local.base() {
+            match self.places.file(&self.api, &place, &base.file).await {
+                Ok(info) if beside.is_none_or(|name| name == info.name.as_bytes()) => {
+                    return self.over(flight, info, &base.entity.id, content).await;
+                }
+                Ok(_) => {}
+                Err(Error::NotFound) => {
+                    log::info!("{} is gone on the server: it is made anew", place.uri());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let name = match beside {
+            Some(name) => ServerName::from_wire(name),
+            None => place.name.clone(),
+        };
+        let folder = self.places.folder(&self.api, &place, Instant::now());
+        let uri = folder.await?.child(name);
+        Ok(Some(Aim::At(Target::New(uri))))
+    }
+
+    /// Over what is there, if that is what the writer had before him.
+    async fn over(
+        &self,
+        flight: &Arc<Flight>,
+        info: FileInfo,
+        base: &EntityId,
+        content: &Content,
+    ) -> Result<Option<Aim>, Failure> {
+        if flight.local.is_doubtful() && flight.local.delivery().conflict.is_none() {
+            let why = "this computer went down before its version was all on the disk";
+            self.beside(flight, why).await?;
+            return Ok(None);
+        }
+        // Nothing is lost with an empty file, whoever emptied it.
+        let empty = info.size_bytes == 0 && info.upload_session().is_none();
+        if info.entity == *base || empty {
+            return Ok(Some(Aim::At(Target::Over {
+                uri: info.uri,
+                file: info.id,
+                entity: info.entity,
+                empty,
+            })));
+        }
+        match self.is_there(&info, content).await? {
+            true => Ok(Some(Aim::There(there(info, content)))),
+            false => {
+                self.beside(flight, CHANGED_ELSEWHERE).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether a file that we did not expect has our bytes: then somebody, perhaps we, brought them there.
+    async fn is_there(&self, info: &FileInfo, content: &Content) -> Result<bool, Failure> {
+        let entity = Entity {
+            id: info.entity.clone(),
+            size_bytes: info.size_bytes,
+        };
+        Ok(info.kind == FileKind::File
+            && info.upload_session().is_none()
+            && info.size_bytes == content.size_bytes
+            && is_near(info.updated, content.modified)
+            && has_sample(&self.api, &info.uri, &entity, content.sample).await?)
+    }
+
+    /// Decides that the content goes beside what has its name, and under which one.
+    async fn beside(&self, flight: &Arc<Flight>, why: &str) -> Result<(), Failure> {
+        let place = flight.local.place();
+        let before = flight.local.delivery().conflict;
+        let now = SystemTime::now();
+        let named = |nth| {
+            let Options { host, names, .. } = &self.options;
+            conflict::name(&place.name, host, now, nth, *names).to_string()
+        };
+        let name = (1..)
+            .map(named)
+            .find(|name| before.as_ref() != Some(name))
+            .unwrap_or_default();
+        log::warn!(
+            "{}: {why}, and this computer's version goes beside it as '{name}'",
+            place.uri()
+        );
+        let note = move |delivery: &mut Delivery| {
+            delivery.conflict = Some(name);
+            delivery.session = None;
+        };
+        Ok(flight.note(note).await?)
+    }
+
+    /// What has to be done before the content goes there.
+    pub(super) async fn prepare(
+        &self,
+        flight: &Arc<Flight>,
+        target: Target,
+        content: &Content,
+    ) -> Result<Target, Failure> {
+        let Target::Over {
+            uri,
+            file,
+            entity,
+            empty,
+        } = target
+        else {
+            return Ok(target);
+        };
+        if self.options.overwrite == Overwrite::Delete && !empty {
+            self.delete_first(flight, &uri).await?;
+            return Ok(Target::New(uri));
+        }
+        if !empty || content.size_bytes == 0 {
+            return Ok(Target::Over {
+                uri,
+                file,
+                entity,
+                empty,
+            });
+        }
+        // A file that never had content dies with a session that is cancelled over it (→ api part 2 §5.8), and with its id
+        // go its shares. Empty content is content.
+        let nothing = Part::from(Bytes::new());
+        let entity = match self.api.put_content(&uri, Some(&entity), nothing).await {
+            Ok(info) if info.id == file && info.size_bytes == 0 => info.entity,
+            Ok(_) => entity,
+            Err(error @ (Error::Transport { .. } | Error::Timeout(_))) => return Err(error.into()),
+            Err(error) => {
+                log::debug!("{uri} gets no empty content first: {error}");
+                entity
+            }
+        };
+        Ok(Target::Over {
+            uri,
+            file,
+            entity,
+            empty,
+        })
+    }
+
+    /// Deletes the file that is to be replaced. The content is on our disk, not only in its cache, before that; and what is
+    /// owed then has a base that is gone, so that a restart makes the file anew.
+    async fn delete_first(&self, flight: &Arc<Flight>, uri: &FileUri) -> Result<(), Failure> {
+        flight.local.durable().await?;
+        let deleted = self
+            .api
+            .delete(std::slice::from_ref(uri), self.options.delete);
+        for outcome in deleted.await? {
+            match outcome {
+                Ok(()) | Err(Error::NotFound) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// A file of no bytes: no session is opened for it, since some storages refuse that (→ api part 2 §4.3). Its time is
+    /// the server's, which is the one thing that gets lost on this way.
+    pub(super) async fn put_empty(
+        &self,
+        flight: &Arc<Flight>,
+        target: Target,
+        content: &Content,
+    ) -> Result<Step, Failure> {
+        let (uri, over) = match &target {
+            Target::New(uri) => match self.api.create_file(uri).await {
+                Ok(info) => return self.land(flight, there(info, content)).await,
+                Err(Error::Exists) => return self.taken(flight, &target, content).await,
+                Err(error) => return Err(error.into()),
+            },
+            Target::Over { uri, entity, .. } => (uri, entity),
+        };
+        if let Target::Over { empty: true, .. } = &target {
+            let info = self.api.info(uri).await?;
+            return match info.size_bytes {
+                0 => self.land(flight, there(info, content)).await,
+                _ => Ok(Step::Again),
+            };
+        }
+        let nothing = Part::from(Bytes::new());
+        match self.api.put_content(uri, Some(over), nothing).await {
+            Ok(_) => {}
+            Err(Error::Changed) => return Ok(Step::Again),
+            Err(error) => return Err(error.into()),
+        }
+        let (info, versions) = self.api.history(uri).await?;
+        if info.size_bytes != 0 || info.entity == *over {
+            return Ok(Step::Again);
+        }
+        let landed = Landed {
+            over: Some(over.clone()),
+            beneath: below(&versions, &info.entity),
+            ..there(info, content)
+        };
+        self.land(flight, landed).await
+    }
+
+    /// A name that was to be free is taken: by an empty file, by our own bytes, or by something that has to be kept.
+    pub(super) async fn taken(
+        &self,
+        flight: &Arc<Flight>,
+        target: &Target,
+        content: &Content,
+    ) -> Result<Step, Failure> {
+        let (Target::New(uri) | Target::Over { uri, .. }) = target;
+        self.places.forget();
+        let info = match self.api.info(uri).await {
+            Ok(info) => info,
+            Err(Error::NotFound) => return Ok(Step::Again),
+            Err(error) => return Err(error.into()),
+        };
+        let empty =
+            info.kind == FileKind::File && info.size_bytes == 0 && info.upload_session().is_none();
+        if empty && content.size_bytes > 0 {
+            // Taken over by its identity: the next turn finds it as what this content is written over.
+            return self.adopt(flight, info).await;
+        }
+        if empty || self.is_there(&info, content).await? {
+            return self.land(flight, there(info, content)).await;
+        }
+        self.beside(flight, CHANGED_ELSEWHERE).await?;
+        Ok(Step::Again)
+    }
+
+    /// The empty file that has our name is the one that gets the content.
+    async fn adopt(&self, flight: &Arc<Flight>, info: FileInfo) -> Result<Step, Failure> {
+        let local = Arc::clone(&flight.local);
+        blocking(move || local.delivered(OUTDATED, info.id, info.entity)).await?;
+        Ok(Step::Again)
+    }
+}

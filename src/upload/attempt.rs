@@ -1,0 +1,218 @@
+//! One try at a delivery, as it is noted in the journal: what is asked for before it is asked, and how far it came.
+//!
+//! A session that nobody remembers locks its file and all folders above it for a day, so the intent to open one is noted
+//! before the request, and its answer before the first byte.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::policy::Done;
+use crate::api::Session;
+use crate::model::{EntityId, FileId};
+use crate::staging::{Base, Delivery, Place};
+use crate::uri::FileUri;
+
+/// Latest moment that the server stores: it takes later ones and fails with them at the end (→ api part 2 §5.1).
+const LATEST: Duration = Duration::from_secs(253_402_300_799);
+
+/// One try. Holds secrets; only the journal sees it.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Attempt {
+    /// Where it goes.
+    uri: String,
+    /// Of which file it is a new version; none where it is a new file.
+    pub(super) over: Option<Over>,
+    /// Where the local file belonged, and what it was written over, when this began.
+    meant: String,
+    /// Bytes in all.
+    pub(super) size_bytes: u64,
+    /// mtime, in milliseconds since 1970.
+    modified_millis: u64,
+    /// A few bytes from all over the content, hashed.
+    pub(super) sample: u64,
+    /// Which generation of the local file, also after a restart.
+    pub(super) generation: u64,
+    /// When it began, in seconds since 1970 by the server's clock.
+    pub(super) began: u64,
+    /// The server's answer; none while that is awaited.
+    pub(super) session: Option<Session>,
+    /// What the storage has.
+    pub(super) done: Done,
+    /// Failures since the last chunk that got there.
+    pub(super) strikes: u32,
+}
+
+/// A version that is to be replaced.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Over {
+    file: String,
+    entity: String,
+}
+
+impl Over {
+    /// Version `entity` of `file`.
+    pub(super) fn new(file: &FileId, entity: &EntityId) -> Self {
+        Self {
+            file: file.to_string(),
+            entity: entity.to_string(),
+        }
+    }
+
+    /// Of which file.
+    pub(super) fn file(&self) -> FileId {
+        FileId(self.file.as_str().into())
+    }
+
+    /// Which version.
+    pub(super) fn entity(&self) -> EntityId {
+        EntityId(self.entity.as_str().into())
+    }
+}
+
+/// What is to be sent, apart from the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Content {
+    /// In which state of the local file.
+    pub(super) generation: u64,
+    /// Bytes.
+    pub(super) size_bytes: u64,
+    /// mtime.
+    pub(super) modified: SystemTime,
+    /// A few bytes from all over it, hashed.
+    pub(super) sample: u64,
+}
+
+impl Attempt {
+    /// Begins.
+    pub(super) fn new(
+        uri: &FileUri,
+        over: Option<Over>,
+        meant: String,
+        content: &Content,
+        server_now: SystemTime,
+    ) -> Self {
+        let began = server_now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            uri: uri.to_wire(),
+            over,
+            meant,
+            size_bytes: content.size_bytes,
+            modified_millis: millis(content.modified),
+            sample: content.sample,
+            generation: content.generation,
+            began: began.as_secs(),
+            session: None,
+            done: Done::default(),
+            strikes: 0,
+        }
+    }
+
+    /// The one that is noted, if one is. What cannot be read is none: another version of the program wrote it, and the
+    /// server forgets its session after a day.
+    pub(super) fn noted(delivery: &Delivery) -> Option<Self> {
+        let text = delivery.session.as_deref()?;
+        match serde_json::from_str(text) {
+            Ok(attempt) => Some(attempt),
+            Err(err) => {
+                log::warn!(
+                    "the journal has an upload session that cannot be read: {:?} error at byte {}",
+                    err.classify(),
+                    err.column()
+                );
+                None
+            }
+        }
+    }
+
+    /// As it is noted.
+    pub(super) fn to_text(&self) -> Option<String> {
+        serde_json::to_string(self).ok()
+    }
+
+    /// Where it goes; none of a text that is no URI.
+    pub(super) fn uri(&self) -> Option<FileUri> {
+        FileUri::parse_wire(&self.uri).ok()
+    }
+
+    /// mtime, as the server was told.
+    pub(super) fn modified(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.modified_millis)
+    }
+
+    /// Whether it was of this very content. The generation says it; the others keep a journal that lost what it had to
+    /// a power cut from saying so of a content that did not.
+    pub(super) fn is_of(&self, content: &Content) -> bool {
+        self.generation == content.generation
+            && self.size_bytes == content.size_bytes
+            && self.modified_millis == millis(content.modified)
+            && self.sample == content.sample
+    }
+
+    /// The session's id; none where the answer is awaited.
+    pub(super) fn session_id(&self) -> Option<&str> {
+        Some(self.session.as_ref()?.session_id.as_str())
+    }
+
+    /// Whether the local file still belongs where it did when this began.
+    pub(super) fn is_meant(&self, place: &Place, base: Option<&Base>) -> bool {
+        self.meant == meant(place, base)
+    }
+}
+
+/// A text that is another one once the file belongs elsewhere, or over something else.
+pub(super) fn meant(place: &Place, base: Option<&Base>) -> String {
+    let over = base.map(|base| format!("{} {}", base.file, base.entity.id));
+    format!(
+        "{} {} {}",
+        place.folder.id,
+        place.uri().to_wire(),
+        over.unwrap_or_default()
+    )
+}
+
+/// As the server takes a time: milliseconds, neither before 1970 nor so late that it fails with it.
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.min(LATEST).as_millis().max(1)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_that_the_server_cannot_store_become_ones_that_it_can() {
+        assert_eq!(millis(UNIX_EPOCH - Duration::from_secs(9)), 1);
+        assert_eq!(millis(UNIX_EPOCH), 1);
+        assert_eq!(millis(UNIX_EPOCH + Duration::from_micros(1_234_567)), 1234);
+        let far = UNIX_EPOCH + Duration::from_secs(1 << 40);
+        assert_eq!(millis(far), 253_402_300_799_000);
+    }
+
+    #[test]
+    fn what_is_noted_is_found_again() {
+        let content = Content {
+            generation: 3,
+            size_bytes: 5,
+            modified: UNIX_EPOCH + Duration::from_secs(7),
+            sample: u64::MAX,
+        };
+        let uri = FileUri::parse("cloudreve://my/a%20b").unwrap();
+        let over = Over::new(&FileId("f".into()), &EntityId("e".into()));
+        let attempt = Attempt::new(&uri, Some(over), "m".into(), &content, UNIX_EPOCH);
+        let delivery = Delivery {
+            session: attempt.to_text(),
+            ..Delivery::default()
+        };
+        let noted = Attempt::noted(&delivery).expect("noted");
+        assert!(noted == attempt);
+        assert_eq!(noted.uri(), Some(uri));
+        let garbage = Delivery {
+            session: Some("{".into()),
+            ..Delivery::default()
+        };
+        assert!(Attempt::noted(&garbage).is_none());
+        assert!(Attempt::noted(&Delivery::default()).is_none());
+    }
+}

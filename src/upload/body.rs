@@ -1,0 +1,202 @@
+//! The bytes of one upload, all of one content.
+//!
+//! Writers write on while a file is sent. Each piece is read from the local file, and handed on only if nothing was
+//! written meanwhile; otherwise the request breaks off in mid-body, which the server does not count (→ api part 2 §0.1).
+
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::halt::Halt;
+use crate::api::Part;
+use crate::staging::{Delivery, Local};
+
+/// Content up to this size is its own sample, in bytes.
+const WHOLE_SAMPLE_BYTES: u64 = 256 << 10;
+/// A sample of more has so many pieces, the first bytes and the last ones among them, …
+const SAMPLE_PIECES: u64 = 16;
+/// … of so many bytes each.
+const SAMPLE_BYTES: u64 = 16 << 10;
+
+/// A local file on its way.
+pub(super) struct Flight {
+    /// The file.
+    pub(super) local: Arc<Local>,
+    /// Set where it is to end: its content changed, or somebody wants the file.
+    pub(super) halt: Arc<Halt>,
+    /// Bytes that were handed on and not taken back, for `status`.
+    pub(super) sent_bytes: AtomicU64,
+    /// Which content goes; the highest number until that is decided.
+    generation: AtomicU64,
+    /// Why its bytes could not be read here.
+    broken: Mutex<Option<Arc<io::Error>>>,
+    /// Who writes to the journal.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Flight {
+    /// A file that is about to go.
+    pub(super) fn new(local: Arc<Local>) -> Self {
+        Self {
+            local,
+            halt: Arc::default(),
+            sent_bytes: AtomicU64::new(0),
+            generation: AtomicU64::new(u64::MAX),
+            broken: Mutex::new(None),
+            turn: Arc::default(),
+        }
+    }
+
+    /// The content that goes is that of `generation`.
+    pub(super) fn takes(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Release);
+    }
+
+    /// Whether what is in the file now is what goes, or will be taken.
+    pub(super) fn is_newest(&self) -> bool {
+        let taken = self.generation.load(Ordering::Acquire);
+        taken == u64::MAX || taken == self.local.generation()
+    }
+
+    /// Changes what is noted of the delivery, one change after the other also where who waited for one is gone.
+    pub(super) async fn note(
+        &self,
+        change: impl FnOnce(&mut Delivery) + Send + 'static,
+    ) -> io::Result<()> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let local = Arc::clone(&self.local);
+        blocking(move || {
+            let _turn = turn;
+            let before = local.delivery();
+            let mut delivery = before.clone();
+            change(&mut delivery);
+            match delivery == before {
+                true => Ok(()),
+                false => local.set_delivery(delivery),
+            }
+        })
+        .await
+    }
+
+    /// Why its bytes could not be read here, if they could not.
+    pub(super) fn broken(&self) -> Option<Arc<io::Error>> {
+        self.broken.lock().unwrap().clone()
+    }
+
+    /// The bytes of `range`, as long as they are those of `generation`.
+    pub(super) fn part(self: &Arc<Self>, generation: u64, range: Range<u64>) -> Part {
+        let flight = Arc::clone(self);
+        let (start, end) = (range.start, range.end);
+        let handed_on = AtomicU64::new(0);
+        let read = move |offset: u64, most: usize| {
+            if offset == 0 {
+                let again = handed_on.swap(0, Ordering::Relaxed);
+                flight.sent_bytes.fetch_sub(again, Ordering::Relaxed);
+            }
+            let at = (start + offset).min(end);
+            let bytes = flight.piece(generation, at..end.min(at + most as u64))?;
+            let len = bytes.len() as u64;
+            handed_on.fetch_add(len, Ordering::Relaxed);
+            flight.sent_bytes.fetch_add(len, Ordering::Relaxed);
+            Ok(bytes)
+        };
+        Part {
+            len: end - start,
+            read: Arc::new(read),
+        }
+    }
+
+    fn piece(&self, generation: u64, range: Range<u64>) -> io::Result<Bytes> {
+        if self.halt.is_set() {
+            return Err(io::Error::other("the upload was stopped"));
+        }
+        let bytes = read_all(&self.local, range);
+        // After the reading: what was read before a change is of the content that goes.
+        if self.local.generation() != generation {
+            self.halt.raise();
+            return Err(io::Error::other("the file was written to"));
+        }
+        bytes.inspect_err(|err| {
+            let same = io::Error::new(err.kind(), err.to_string());
+            *self.broken.lock().unwrap() = Some(Arc::new(same));
+            self.halt.raise();
+        })
+    }
+}
+
+/// Does what blocks on the disk where that hinders nobody.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(err) => Err(io::Error::other(err)),
+    }
+}
+
+/// All of `range`, which is here and within the file.
+pub(super) fn read_all(local: &Local, range: Range<u64>) -> io::Result<Bytes> {
+    let first = local.read(range.clone())?;
+    if first.len() as u64 == range.end - range.start {
+        return Ok(first);
+    }
+    let mut all = BytesMut::from(first.as_ref());
+    while (all.len() as u64) < range.end - range.start {
+        let more = local.read(range.start + all.len() as u64..range.end)?;
+        if more.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        all.extend_from_slice(&more);
+    }
+    Ok(all.freeze())
+}
+
+/// The parts of content of `size_bytes` that tell whether two are the same, as far as that is worth asking for.
+pub(super) fn sampled(size_bytes: u64) -> Vec<Range<u64>> {
+    if size_bytes <= WHOLE_SAMPLE_BYTES {
+        return std::iter::once(0..size_bytes).collect();
+    }
+    let last = size_bytes - SAMPLE_BYTES;
+    (0..SAMPLE_PIECES)
+        .map(|nth| {
+            let start = (u128::from(last) * u128::from(nth) / u128::from(SAMPLE_PIECES - 1)) as u64;
+            start..start + SAMPLE_BYTES
+        })
+        .collect()
+}
+
+/// A hash over the [`sampled`] parts of a local file. Blocks on the disk.
+pub(super) fn sample(local: &Local, size_bytes: u64) -> io::Result<u64> {
+    let mut hash = Xxh3::new();
+    for range in sampled(size_bytes) {
+        hash.update(&read_all(local, range)?);
+    }
+    Ok(hash.digest())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_lie_within_the_content_and_hold_its_ends() {
+        for size in [0, WHOLE_SAMPLE_BYTES] {
+            let parts = sampled(size);
+            assert_eq!((parts.len(), parts[0].clone()), (1, 0..size));
+        }
+        for size in [WHOLE_SAMPLE_BYTES + 1, 1 << 30, u64::MAX] {
+            let parts = sampled(size);
+            assert_eq!(parts.first().map(|part| part.start), Some(0));
+            assert_eq!(parts.last().map(|part| part.end), Some(size));
+            assert!(
+                parts
+                    .iter()
+                    .all(|part| part.end - part.start == SAMPLE_BYTES)
+            );
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What becomes of a file after each failure: when it is tried again, and what a person is told.
+
+use std::io;
+use std::sync::Arc;
+
+use super::Undelivered;
+use super::queue::Fault;
+use crate::api::Error;
+
+/// Why a try did not end with the file on the server.
+#[derive(Debug, Clone)]
+pub(super) enum Failure {
+    /// The server or the wire.
+    Api(Error),
+    /// Not without somebody doing something.
+    Blocked(String),
+    /// Our own disk.
+    Disk(Arc<io::Error>),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match next_step(&error) {
+            Some(step) => Self::Blocked(format!("{error}; {step}")),
+            None => Self::Api(error),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(Arc::new(error))
+    }
+}
+
+impl From<Failure> for Undelivered {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Api(error) => Self::Api(error),
+            Failure::Blocked(words) => Self::Blocked(words),
+            Failure::Disk(error) => Self::Disk(error),
+        }
+    }
+}
+
+impl Failure {
+    /// What it says of the next try.
+    pub(super) fn fault(&self) -> Fault {
+        match self {
+            Self::Api(Error::Transport { .. } | Error::Timeout(_) | Error::Trouble { .. }) => {
+                Fault::Server
+            }
+            Self::Api(_) | Self::Disk(_) => Fault::File,
+            Self::Blocked(_) => Fault::Blocked,
+        }
+    }
+
+    /// Whether it was the wire, rather than who is at its other end.
+    pub(super) fn is_of_the_wire(&self) -> bool {
+        matches!(self, Self::Api(Error::Transport { .. } | Error::Timeout(_)))
+    }
+
+    /// Whether the server answered that it is in trouble.
+    pub(super) fn is_of_the_server(&self) -> bool {
+        matches!(self, Self::Api(Error::Trouble { .. }))
+    }
+
+    /// In words for a person.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Api(error) => error.to_string(),
+            Self::Blocked(words) => words.clone(),
+            Self::Disk(error) => {
+                format!("the staged content cannot be read or noted here: {error}")
+            }
+        }
+    }
+}
+
+/// What somebody has to do before another try can go well; none where time may do.
+fn next_step(error: &Error) -> Option<&'static str> {
+    Some(match error {
+        Error::Full => "make room on the server (the trash and old versions count, too)",
+        Error::TooLarge { .. } => {
+            "copy it elsewhere, or have the server's administrator raise the limit"
+        }
+        Error::NameRefused { .. } => "rename it",
+        Error::Denied { .. } => "copy it to a folder that you may write to",
+        Error::Unsupported => "copy it elsewhere",
+        Error::ShareGone(_) | Error::SharePassword => "copy it to another folder",
+        Error::EntityGone => {
+            "parts of it that were not written here were in that version: copy what is left of it to another name"
+        }
+        // It says itself what to do.
+        Error::SignedOut(_) => "it is kept here until then",
+        Error::WrongPassword | Error::Captcha | Error::SecondFactor => "sign in again",
+        Error::NotFound
+        | Error::UrlExpired
+        | Error::Exists
+        | Error::Changed
+        | Error::SessionGone
+        | Error::Locked(_)
+        | Error::Refused { .. }
+        | Error::Trouble { .. }
+        | Error::Transport { .. }
+        | Error::Timeout(_)
+        | Error::Local(_) => return None,
+    })
+}
+
+/// Whether an answer of this kind proves that what was asked for was not done.
+pub(super) fn is_refusal(error: &Error) -> bool {
+    !matches!(
+        error,
+        Error::Transport { .. } | Error::Timeout(_) | Error::Trouble { .. }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[track_caller]
+    fn check(error: Error, fault: Fault, refusal: bool) {
+        assert_eq!(is_refusal(&error), refusal, "{error}");
+        let failure = Failure::from(error);
+        assert_eq!(failure.fault(), fault, "{failure:?}");
+        assert!(!failure.words().is_empty());
+    }
+
+    #[test]
+    fn each_failure_says_when_it_is_tried_again() {
+        let said = || "s".to_owned();
+        check(Error::Full, Fault::Blocked, true);
+        check(Error::TooLarge { said: said() }, Fault::Blocked, true);
+        check(Error::NameRefused { said: said() }, Fault::Blocked, true);
+        check(Error::SignedOut(said()), Fault::Blocked, true);
+        check(Error::EntityGone, Fault::Blocked, true);
+        let code = 403;
+        check(Error::Denied { code, said: said() }, Fault::Blocked, true);
+        check(Error::Refused { code, said: said() }, Fault::File, true);
+        check(Error::SessionGone, Fault::File, true);
+        check(Error::NotFound, Fault::File, true);
+        let code = 50001;
+        check(Error::Trouble { code, said: said() }, Fault::Server, false);
+        check(Error::Timeout(Duration::ZERO), Fault::Server, false);
+    }
+}

@@ -1,0 +1,255 @@
+//! One upload session from its opening to the look at what came of it.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use super::attempt::{Attempt, Content, Over, meant};
+use super::body::Flight;
+use super::deliver::{Courier, Landed, Outcome, Step};
+use super::look::has_sample;
+use super::outcome::{Failure, is_refusal};
+use super::place::Target;
+use super::policy::{Done, Note, Progress, Transfer, transfer};
+use super::verdict::{Verdict, is_near, judge};
+use crate::api::{Error, NewSession};
+
+/// One kind of storage tells the server in its own time that all is there (→ api part 2 §6).
+const TELLS_LATER: &str = "upyun";
+/// How often, and …
+const LOOKS: u32 = 6;
+/// … how long after one another it is looked for then: twice as long each time.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
+
+impl Courier {
+    /// Opens a session; what failed for sure leaves no note.
+    pub(super) async fn open(
+        &self,
+        flight: &Arc<Flight>,
+        target: &Target,
+        content: &Content,
+    ) -> Result<Attempt, Failure> {
+        let (uri, over) = match target {
+            Target::New(uri) => (uri, None),
+            Target::Over {
+                uri, file, entity, ..
+            } => (uri, Some(Over::new(file, entity))),
+        };
+        let local = &flight.local;
+        let mut attempt = Attempt::new(
+            uri,
+            over,
+            meant(&local.place(), local.base().as_ref()),
+            content,
+            self.api.server_now(),
+        );
+        note(flight, &attempt).await?;
+        let new = NewSession {
+            uri: uri.clone(),
+            size_bytes: content.size_bytes,
+            modified: content.modified,
+            over: attempt.over.as_ref().map(Over::entity),
+            metadata: Default::default(),
+        };
+        let session = match self.api.open_session(&new).await {
+            Ok(session) => session,
+            Err(error) => {
+                // After a lost answer the note stays: somebody has to look whether a session is open now.
+                if is_refusal(&error) {
+                    flight.note(|delivery| delivery.session = None).await?;
+                }
+                return Err(error.into());
+            }
+        };
+        let id = session.session_id.clone();
+        attempt.session = Some(session);
+        if let Err(err) = note(flight, &attempt).await {
+            if let Err(error) = self.api.cancel_session(&id, uri).await {
+                log::warn!("an upload session of {uri} is left open: {error}");
+            }
+            return Err(err.into());
+        }
+        Ok(attempt)
+    }
+
+    /// Sends what the session does not have yet, and looks what came of it.
+    pub(super) async fn send(
+        &self,
+        flight: &Arc<Flight>,
+        content: &Content,
+        attempt: Attempt,
+        sent: &(dyn Fn() + Send + Sync),
+    ) -> Result<Step, Failure> {
+        let before = attempt.done.chunks.len();
+        let shared = Arc::new(Mutex::new(attempt));
+        let result = self.transfer(flight, content, &shared).await;
+        let mut attempt = shared.lock().unwrap().clone();
+        // How far the session is belongs to it alone from here on.
+        flight.sent_bytes.store(0, Ordering::Relaxed);
+        if result.is_ok() {
+            sent();
+            return self.verify(flight, content, &attempt).await;
+        }
+        let error = match result {
+            Err(error) if !flight.halt.is_set() => error,
+            _ => return self.stopped(flight, &attempt).await,
+        };
+        log::debug!("upload of {}: {error}", flight.local.place().uri());
+        if is_refusal(&error) {
+            return self.refused(flight, &attempt, error).await;
+        }
+        attempt.strikes = match attempt.done.chunks.len() > before {
+            true => 0,
+            false => attempt.strikes + 1,
+        };
+        note(flight, &attempt).await?;
+        Err(error.into())
+    }
+
+    async fn transfer(
+        &self,
+        flight: &Arc<Flight>,
+        content: &Content,
+        shared: &Arc<Mutex<Attempt>>,
+    ) -> Result<(), Error> {
+        let (session, done) = {
+            let attempt = shared.lock().unwrap();
+            (attempt.session.clone(), attempt.done.clone())
+        };
+        let Some(session) = session else {
+            return Err(Error::SessionGone);
+        };
+        let generation = content.generation;
+        let body = |range| flight.part(generation, range);
+        let progress = Progress::new(done, journal(flight, shared), Arc::clone(&flight.halt));
+        let whole = Transfer {
+            api: &self.api,
+            session: &session,
+            size_bytes: content.size_bytes,
+            body: &body,
+            progress: &progress,
+        };
+        let result = transfer(&whole).await;
+        shared.lock().unwrap().done = progress.done();
+        result
+    }
+
+    /// The answer was that all is well; only the file tells.
+    async fn verify(
+        &self,
+        flight: &Arc<Flight>,
+        content: &Content,
+        attempt: &Attempt,
+    ) -> Result<Step, Failure> {
+        let mut delay = FIRST_LOOK;
+        for nth in 1.. {
+            let look = self.look(flight, attempt).await?;
+            let shown = look.as_ref().map(|(info, all)| (info, &all[..]));
+            let later = attempt
+                .session
+                .as_ref()
+                .is_some_and(|session| session.policy == TELLS_LATER && !session.relay);
+            match judge(attempt, shown) {
+                Verdict::Open if later && nth < LOOKS => {
+                    tokio::time::sleep(delay).await;
+                    delay *= 2;
+                    continue;
+                }
+                Verdict::There {
+                    entity, beneath, ..
+                } => {
+                    let Some((info, _)) = look else { break };
+                    let current =
+                        entity.id == info.entity && is_near(info.updated, attempt.modified());
+                    if !current
+                        && !has_sample(&self.api, &info.uri, &entity, attempt.sample).await?
+                    {
+                        break;
+                    }
+                    let landed = Landed {
+                        info,
+                        entity: entity.id,
+                        over: attempt.over.as_ref().map(Over::entity),
+                        beneath,
+                        generation: content.generation,
+                    };
+                    return self.land(flight, landed).await;
+                }
+                _ => {
+                    let landed = self.clear(flight, attempt, look);
+                    if let Some(landed) = landed.await? {
+                        return self.land(flight, landed).await;
+                    }
+                    break;
+                }
+            }
+        }
+        flight.note(|delivery| delivery.session = None).await?;
+        Err(Failure::Api(Error::Refused {
+            code: 0,
+            said: "it said that the upload is complete, and the file does not show it".into(),
+        }))
+    }
+
+    /// The content changed under way, our disk failed, or somebody wants the file.
+    async fn stopped(&self, flight: &Arc<Flight>, attempt: &Attempt) -> Result<Step, Failure> {
+        note(flight, attempt).await?;
+        let look = self.look(flight, attempt).await?;
+        let landed = self.clear(flight, attempt, look).await?;
+        match (landed, flight.broken()) {
+            (Some(landed), _) => self.land(flight, landed).await,
+            (None, Some(broken)) => Err(Failure::Disk(broken)),
+            (None, None) => Ok(Step::Done(Outcome::Overtaken)),
+        }
+    }
+
+    /// The server or the storage does not take it, or does not know the session any more.
+    async fn refused(
+        &self,
+        flight: &Arc<Flight>,
+        attempt: &Attempt,
+        error: Error,
+    ) -> Result<Step, Failure> {
+        let look = self.look(flight, attempt).await?;
+        let landed = self.clear(flight, attempt, look).await?;
+        match (landed, &error) {
+            (Some(landed), _) => self.land(flight, landed).await,
+            (None, Error::SessionGone | Error::NotFound) => Ok(Step::Again),
+            (None, _) => Err(error.into()),
+        }
+    }
+}
+
+async fn note(flight: &Arc<Flight>, attempt: &Attempt) -> std::io::Result<()> {
+    let text = attempt.to_text();
+    flight.note(move |delivery| delivery.session = text).await
+}
+
+/// Notes how far `shared` is, when it is written. What cannot be written is sent again after a crash.
+async fn write(flight: &Arc<Flight>, shared: &Arc<Mutex<Attempt>>) {
+    let attempt = Arc::clone(shared);
+    let written = flight.note(move |delivery| {
+        delivery.session = attempt.lock().unwrap().to_text();
+    });
+    if let Err(err) = written.await {
+        log::warn!("how far an upload is cannot be noted: {err}");
+    }
+}
+
+fn journal(flight: &Arc<Flight>, shared: &Arc<Mutex<Attempt>>) -> Note {
+    let (flight, shared) = (Arc::clone(flight), Arc::clone(shared));
+    Box::new(move |done: Done| {
+        let (flight, shared) = (Arc::clone(&flight), Arc::clone(&shared));
+        async move {
+            {
+                let mut attempt = shared.lock().unwrap();
+                attempt.done = done;
+                attempt.strikes = 0;
+            }
+            write(&flight, &shared).await;
+        }
+        .boxed()
+    })
+}

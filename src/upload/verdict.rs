@@ -1,0 +1,289 @@
+//! What a look at the server tells of a try: an answer of code 0 proves nothing, and a lost answer nothing either.
+//!
+//! Decisions only (→ api part 2 §15e). What looks like ours by size and time is proven by its bytes elsewhere.
+
+use std::time::{Duration, SystemTime};
+
+use super::attempt::Attempt;
+use crate::entity::Entity;
+use crate::model::{EntityId, FileInfo};
+
+/// How far apart two times may be that are the same: some databases keep whole seconds.
+const SAME_TIME: Duration = Duration::from_secs(1);
+/// How much older than the intent a placeholder may be that came of it: the two are by the same clock, which we know to
+/// a second.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// What a look at the place of a try shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The session is open: nothing is there yet.
+    Open,
+    /// A session of this id is open, which most likely is the one whose answer was lost.
+    Lost(String),
+    /// By size and time it is there.
+    There {
+        /// As this version.
+        entity: Entity,
+        /// The version below it, if the server keeps one.
+        beneath: Option<Entity>,
+        /// It is the current one.
+        current: bool,
+    },
+    /// Nothing came of it.
+    Nothing,
+}
+
+/// Holds what the server shows against the try. `versions` are those of the file, newest first, unfinished ones among
+/// them; `look` is none where nothing is at its place.
+pub(super) fn judge(attempt: &Attempt, look: Option<(&FileInfo, &[Entity])>) -> Verdict {
+    let Some((info, versions)) = look else {
+        return Verdict::Nothing;
+    };
+    match (info.upload_session(), attempt.session_id()) {
+        (Some(mark), Some(ours)) if mark == ours => return Verdict::Open,
+        (Some(mark), None) if may_be_ours(attempt, info, versions) => {
+            return Verdict::Lost(mark.to_owned());
+        }
+        _ => {}
+    }
+    // What somebody else is uploading is no version yet.
+    let unfinished = info.upload_session().is_some()
+        && versions
+            .first()
+            .is_some_and(|newest| newest.id != info.entity);
+    let versions = &versions[usize::from(unfinished)..];
+    let over = attempt.over.as_ref().map(|over| over.entity());
+    if over.as_ref() == Some(&info.entity) {
+        return Verdict::Nothing;
+    }
+    let current = Entity {
+        id: info.entity.clone(),
+        size_bytes: info.size_bytes,
+    };
+    if info.size_bytes == attempt.size_bytes && is_near(info.updated, attempt.modified()) {
+        return Verdict::There {
+            beneath: below(versions, &current.id),
+            entity: current,
+            current: true,
+        };
+    }
+    match first_after(versions, over.as_ref()) {
+        // Somebody has written over it since, or touched it.
+        Some(entity) if entity.size_bytes == attempt.size_bytes => Verdict::There {
+            entity: entity.clone(),
+            beneath: below(versions, &entity.id),
+            current: entity.id == info.entity,
+        },
+        _ => Verdict::Nothing,
+    }
+}
+
+/// Whether another version got between the one that was to be replaced and ours: the server's check of `previous` and
+/// its lock leave a gap (→ api part 2 §5.6). An empty one is no loss.
+pub(super) fn came_between<'a>(
+    over: Option<&EntityId>,
+    beneath: Option<&'a Entity>,
+) -> Option<&'a Entity> {
+    let over = over?;
+    beneath.filter(|beneath| beneath.id != *over && beneath.size_bytes > 0)
+}
+
+/// Whether two times are the same, as far as a server keeps them.
+pub(super) fn is_near(one: SystemTime, other: SystemTime) -> bool {
+    let apart = match one.duration_since(other) {
+        Ok(later) => later,
+        Err(earlier) => earlier.duration(),
+    };
+    apart <= SAME_TIME
+}
+
+/// An unfinished version of our size, made after the intent was noted.
+fn may_be_ours(attempt: &Attempt, info: &FileInfo, versions: &[Entity]) -> bool {
+    let Some(newest) = versions.first() else {
+        return false;
+    };
+    let began = std::time::UNIX_EPOCH + Duration::from_secs(attempt.began);
+    let is_new = attempt.over.is_none();
+    newest.size_bytes == attempt.size_bytes
+        && newest.id != info.entity
+        && (!is_new || (info.size_bytes == 0 && info.created + SLACK >= began))
+}
+
+/// The version below `entity`, if the server keeps one.
+pub(super) fn below(versions: &[Entity], entity: &EntityId) -> Option<Entity> {
+    let at = versions.iter().position(|version| version.id == *entity)?;
+    versions.get(at + 1).cloned()
+}
+
+/// The version that came right after `over`; of a new file the first one.
+fn first_after<'a>(versions: &'a [Entity], over: Option<&EntityId>) -> Option<&'a Entity> {
+    match over {
+        None => versions.last(),
+        Some(over) => {
+            let at = versions.iter().position(|version| version.id == *over)?;
+            versions.get(at.checked_sub(1)?)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::api::Session;
+    use crate::model::{Capabilities, FileId, FileKind};
+    use crate::names::ServerName;
+    use crate::upload::attempt::{Content, Over};
+    use crate::uri::FileUri;
+
+    const WHEN: Duration = Duration::from_secs(1_700_000_000);
+
+    fn entity(id: &str, size_bytes: u64) -> Entity {
+        Entity {
+            id: EntityId(id.into()),
+            size_bytes,
+        }
+    }
+
+    fn info(id: &str, size_bytes: u64, updated: SystemTime, mark: Option<&str>) -> FileInfo {
+        let uri = FileUri::my().child(ServerName::from_wire(*b"a"));
+        let mark = mark.map(|mark| ("sys:upload_session_id".to_owned(), mark.to_owned()));
+        FileInfo {
+            id: FileId("file".into()),
+            kind: FileKind::File,
+            name: ServerName::from_wire(*b"a"),
+            uri,
+            size_bytes,
+            created: UNIX_EPOCH + WHEN,
+            updated,
+            entity: EntityId(id.into()),
+            owned: true,
+            shared: false,
+            capabilities: Capabilities::default(),
+            metadata: Some(mark.into_iter().collect::<BTreeMap<_, _>>()),
+        }
+    }
+
+    /// A try of 100 bytes over version `base` (a new file where none), of which session `sid` answered.
+    fn attempt(over: Option<&str>, session: Option<&str>) -> Attempt {
+        let content = Content {
+            generation: 1,
+            size_bytes: 100,
+            modified: UNIX_EPOCH + WHEN,
+            sample: 0,
+        };
+        let over = over.map(|id| Over::new(&FileId("file".into()), &EntityId(id.into())));
+        let now = UNIX_EPOCH + WHEN;
+        let mut made = Attempt::new(&FileUri::my(), over, String::new(), &content, now);
+        made.session = session.map(|id| {
+            let text = format!(r#"{{"session_id":"{id}","expires":0,"policy":"local"}}"#);
+            serde_json::from_str::<Session>(&text).expect("a session")
+        });
+        made
+    }
+
+    #[track_caller]
+    fn check(
+        over: Option<&str>,
+        session: Option<&str>,
+        info: &FileInfo,
+        versions: &[Entity],
+        expected: Verdict,
+    ) {
+        let verdict = judge(&attempt(over, session), Some((info, versions)));
+        assert_eq!(verdict, expected);
+    }
+
+    fn there(id: &str, beneath: Option<Entity>, current: bool) -> Verdict {
+        Verdict::There {
+            entity: entity(id, 100),
+            beneath,
+            current,
+        }
+    }
+
+    #[test]
+    fn a_file_with_our_mark_is_not_finished_whatever_else_it_shows() {
+        let placeholder = info("none", 0, UNIX_EPOCH + WHEN, Some("sid"));
+        let unfinished = [entity("new", 100)];
+        check(None, Some("sid"), &placeholder, &unfinished, Verdict::Open);
+    }
+
+    #[test]
+    fn a_new_version_of_our_size_and_time_is_ours() {
+        let now = info("new", 100, UNIX_EPOCH + WHEN + SAME_TIME, None);
+        let versions = [entity("new", 100), entity("base", 7)];
+        let expected = there("new", Some(entity("base", 7)), true);
+        check(Some("base"), Some("sid"), &now, &versions, expected);
+        let alone = there("new", None, true);
+        check(
+            Some("base"),
+            Some("sid"),
+            &now,
+            &versions[..1],
+            alone.clone(),
+        );
+        check(None, Some("sid"), &now, &versions[..1], alone);
+    }
+
+    #[test]
+    fn the_old_version_says_that_nothing_came_of_it() {
+        let old = info("base", 100, UNIX_EPOCH + WHEN, None);
+        let versions = [entity("base", 100)];
+        check(Some("base"), Some("sid"), &old, &versions, Verdict::Nothing);
+        assert_eq!(judge(&attempt(None, Some("sid")), None), Verdict::Nothing);
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_is_not_ours() {
+        let later = UNIX_EPOCH + WHEN + Duration::from_secs(60);
+        let theirs = info("new", 9, later, None);
+        let versions = [entity("new", 9), entity("base", 7)];
+        check(
+            Some("base"),
+            Some("sid"),
+            &theirs,
+            &versions,
+            Verdict::Nothing,
+        );
+    }
+
+    #[test]
+    fn a_version_that_is_written_over_already_is_found_below() {
+        let later = UNIX_EPOCH + WHEN + Duration::from_secs(60);
+        let theirs = info("newer", 9, later, None);
+        let versions = [entity("newer", 9), entity("new", 100), entity("base", 7)];
+        let expected = there("new", Some(entity("base", 7)), false);
+        check(Some("base"), Some("sid"), &theirs, &versions, expected);
+        let first = there("new", None, false);
+        check(None, Some("sid"), &theirs, &versions[..2], first);
+    }
+
+    #[test]
+    fn a_session_whose_answer_was_lost_is_known_by_its_size_and_moment() {
+        let lost = Verdict::Lost("x".into());
+        let fresh = info("none", 0, UNIX_EPOCH + WHEN, Some("x"));
+        check(None, None, &fresh, &[entity("u", 100)], lost.clone());
+        check(None, None, &fresh, &[entity("u", 99)], Verdict::Nothing);
+        let mut old = fresh;
+        old.created = UNIX_EPOCH;
+        check(None, None, &old, &[entity("u", 100)], Verdict::Nothing);
+        let over = info("base", 7, UNIX_EPOCH, Some("x"));
+        let versions = [entity("u", 100), entity("base", 7)];
+        check(Some("base"), None, &over, &versions, lost);
+    }
+
+    #[test]
+    fn a_version_between_base_and_ours_is_a_conflict_found_late() {
+        let base = EntityId("base".into());
+        let between = entity("x", 3);
+        assert_eq!(came_between(Some(&base), Some(&between)), Some(&between));
+        assert_eq!(came_between(Some(&base), Some(&entity("base", 7))), None);
+        assert_eq!(came_between(Some(&base), Some(&entity("x", 0))), None);
+        assert_eq!(came_between(Some(&base), None), None);
+        assert_eq!(came_between(None, Some(&between)), None);
+    }
+}
