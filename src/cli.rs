@@ -21,14 +21,15 @@ use crate::failure::Failure;
 use args::Cli;
 pub use args::{
     CacheArgs, CacheClearArgs, CacheCommand, CacheShowArgs, Command, CompletionsArgs, DoctorArgs,
-    HelperArgs, LoginArgs, LogoutArgs, MountArgs, ProfilesArgs, StatusArgs, UmountArgs,
+    HelperArgs, LoginArgs, LogoutArgs, MountArgs, ProfilesArgs, StatusArgs, SyncArgs, UmountArgs,
+    WhyArgs,
 };
 use nearest::did_you_mean;
 pub use typed::{LOCAL, MOUNT, SERVER, Typed};
 
 /// Commands that the interface names and that are not there yet.
 pub const LATER: &[&str] = &[
-    "sync", "why", "versions", "restore", "trash", "share", "link", "pin", "unpin", "warm",
+    "versions", "restore", "trash", "share", "link", "pin", "unpin", "warm",
 ];
 
 /// What the program is called for; decides its exit codes.
@@ -135,7 +136,7 @@ fn no_such_command(word: &OsStr) -> Failure {
     let word = word.to_string_lossy();
     if LATER.contains(&word.as_ref()) {
         return Failure::failed(format!(
-            "'{word}' is not there yet: this version mounts and reads; 'cloudreve-fuse --help' lists what it can do"
+            "'{word}' is not there yet: this version mounts, reads and writes; 'cloudreve-fuse --help' lists what it can do"
         ));
     }
     let definition = definition();

@@ -11,10 +11,14 @@ mod doctor;
 mod journal;
 mod login;
 mod logout;
+mod mounts;
 mod profiles;
+mod progress;
 mod status;
+mod sync;
 mod terminal;
 mod umount;
+mod why;
 
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
@@ -73,6 +77,8 @@ pub fn run(command: Command, environment: &Environment) -> Result<(), Failure> {
         }
         Command::Umount(args) => umount::run(&args, environment),
         Command::Status(args) => status::run(&args, environment),
+        Command::Sync(args) => sync::run(&args, environment),
+        Command::Why(args) => why::run(&args, environment),
         Command::Cache(args) => cache::run(&args, environment),
         Command::Doctor(args) => doctor::run(&args, environment),
         Command::Completions(args) => completions(&args),

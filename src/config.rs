@@ -14,6 +14,7 @@ pub mod settings;
 mod typed;
 mod values;
 
+pub use crate::fs::Durability;
 pub use dirs::{Dirs, Disk, disk_of};
 pub use typed::mount_point;
 
@@ -26,7 +27,7 @@ use crate::address::Address;
 use crate::failure::Failure;
 use crate::secret::Secret;
 use crate::tokens::TokenStore;
-use crate::{api, fs, read, thumbnails};
+use crate::{api, fs, read, thumbnails, upload};
 use environment::Environment;
 use file::ConfigFile;
 use settings::Settings;
@@ -47,11 +48,13 @@ pub struct MountPlan {
     pub read: read::Options,
     /// For `thumbnails`; none where nobody wishes them.
     pub thumbnails: Option<thumbnails::Options>,
+    /// How it is written to.
+    pub writing: Writing,
     /// How the kernel mounts it.
     pub kernel: KernelOptions,
     /// Directory of control sockets.
     pub control_dir: PathBuf,
-    /// What is owed, later; made and checked at mount already.
+    /// What is owed to the server; a read-only mount makes and checks it, too.
     pub state_dir: PathBuf,
     /// What may be deleted at any time.
     pub cache_dir: PathBuf,
@@ -87,6 +90,21 @@ pub enum Account {
     RefreshToken(Secret),
     /// From credentials or the environment; cannot be renewed.
     AccessToken(Secret),
+}
+
+/// How a mount is written to.
+#[derive(Debug, Clone)]
+pub struct Writing {
+    /// Not at all: it was asked for.
+    pub read_only: bool,
+    /// Where deleted files go.
+    pub delete: api::Delete,
+    /// What close(2) and fsync(2) wait for.
+    pub durability: Durability,
+    /// Patterns of names that never go to the server; empty unless `read_only`, as long as nothing keeps to them.
+    pub local_only: Vec<String>,
+    /// For `upload`.
+    pub upload: upload::Options,
 }
 
 /// How the kernel mounts it.
@@ -170,6 +188,7 @@ pub fn plan(request: &MountRequest, environment: &Environment) -> Result<MountPl
         account: decided.account,
         read: values::read_options(&settings),
         fs: values::fs_options(&settings, environment, target.uri),
+        writing: values::writing(&settings)?,
         kernel,
         control_dir: dirs.control,
         state_dir: dirs.state,

@@ -1,23 +1,27 @@
-//! A Unix socket for each mount: its status, and its end.
+//! A Unix socket for each mount: its status, what it owes, and its end.
 //!
-//! One request and one answer a connection, each a line of JSON. The socket is named after the mount point, open to
+//! One request a connection, a line of JSON, and its answer, a line too; where that takes long, lines of progress may come
+//! before it. Who asks and goes away stops nothing but his own waiting. The socket is named after the mount point, open to
 //! its owner alone, and replaced when the daemon behind it is dead. Whoever asks is checked by the kernel's word on
 //! who he is: the daemon's user, or root. This room knows no mount: the answers are made by who binds the socket.
 
 mod ask;
 mod place;
 mod server;
+mod words;
 
-pub use ask::ask;
+pub use ask::{ask, follow, outlast};
 pub use place::{mounts, socket_path};
-pub use server::{Answering, Answers, Socket};
+pub use server::{Answering, Answers, Socket, Tell};
+pub use words::{BelowPoint, OwedFile, OwedSum, Progress, Why};
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest line either side takes; a status is a few kilobytes, and lists of owed files are cut by who makes them.
-const LINE_MAX_BYTES: u64 = 4 << 20;
+/// Longest line that who asked takes. A status is a few kilobytes, and who makes lists of owed files cuts them so that
+/// they fit: ten thousand, of some hundred bytes each.
+const LINE_MAX_BYTES: u64 = 64 << 20;
 
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +35,19 @@ pub enum Request {
         timeout_ms: u64,
         /// Wait for nothing.
         force: bool,
+        /// Whether progress may be told meanwhile; older ones who ask do not understand it.
+        #[serde(default)]
+        progress: bool,
+    },
+    /// Wait until what is owed now is on the server. Progress is told meanwhile, again and again, also without any.
+    Sync {
+        /// Only what lies here or below.
+        path: BelowPoint,
+    },
+    /// What a file or folder is now.
+    Why {
+        /// Which.
+        path: BelowPoint,
     },
 }
 
@@ -47,6 +64,9 @@ pub struct Status {
     pub version: String,
     pub pid: u32,
     pub mounted_since: String,
+    /// The directory is free again, and what is owed is still being delivered.
+    #[serde(default)]
+    pub ending: bool,
     pub read_only: bool,
     /// Why writing is refused.
     pub read_only_reason: String,
@@ -58,9 +78,15 @@ pub struct Status {
     pub reading: Option<ReadingStatus>,
     /// Open files and folders.
     pub open_handles: u64,
-    /// Files not yet on the server; empty while mounts are read-only.
+    /// Paths of the files not yet on the server, in the order of `owed_files`.
     pub owed: Vec<String>,
-    /// Conflicts; empty while mounts are read-only.
+    /// The same files in detail, those first that want somebody to do something. Ten thousand at most; `owed_sum` counts
+    /// all.
+    #[serde(default)]
+    pub owed_files: Vec<OwedFile>,
+    #[serde(default)]
+    pub owed_sum: OwedSum,
+    /// A line for each file of ours that was put beside another version since the mount began, or is about to be.
     pub conflicts: Vec<String>,
     /// What a person should do now, most important first; empty where all is well.
     pub next_steps: Vec<String>,
@@ -163,6 +189,30 @@ pub struct ReadingStatus {
 #[expect(missing_docs, reason = "each says itself")]
 pub enum Answer {
     Status(Box<Status>),
-    Unmounted { stays_queued: Vec<String> },
-    Failed { why: String },
+    /// One of several lines before the answer.
+    Progress(Progress),
+    Unmounted {
+        /// Paths of what is still owed; the next mount delivers it.
+        stays_queued: Vec<String>,
+        /// How many more there are than are listed.
+        #[serde(default)]
+        more_queued: u64,
+        /// The process that is about to end; 0 where it does not say.
+        #[serde(default)]
+        pid: u32,
+    },
+    Synced {
+        /// Files that were waited for.
+        files: u64,
+        /// Those of them that could not be delivered for now, each with the reason.
+        left: Vec<OwedFile>,
+        /// How many more there are than are listed.
+        more_left: u64,
+        /// A line for each that was put beside another version.
+        conflicts: Vec<String>,
+    },
+    Why(Box<Why>),
+    Failed {
+        why: String,
+    },
 }

@@ -5,44 +5,62 @@
 //! answers inline. Nothing here makes a file absent but the server's own word for it; an error is always an error.
 
 mod ahead;
+mod changes;
+mod copy;
+mod create;
 mod error;
+mod exchange;
 mod files;
 mod folders;
 mod handles;
+mod leaving;
+mod locals;
 mod namespace;
+mod news;
 mod questions;
+mod removals;
+mod remove;
+mod rename;
 mod root;
 mod shortcuts;
 mod sizes;
 mod space;
+mod steps;
 mod sweep;
 #[cfg(test)]
 mod tests;
 mod xattrs;
 
 pub use crate::listing::{Order, OrderBy};
+pub use changes::{Owing, drop_copies};
 pub use error::Error;
+pub use files::{Change, Reserve, complete};
+pub use rename::RenameHow;
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
-use crate::api::Api;
+use crate::api::{Api, Delete};
 use crate::cache::Whole;
 use crate::inodes::Ino;
 use crate::listing::Source;
 use crate::model::FileKind;
 use crate::names::NamePolicy;
 use crate::read::Reader;
+use crate::staging::Local;
 use crate::thumbnails::{self, Thumbnails};
-use crate::uri::FileUri;
+use crate::uri::{FileSystem, FileUri};
 
 use ahead::Foresight;
-use files::Files;
+use files::{Files, Opening};
 use folders::Folders;
 use namespace::Namespace;
+use removals::Removals;
 use sizes::FolderSizes;
 use space::Quota;
 
@@ -71,8 +89,22 @@ pub struct Options {
     pub file_mode: u16,
     /// Permission bits of folders, umask applied.
     pub dir_mode: u16,
+    /// Where what is deleted goes.
+    pub delete: Delete,
     /// Longest a call waits without bytes arriving.
     pub timeout: Duration,
+    /// What close(2) and fsync(2) wait for.
+    pub durability: Durability,
+}
+
+/// What close(2) and fsync(2) wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The local disk.
+    #[default]
+    Local,
+    /// The server.
+    Server,
 }
 
 /// What stat(2) shows.
@@ -94,7 +126,8 @@ pub struct Attr {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Links; 1 also for a folder, which says that its folders are not counted (as btrfs says it).
+    /// Links; 1 also for a folder, which says that its folders are not counted (as btrfs says it). 0 of what lost its
+    /// name while it was open.
     pub links: u32,
 }
 
@@ -177,17 +210,31 @@ pub struct Fs {
     thumbnails: Option<Thumbnails>,
     api: Api,
     user: crate::model::User,
+    reader: Arc<Reader>,
+    /// None where nothing may be changed.
+    owing: Option<Owing>,
+    removals: Removals,
+    /// Whether shares that the mount leads into may be written to, and when that was asked.
+    shares: Mutex<HashMap<FileSystem, (bool, Instant)>>,
+    /// Counts what lost its name while it was open.
+    gone: AtomicU64,
 }
 
 impl Fs {
     /// Asks the server for the root of `options.root`: the drive is known to be there when this returns.
     /// A URI that names a file or nothing is an error. Folders that were read are told to `thumbnails`, if there are any.
+    /// Without `owing` nothing may be changed. With it comes what was owed before anything of that could be delivered: it
+    /// shows at once, whatever the server still says; and changes that were under way when the process before this one ended
+    /// are finished.
     pub async fn new(
         options: Options,
         api: Api,
         reader: Arc<Reader>,
         thumbnails: Option<Thumbnails>,
+        owing: Option<(Owing, Vec<Arc<Local>>)>,
     ) -> Result<Arc<Self>, Error> {
+        let (owing, owed) = owing.unzip();
+        let owed = owed.unwrap_or_default();
         let site = api.site().await?;
         let sizes = options
             .folder_size
@@ -195,8 +242,9 @@ impl Fs {
         let namespace = Namespace::new(options, &site.instance_id, Source::of(&api), sizes).await?;
         let quota = Quota::of(&api, namespace.options.root.file_system());
         let foresight = Foresight::new(Arc::clone(&reader));
-        let files = Files::new(reader, Arc::clone(&namespace.inodes));
-        Ok(Arc::new(Self {
+        let files = Files::new(Arc::clone(&reader), Arc::clone(&namespace.inodes));
+        let fs = Self {
+            removals: Removals::new(&api, &namespace),
             namespace,
             folders: Folders::new(),
             files,
@@ -205,7 +253,32 @@ impl Fs {
             thumbnails,
             api,
             user: site.user,
-        }))
+            reader,
+            owing: owing.clone(),
+            shares: Mutex::default(),
+            gone: AtomicU64::new(0),
+        };
+        if let Some(owing) = owing {
+            fs.show_owed(owed);
+            fs.finish_steps(&owing.staging).await;
+        }
+        Ok(Arc::new(fs))
+    }
+
+    /// Sends the removals that wait for others; for an ordered end, and for whoever wants to be sure. Waits no longer than
+    /// any call.
+    pub async fn settle(&self) {
+        let sent = self.removals.send_all();
+        if tokio::time::timeout(self.namespace.options.timeout, sent)
+            .await
+            .is_err()
+        {
+            log::warn!("the server did not confirm in time what was deleted last");
+        }
+    }
+
+    fn next_gone(&self) -> u64 {
+        self.gone.fetch_add(1, Relaxed)
     }
 
     /// For `status`.
@@ -275,31 +348,54 @@ impl Fs {
 
     /// open(2) for reading: pins the entity that is current now; `Gone` where the kernel takes `ino` for another one.
     pub async fn open(&self, ino: Ino) -> Result<Opened, Error> {
+        self.open_for(ino, false).await
+    }
+
+    /// Opens `ino`, to write to it if `writes`.
+    async fn open_for(&self, ino: Ino, writes: bool) -> Result<Opened, Error> {
         let space = &self.namespace;
         let node = space.inodes.node(ino).ok_or(Error::NotFound)?;
         if node.entry.kind == FileKind::Folder {
             return Err(Error::IsAFolder);
         }
+        let local = self.local_of(ino).map(|shown| shown.local);
         let entry = space.current(ino, &node).await?.what;
-        let (entry, uri, moves) = match space
-            .target(&space.folder_key(node.parent)?, &entry)
-            .await?
-        {
+        let target = match local {
+            Some(_) => None,
+            None => {
+                space
+                    .target(&space.folder_key(node.parent)?, &entry)
+                    .await?
+            }
+        };
+        let (entry, uri, moves) = match target {
+            // What is behind a shortcut lies in somebody's share, where the mount has no folder for it.
+            Some(_) if writes => return Err(Error::ReadOnly),
             Some((target, uri)) => (target, uri, false),
             None => (entry, space.inodes.uri(ino).ok_or(Error::NotFound)?, true),
         };
         let read_bytes = Arc::default();
-        let locate = self.locator(ino, uri, moves);
-        let opened = self
-            .files
-            .open(ino, &entry, locate, Arc::clone(&read_bytes))?;
-        if moves {
+        let is_read_ahead = moves && local.is_none() && !writes;
+        let opening = Opening {
+            entry: &entry,
+            local,
+            locate: self.locator(ino, uri, moves),
+            read_bytes: Arc::clone(&read_bytes),
+            writes,
+        };
+        let opened = self.files.open(ino, opening)?;
+        if is_read_ahead {
             // With pages of its own the kernel may ask for nothing, which tells nothing of the program.
             let read_bytes = (!opened.keep_cache).then_some(read_bytes);
             self.foresight
                 .opened(space, node.parent, &entry, read_bytes);
         }
         Ok(opened)
+    }
+
+    /// Leaves `ino` to those who read it as it is: its name leads to another inode from now on.
+    pub fn leave_to_readers(&self, ino: Ino) {
+        self.namespace.inodes.part(ino);
     }
 
     /// pread(2) of the pinned entity.
@@ -321,11 +417,6 @@ impl Fs {
     /// Never waits.
     pub fn whole(&self, handle: HandleId) -> Option<Arc<Whole>> {
         self.files.whole(handle)
-    }
-
-    /// The last close(2).
-    pub fn release(&self, handle: HandleId) {
-        self.files.release(handle);
     }
 
     /// statfs(2), from the quota.

@@ -1,8 +1,8 @@
 //! The kernel's requests, answered by [`Fs`]: translate, run, reply; no logic.
 //!
 //! What memory can answer is answered on the thread that took the request, the rest by a task. Every request gets
-//! one answer: a panic, and the end of the mount, become EIO. Everything that would change the drive answers EROFS.
-//! This room never speaks to the network, holds no lock and knows no path.
+//! one answer: a panic, and the end of the mount, become EIO. This room never speaks to the network, holds no lock and
+//! knows no path.
 //!
 //! Longer than other rooms, since it has a method for each call of the kernel.
 
@@ -10,7 +10,9 @@ mod attr;
 mod backing;
 mod errno;
 mod init;
+mod open;
 mod serve;
+mod writers;
 
 pub use backing::Passthrough;
 pub use serve::Closer;
@@ -26,20 +28,22 @@ use std::time::{Duration, SystemTime};
 
 use fuser::{
     AccessFlags, BsdFileFlags, Config, CopyFileRangeFlags, Errno, FileHandle, Filesystem,
-    FopenFlags, Generation, INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags,
-    PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData,
+    FopenFlags, Generation, INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents,
+    PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData,
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
     ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, Session, SessionACL, TimeOrNow,
     WriteFlags,
 };
 use tokio::runtime::Handle;
 
-use crate::fs::{Error, FolderEntry, Fs, HandleId, Lookup};
+use crate::fs::{Believed, Change, Error, FolderEntry, Fs, HandleId, Lookup, RenameHow, Reserve};
 use crate::inodes::Ino;
 use attr::{absent, file_attr, file_type};
-use backing::{Backing, Way, Ways};
+use backing::{Backing, Ways};
 use errno::logged;
+use open::Writing;
 use serve::Runner;
+use writers::Writers;
 
 /// Threads that take requests from the kernel. With one, it must have sent its reply before it can be woken for the
 /// next request, which halves serial lookups; four also cover for one that reads from the local disk.
@@ -112,6 +116,8 @@ pub fn connect(
         fs,
         runner,
         ways: Arc::new(Ways::new(passthrough.clone())),
+        // One thread is always left for those who do not write.
+        writers: Writers::new(DISPATCH_THREADS - 1),
     };
     let session = Session::from_fd(adapter, device, access.acl(), config)?;
     passthrough.probe(&to_probe, &cache_dir);
@@ -131,6 +137,7 @@ struct Adapter {
     fs: Arc<Fs>,
     runner: Runner,
     ways: Arc<Ways<Backing>>,
+    writers: Writers,
 }
 
 impl Adapter {
@@ -139,6 +146,40 @@ impl Adapter {
         F: Future<Output = ()> + Send + 'static,
     {
         self.runner.run(call, work(Arc::clone(&self.fs)));
+    }
+
+    /// Answers with nothing but whether it worked.
+    fn serve_plain<F>(
+        &self,
+        (call, ino): (&'static str, INodeNo),
+        reply: ReplyEmpty,
+        work: impl FnOnce(Arc<Fs>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        self.serve(call, move |fs| async move {
+            match work(fs).await {
+                Ok(()) => reply.ok(),
+                Err(err) => reply.error(logged(call, ino.0, &err)),
+            }
+        });
+    }
+
+    /// Answers with what came to be in the folder `parent`, which counts one lookup.
+    fn serve_entry<F>(
+        &self,
+        (call, parent): (&'static str, INodeNo),
+        reply: ReplyEntry,
+        work: impl FnOnce(Arc<Fs>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = Result<Believed, Error>> + Send + 'static,
+    {
+        self.serve(call, move |fs| async move {
+            match work(fs).await {
+                Ok(made) => reply.entry(&made.ttl, &file_attr(&made.attr), GENERATION),
+                Err(err) => reply.error(logged(call, parent.0, &err)),
+            }
+        });
     }
 }
 
@@ -256,36 +297,21 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        if flags.acc_mode() != OpenAccMode::O_RDONLY || flags.0 & libc::O_TRUNC != 0 {
-            return reply.error(Errno::EROFS);
-        }
         let ways = Arc::clone(&self.ways);
-        self.serve("open", move |fs| async move {
-            match fs.open(Ino(ino.0)).await {
-                Ok(opened) => {
-                    // Nothing was written, so close(2) has nothing to tell.
-                    let mut flags = FopenFlags::FOPEN_NOFLUSH;
-                    let handle = FileHandle(opened.handle.0);
-                    if ways.may_be_files() {
-                        fs.look(opened.handle).await;
+        let ino = Ino(ino.0);
+        match Writing::of(flags.0) {
+            None => self.serve("open", move |fs| open::to_read(fs, ways, ino, reply)),
+            Some(how) => self.serve("open", move |fs| async move {
+                match open::to_write(&fs, &ways, ino, how).await {
+                    Ok(opened) => {
+                        let mut flags = FopenFlags::empty();
+                        flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+                        reply.opened(FileHandle(opened.handle.0), flags);
                     }
-                    let way = ways.open(Ino(ino.0), || {
-                        let whole = fs.whole(opened.handle)?;
-                        Some(Backing::new(whole, |file| reply.open_backing(&**file)))
-                    });
-                    match way {
-                        Way::Pages => {
-                            flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
-                            reply.opened(handle, flags);
-                        }
-                        // Not with FOPEN_KEEP_CACHE, which the kernel answers with EIO to who opens the file
-                        // (FOPEN_PASSTHROUGH_MASK in fs/fuse/iomode.c).
-                        Way::File(file) => reply.opened_passthrough(handle, flags, &file.id),
-                    }
+                    Err(err) => reply.error(logged("open", ino.0, &err)),
                 }
-                Err(err) => reply.error(logged("open", ino.0, &err)),
-            }
-        });
+            }),
+        }
     }
 
     fn read(
@@ -374,23 +400,36 @@ impl Filesystem for Adapter {
 
     /// The kernel checks modes by itself; it asks only for what access(2) adds, which is nothing here.
     fn access(&self, _: &Request, _: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        if mask.contains(AccessFlags::W_OK) {
+        if mask.contains(AccessFlags::W_OK) && self.fs.is_read_only() {
             reply.error(Errno::EROFS);
         } else {
             reply.ok();
         }
     }
 
-    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        reply.ok();
+    fn flush(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        _: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        self.serve_plain(("flush", ino), reply, move |fs| async move {
+            fs.flush(HandleId(handle.0)).await
+        });
     }
 
-    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        reply.ok();
+    fn fsync(&self, _: &Request, ino: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.serve_plain(("fsync", ino), reply, move |fs| async move {
+            fs.sync(HandleId(handle.0)).await
+        });
     }
 
-    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        reply.ok();
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.serve_plain(("fsyncdir", ino), reply, move |fs| async move {
+            fs.sync_folder(Ino(ino.0)).await
+        });
     }
 
     /// No link was ever shown, so what is asked about is none (→ readlink(2)).
@@ -435,108 +474,203 @@ impl Filesystem for Adapter {
         reply.error(Errno::EINVAL);
     }
 
-    // From here on: all that would change the drive. The kernel refuses most of it before it asks, as the mount is
-    // read-only for it too; what arrives all the same gets the same answer.
-
     fn setattr(
         &self,
         _: &Request,
-        _: INodeNo,
-        _: Option<u32>,
-        _: Option<u32>,
-        _: Option<u32>,
-        _: Option<u64>,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
         _: Option<TimeOrNow>,
-        _: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
         _: Option<SystemTime>,
-        _: Option<FileHandle>,
+        handle: Option<FileHandle>,
         _: Option<SystemTime>,
         _: Option<SystemTime>,
         _: Option<SystemTime>,
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        reply.error(Errno::EROFS);
+        let mtime = mtime.map(|time| match time {
+            TimeOrNow::SpecificTime(time) => time,
+            TimeOrNow::Now => SystemTime::now(),
+        });
+        let change = Change {
+            mode,
+            uid,
+            gid,
+            size_bytes: size,
+            mtime,
+        };
+        let ways = Arc::clone(&self.ways);
+        self.serve("setattr", move |fs| async move {
+            let ino = Ino(ino.0);
+            let handle = handle.map(|handle| HandleId(handle.0));
+            match open::change(&fs, &ways, ino, change, handle).await {
+                Ok(known) => reply.attr(&known.ttl, &file_attr(&known.attr)),
+                Err(err) => reply.error(logged("setattr", ino.0, &err)),
+            }
+        });
     }
 
-    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
-        reply.error(Errno::EROFS);
+    /// Of a regular file; everything else has no place on the server.
+    fn mknod(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _: u32,
+        reply: ReplyEntry,
+    ) {
+        let kind = mode & libc::S_IFMT;
+        if kind != libc::S_IFREG && kind != 0 {
+            return reply.error(Errno::EPERM);
+        }
+        let name = name.to_owned();
+        self.serve_entry(("mknod", parent), reply, move |fs| async move {
+            fs.make_file(Ino(parent.0), &name, mode & !umask).await
+        });
     }
 
-    fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
-        reply.error(Errno::EROFS);
+    fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
+        let name = name.to_owned();
+        self.serve_entry(("mkdir", parent), reply, move |fs| async move {
+            fs.make_folder(Ino(parent.0), &name).await
+        });
     }
 
-    fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = name.to_owned();
+        self.serve_plain(("unlink", parent), reply, move |fs| async move {
+            fs.unlink(Ino(parent.0), &name).await
+        });
     }
 
-    fn rmdir(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = name.to_owned();
+        self.serve_plain(("rmdir", parent), reply, move |fs| async move {
+            fs.remove_folder(Ino(parent.0), &name).await
+        });
     }
 
     fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
-        reply.error(Errno::EROFS);
+        reply.error(Errno::EPERM);
     }
 
     fn rename(
         &self,
         _: &Request,
-        _: INodeNo,
-        _: &OsStr,
-        _: INodeNo,
-        _: &OsStr,
-        _: RenameFlags,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::EROFS);
+        let how = match flags {
+            flags if flags.is_empty() => RenameHow::Replace,
+            RenameFlags::RENAME_NOREPLACE => RenameHow::NoReplace,
+            RenameFlags::RENAME_EXCHANGE => RenameHow::Exchange,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let (name, new_name) = (name.to_owned(), new_name.to_owned());
+        self.serve_plain(("rename", parent), reply, move |fs| async move {
+            let (from, to) = (Ino(parent.0), Ino(new_parent.0));
+            fs.rename(from, &name, to, &new_name, how).await
+        });
     }
 
     fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
-        reply.error(Errno::EROFS);
+        reply.error(Errno::EPERM);
     }
 
     fn create(
         &self,
         _: &Request,
-        _: INodeNo,
-        _: &OsStr,
-        _: u32,
-        _: u32,
-        _: i32,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
         reply: ReplyCreate,
     ) {
-        reply.error(Errno::EROFS);
+        let name = name.to_owned();
+        let ways = Arc::clone(&self.ways);
+        self.serve("create", move |fs| async move {
+            let place = (Ino(parent.0), &*name);
+            match open::create(&fs, &ways, place, mode & !umask, flags).await {
+                Ok((made, opened)) => {
+                    let mut flags = FopenFlags::empty();
+                    flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+                    let handle = FileHandle(opened.handle.0);
+                    reply.created(&made.ttl, &file_attr(&made.attr), GENERATION, handle, flags);
+                }
+                Err(err) => reply.error(logged("create", parent.0, &err)),
+            }
+        });
     }
 
     fn write(
         &self,
         _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: u64,
-        _: &[u8],
-        _: WriteFlags,
-        _: OpenFlags,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        bytes: &[u8],
+        write_flags: WriteFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::EROFS);
+        // Pages of a mapping lie where they lie, whatever the file was opened for.
+        let is_page = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let appends = flags.0 & libc::O_APPEND != 0 && !is_page;
+        // Longer ones than the kernel was allowed to send do not exist.
+        let written = bytes.len() as u32;
+        let handle = HandleId(handle.0);
+        let answer = move |done: Result<(), Error>| match done {
+            Ok(()) => reply.written(written),
+            Err(err) => reply.error(logged("write", ino.0, &err)),
+        };
+        if let Some(_turn) = self.writers.enter() {
+            self.runner.run_now("write", || {
+                answer(self.fs.write(handle, offset, bytes, appends));
+            });
+            return;
+        }
+        let bytes = bytes.to_vec();
+        self.serve("write", move |fs| async move {
+            let write = move || fs.write(handle, offset, &bytes, appends);
+            let done = tokio::task::spawn_blocking(write).await;
+            // Where it panicked, the reply is dropped, which is EIO.
+            if let Ok(done) = done {
+                answer(done);
+            }
+        });
     }
 
     fn fallocate(
         &self,
         _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: u64,
-        _: u64,
-        _: i32,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::EROFS);
+        let Some(how) = Reserve::of(mode) else {
+            return reply.error(Errno::EOPNOTSUPP);
+        };
+        self.serve_plain(("fallocate", ino), reply, move |fs| async move {
+            fs.allocate(HandleId(handle.0), offset, length, how)
+        });
     }
 
+    /// ENOSYS makes the kernel copy by itself, by way of its pages.
     fn copy_file_range(
         &self,
         _: &Request,
@@ -550,7 +684,7 @@ impl Filesystem for Adapter {
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::EROFS);
+        reply.error(Errno::ENOSYS);
     }
 
     fn setxattr(
@@ -563,11 +697,11 @@ impl Filesystem for Adapter {
         _: u32,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::EROFS);
+        reply.error(Errno::EOPNOTSUPP);
     }
 
     fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+        reply.error(Errno::EOPNOTSUPP);
     }
 }
 

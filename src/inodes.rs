@@ -45,6 +45,8 @@ pub struct Node {
     pub tree: Tree,
     /// The version that open handles read.
     pub pinned: Option<Version>,
+    /// It belongs to those handles alone: its name leads elsewhere (→ [`Inodes::part`]).
+    pub is_parted: bool,
 }
 
 impl Node {
@@ -180,6 +182,46 @@ impl Inodes {
         }
     }
 
+    /// The number by which the name of the file `key` is known; none where nobody has met it.
+    pub fn find(&self, key: &FileKey) -> Option<Ino> {
+        self.table.lock().unwrap().find(self.site, key)
+    }
+
+    /// The tree of what lies in the folder `ino`.
+    pub fn tree_below(&self, ino: Ino) -> Option<Tree> {
+        Some(self.table.lock().unwrap().slots.get(&ino)?.tree_below())
+    }
+
+    /// Whether `ino` is `folder`, or lies below it.
+    pub fn is_within(&self, ino: Ino, folder: Ino) -> bool {
+        let table = self.table.lock().unwrap();
+        let mut at = ino;
+        for _ in 0..DEPTH_MAX {
+            if at == folder {
+                return true;
+            }
+            match table.slots.get(&at) {
+                Some(slot) if at != Ino::ROOT => at = slot.parent,
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    /// The file `key` lies in `parent` as `entry` now, which may give it another id: its numbers and what holds them stay.
+    /// Where another file was known by that id, the name stands for this one's number from now on.
+    pub fn settle(&self, key: &FileKey, parent: Ino, entry: &Arc<Entry>) {
+        let mut table = self.table.lock().unwrap();
+        table.rekey(self.site, key, entry);
+        let key = FileKey {
+            tree: key.tree,
+            id: entry.id.clone(),
+        };
+        for ino in table.all_by_key(self.site, &key) {
+            table.put(ino, parent, entry);
+        }
+    }
+
     /// Gives back `lookups` references. More than there are count as all of them.
     pub fn forget(&self, ino: Ino, lookups: u64) {
         let mut table = self.table.lock().unwrap();
@@ -203,24 +245,58 @@ impl Inodes {
     pub fn pin(&self, ino: Ino, version: &Arc<Entry>) -> Option<(Arc<Entry>, bool)> {
         let mut table = self.table.lock().unwrap();
         let slot = table.slots.get_mut(&ino)?;
-        if !is_same_version(slot.told.as_deref()?, version) {
+        let is_parted = slot.pin.as_ref().is_some_and(|pin| pin.is_parted);
+        if is_parted || !is_same_version(slot.told.as_deref()?, version) {
             let pin = slot.pin.as_mut()?;
             pin.sent_back = !pin.sent_back;
             if pin.sent_back {
                 return None;
             }
         }
-        let pin = slot.pin.get_or_insert_with(|| {
-            Box::new(Pin {
-                version: Arc::clone(version),
-                handles: 0,
-                sent_back: false,
-            })
-        });
+        let pin = slot.pin.get_or_insert_with(|| Pin::new(version));
         pin.handles += 1;
         let pages = slot.pages.take();
         slot.pages = pages.filter(|pages| is_same_version(pages, &pin.version));
         Some((Arc::clone(&pin.version), slot.pages.is_some()))
+    }
+
+    /// Pins `ino`, whose content is here and shows as `entry` now, for a handle that is opened now, until [`Inodes::unpin`].
+    /// It has no versions, and no pages are known to be right. None where it is forgotten.
+    pub fn pin_local(&self, ino: Ino, entry: &Arc<Entry>) -> Option<(Arc<Entry>, bool)> {
+        let mut table = self.table.lock().unwrap();
+        let slot = table.slots.get_mut(&ino)?;
+        let pin = slot.pin.get_or_insert_with(|| Pin::new(entry));
+        pin.handles += 1;
+        slot.pages = None;
+        Some((Arc::clone(&pin.version), false))
+    }
+
+    /// `ino` is written to: the kernel's pages are of no version any more.
+    pub fn soil(&self, ino: Ino) {
+        if let Some(slot) = self.table.lock().unwrap().slots.get_mut(&ino) {
+            slot.pages = None;
+        }
+    }
+
+    /// What handles have open as `ino` is the version `entry` by now, which is what its name leads to.
+    pub fn repin(&self, ino: Ino, entry: &Arc<Entry>) {
+        if let Some(slot) = self.table.lock().unwrap().slots.get_mut(&ino)
+            && let Some(pin) = &mut slot.pin
+        {
+            pin.version = Arc::clone(entry);
+            slot.told = Some(Arc::clone(entry));
+        }
+    }
+
+    /// The name of `ino` leads elsewhere from now on, as if another file had replaced this one; who has it open keeps it.
+    /// No change where nobody has.
+    pub fn part(&self, ino: Ino) {
+        let mut table = self.table.lock().unwrap();
+        if let Some(slot) = table.slots.get_mut(&ino)
+            && let Some(pin) = &mut slot.pin
+        {
+            pin.is_parted = true;
+        }
     }
 
     /// A handle of `ino` is read from: pages that the kernel had from before it was opened are gone.
@@ -653,5 +729,114 @@ mod tests {
         assert!(!inodes.show_listing(Ino::ROOT, 7));
         inodes.forget(second, 1);
         assert!(!inodes.show_listing(Ino::ROOT, 7));
+    }
+
+    fn key(id: &str) -> FileKey {
+        FileKey {
+            tree: Tree::MAIN,
+            id: crate::model::FileId(id.into()),
+        }
+    }
+
+    #[test]
+    fn a_file_that_gets_another_id_keeps_its_number_its_lookups_and_its_place() {
+        let inodes = inodes();
+        let ino = count(&inodes, Ino::ROOT, &file("local:1", "new"));
+        let there = file("f", "new");
+        inodes.settle(&key("local:1"), Ino::ROOT, &there);
+        assert_eq!(inodes.find(&key("f")), Some(ino));
+        assert_eq!(inodes.find(&key("local:1")), None);
+        assert_eq!(count(&inodes, Ino::ROOT, &there), ino);
+        assert_eq!(inodes.node(ino).unwrap().entry.id, there.id);
+        assert_eq!(place(&inodes, ino), "cloudreve://my/new");
+        inodes.forget(ino, 1);
+        assert!(inodes.node(ino).is_some(), "it was looked up twice");
+        inodes.forget(ino, 1);
+        assert_eq!((inodes.len(), inodes.find(&key("f"))), (1, None));
+    }
+
+    #[test]
+    fn the_number_of_a_file_that_took_anothers_id_is_the_one_of_the_name_and_the_other_lives_while_it_is_held()
+     {
+        let inodes = inodes();
+        let target = file("t", "name");
+        let old = count(&inodes, Ino::ROOT, &target);
+        inodes.pin(old, &target);
+        let new = count(&inodes, Ino::ROOT, &file("local:1", "temp"));
+        let after = Arc::new(Entry {
+            size_bytes: 9,
+            entity: crate::model::EntityId("second".into()),
+            ..(*target).clone()
+        });
+        inodes.settle(&key("local:1"), Ino::ROOT, &after);
+        assert_eq!(count(&inodes, Ino::ROOT, &after), new);
+        let pinned = inodes.node(old).unwrap().pinned.unwrap();
+        assert_eq!(pinned, Version::of(&target));
+        inodes.forget(new, 2);
+        inodes.forget(old, 1);
+        inodes.unpin(old);
+        assert_eq!(inodes.len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_moved_takes_its_hold_from_the_old_folder_to_the_new() {
+        let inodes = inodes();
+        let (a, b) = (folder("a", "a"), folder("b", "b"));
+        let (a, b) = (count(&inodes, Ino::ROOT, &a), count(&inodes, Ino::ROOT, &b));
+        let ino = count(&inodes, a, &file("f", "old"));
+        inodes.settle(&key("f"), b, &file("f", "new"));
+        assert_eq!(place(&inodes, ino), "cloudreve://my/b/new");
+        assert!(inodes.is_within(ino, b) && !inodes.is_within(ino, a));
+        assert!(inodes.is_within(b, Ino::ROOT) && !inodes.is_within(Ino::ROOT, b));
+        inodes.forget(a, 1);
+        inodes.forget(b, 1);
+        assert_eq!(inodes.len(), 3, "the file holds its folder");
+    }
+
+    #[test]
+    fn a_number_that_is_left_to_its_readers_keeps_its_version_and_the_name_gets_another() {
+        let inodes = inodes();
+        let file = file("f", "file");
+        let old = count(&inodes, Ino::ROOT, &file);
+        inodes.part(old);
+        assert_eq!(count(&inodes, Ino::ROOT, &file), old, "nobody reads it");
+        inodes.pin(old, &file).unwrap();
+        inodes.part(old);
+        let new = count(&inodes, Ino::ROOT, &file);
+        assert_ne!(new, old);
+        assert_eq!(count(&inodes, Ino::ROOT, &file), new);
+        assert!(
+            inodes.pin(old, &file).is_none(),
+            "it did not come by the name"
+        );
+        // What is written there has no version, and is found by the name all the same.
+        inodes.pin_local(new, &file).unwrap();
+        assert_eq!(inodes.count(Ino::ROOT, &file, None).unwrap().0, new);
+        inodes.unpin(new);
+        inodes.forget(new, 9);
+        assert_ne!(inodes.count(Ino::ROOT, &file, None).unwrap().0, old);
+        inodes.forget(old, 9);
+        assert!(inodes.node(old).is_some_and(|node| node.is_parted));
+        inodes.unpin(old);
+        assert!(inodes.node(old).is_none());
+    }
+
+    #[test]
+    fn what_handles_wrote_is_the_version_of_its_name_once_that_is_said() {
+        let inodes = inodes();
+        let before = file("f", "file");
+        let ino = count(&inodes, Ino::ROOT, &before);
+        inodes.pin(ino, &before).unwrap();
+        inodes.fill_pages(ino);
+        inodes.soil(ino);
+        let after = Arc::new(Entry {
+            size_bytes: 9,
+            entity: crate::model::EntityId("second".into()),
+            ..(*before).clone()
+        });
+        inodes.repin(ino, &after);
+        assert_eq!(count(&inodes, Ino::ROOT, &after), ino);
+        let (version, keeps_pages) = inodes.pin(ino, &after).unwrap();
+        assert_eq!((&version, keeps_pages), (&after, false));
     }
 }

@@ -11,14 +11,18 @@
 //! | 6 | [`config`]: what was decided: flags, then `-o`, environment, file, as plain values for each room |
 //! | 5 | [`fuse`]: the kernel's requests, translated; [`control`]: a mount's socket |
 //! | 4 | [`fs`]: the filesystem in POSIX verbs; knows no FUSE, no HTTP |
-//! | 3 | movers, which join the gate and the keepers: [`listing`]: whole folders from a server that pages; [`read`]: bytes of an entity; [`thumbnails`] for the desktop |
-//! | 2 | keepers, which remember and never speak: [`accounts`] on disk, [`inodes`], [`metadata`], [`blocks`] of content in memory, [`cache`] of content on disk |
+//! | 3 | movers, which join the gate and the keepers: [`listing`]: whole folders from a server that pages; [`read`]: bytes of an entity; [`upload`]: delivers what is staged; [`thumbnails`] for the desktop |
+//! | 2 | keepers, which remember and never speak: [`accounts`] on disk, [`inodes`], [`metadata`], [`blocks`] of content in memory, [`cache`] of content on disk, [`staging`]: content that the server does not have yet |
 //! | 1 | [`api`]: the gate, the only HTTP; [`cli`]: what may be typed; [`mountpoint`]: the kernel's mount table; [`systemd`] |
 //! | 0 | the shared words: [`address`], [`uri`], [`names`], [`model`], [`entity`], [`entry`], [`expiry`], [`secret`], [`tokens`], [`failure`]; [`argv`] |
 //!
 //! A read: `fuse` decodes a request and polls it once on the spot → `fs/files` finds the handle, which pinned an entity when
 //! it was opened → `read` has the blocks, or sends one ranged GET for all who wait → the reply. A look at a folder: `fs`
 //! answers from `metadata` while that may be believed, else `listing` asks page by page and hands out what has come.
+//!
+//! A write: the first one to a clean file makes a `staging::Local` over the version that its handle pinned; what is not written
+//! is a hole, read from there → close(2) journals it → `upload` opens a session that names that version, sends, and looks
+//! whether it is there → `fs` points the file at its new version, and the journal forgets it.
 //!
 //! `→ api part 1 §7.5` and the like name sections of the team's notes on the server's API; `tests/contract` holds what they
 //! say as cases that run.

@@ -19,7 +19,8 @@ mod vanished;
 pub use progress::{Progress, Reached};
 pub use shown::{Options, Order, OrderBy, carries_id, is_flat};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
@@ -29,8 +30,8 @@ use tokio::task::AbortHandle;
 
 use crate::api::{self, Api, Page, PagePosition};
 use crate::entry::{Entry, FileKey};
-use crate::metadata::{Listing, Metadata};
-use crate::model::FileInfo;
+use crate::metadata::{Changes, Listing, Metadata};
+use crate::model::{FileId, FileInfo};
 use crate::uri::FileUri;
 
 /// A question under way.
@@ -102,6 +103,22 @@ impl Listings {
         }
     }
 
+    /// The listing of `folder` that is believed, with what we changed there since, and when it was asked for.
+    pub fn believed(&self, folder: &FileKey, now: Instant) -> Option<(Arc<Listing>, Instant)> {
+        let metadata = &self.shared.metadata;
+        if let Some(changes) = metadata.changes(folder, now) {
+            metadata.fold(folder, &changes, self.shared.with_changes(&changes));
+        }
+        metadata.listing(folder, now)
+    }
+
+    /// `folder` was made at `at`, and there is nothing in it.
+    pub fn made(&self, folder: &FileKey, at: Instant) {
+        let version = self.shared.versions.fetch_add(1, Relaxed);
+        let nothing = Arc::new(Listing::new(Vec::new(), version, false));
+        self.shared.metadata.keep_listing(folder, nothing, at, at);
+    }
+
     /// The listing of `folder` that is under way, if one is.
     pub fn under_way(&self, folder: &FileKey) -> Option<Arc<Progress>> {
         let flights = self.shared.flights.lock().unwrap();
@@ -135,6 +152,32 @@ impl Listings {
         };
         flights.insert(folder.clone(), flight);
         progress
+    }
+}
+
+impl Shared {
+    fn with_changes(&self, changes: &Changes) -> Arc<Listing> {
+        let names: HashMap<&OsStr, &Option<Arc<Entry>>> = changes
+            .names
+            .iter()
+            .map(|(name, entry)| (&**name, entry))
+            .collect();
+        let ids: HashSet<&FileId> = names
+            .values()
+            .filter_map(|entry| Some(&entry.as_ref()?.id))
+            .collect();
+        let old = changes.listing.entries().iter();
+        let mut entries: Vec<_> = old
+            .filter(|entry| !names.contains_key(&*entry.name) && !ids.contains(&entry.id))
+            .cloned()
+            .collect();
+        entries.extend(names.values().filter_map(|entry| (*entry).clone()));
+        self.options.order.sort(&mut entries);
+        let version = match changes.listing.shows(&entries) {
+            true => changes.listing.version(),
+            false => self.versions.fetch_add(1, Relaxed),
+        };
+        Arc::new(Listing::new(entries, version, changes.listing.is_flat()))
     }
 }
 

@@ -5,6 +5,10 @@
 //! longer believed stays until there is no room, for it tells what *was* known: nothing known is taken for deleted
 //! because a listing lacks it. Folders go as a whole, the one unused for the longest first.
 //!
+//! What we changed ourselves ([`Metadata::change_name`]) is as good as an answer of the moment when the server confirmed
+//! it: a listing that was asked for before cannot undo it, and one that is believed stays so, for the two are read
+//! together ([`Metadata::changes`]). A folder of many entries is not listed anew for each name that we add.
+//!
 //! Never asks the server, and knows no inodes. Instants are those *before* a request was sent, so an answer is as old
 //! as the oldest moment that it can speak of.
 
@@ -72,8 +76,21 @@ struct State {
 struct Folder {
     listing: Option<Listed>,
     names: HashMap<Box<OsStr>, Single>,
+    /// How many of `names` are our own changes, newer than the listing.
+    own: usize,
+    /// Some of those are not in the listing yet.
+    unfolded: bool,
     /// Asked about single names since the folder was listed last.
     questions: u32,
+}
+
+/// What we changed in a folder since it was listed.
+#[derive(Debug)]
+pub struct Changes {
+    /// The listing, which is believed and knows nothing of them.
+    pub listing: Arc<Listing>,
+    /// What is behind each name now; none where nothing is.
+    pub names: Vec<(Box<OsStr>, Option<Arc<Entry>>)>,
 }
 
 #[derive(Debug)]
@@ -91,6 +108,8 @@ struct Listed {
 struct Single {
     entry: Option<Arc<Entry>>,
     asked: Instant,
+    /// We made it so.
+    own: bool,
 }
 
 impl Metadata {
@@ -175,6 +194,62 @@ impl Metadata {
         }
     }
 
+    /// What we ourselves made of `name` in `folder`, where that is newer than the listing: an entry, or that there is none.
+    pub fn own(&self, folder: &FileKey, name: &OsStr) -> Option<Option<Arc<Entry>>> {
+        let state = self.state.lock().unwrap();
+        let folder = state.folders.peek(folder).filter(|folder| folder.own > 0)?;
+        let single = folder.names.get(name).filter(|single| single.own)?;
+        Some(single.entry.clone())
+    }
+
+    /// Whether we changed anything in `folder` since it was listed.
+    pub fn has_own(&self, folder: &FileKey) -> bool {
+        let state = self.state.lock().unwrap();
+        let folder = state.folders.peek(folder);
+        folder.is_some_and(|folder| folder.own > 0)
+    }
+
+    /// Names in `folder` that we gave to something since it was listed.
+    pub fn added(&self, folder: &FileKey) -> Vec<Box<OsStr>> {
+        let state = self.state.lock().unwrap();
+        let folder = state.folders.peek(folder).filter(|folder| folder.own > 0);
+        let names = folder.into_iter().flat_map(|folder| &folder.names);
+        names
+            .filter(|(_, single)| single.own && single.entry.is_some())
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// Our own changes that the believed listing of `folder` does not show yet; none where there are no such.
+    pub fn changes(&self, folder: &FileKey, now: Instant) -> Option<Changes> {
+        let mut state = self.state.lock().unwrap();
+        let folder = state.folders.get(folder).filter(|folder| folder.unfolded)?;
+        let (listing, _) = self.believed_listing(folder, now)?;
+        let own = folder.names.iter().filter(|(_, single)| single.own);
+        Some(Changes {
+            listing: Arc::clone(listing),
+            names: own
+                .map(|(name, single)| (name.clone(), single.entry.clone()))
+                .collect(),
+        })
+    }
+
+    /// `new` is what `changes` made of their listing: shown from now on, and as old as that one.
+    pub fn fold(&self, folder: &FileKey, changes: &Changes, new: Arc<Listing>) {
+        let mut state = self.state.lock().unwrap();
+        state.change(folder, |folder| {
+            let listed = folder.listing.as_mut();
+            if let Some(listed) = listed
+                && Arc::ptr_eq(&listed.listing, &changes.listing)
+            {
+                listed.listing = new;
+                // Changes made since they were taken come with the next fold.
+                folder.unfolded = folder.own != changes.names.len();
+            }
+        });
+        state.make_room(self.entries_max);
+    }
+
     /// The complete listing of `folder`, while it is believed, and when it was asked for.
     pub fn listing(&self, folder: &FileKey, now: Instant) -> Option<(Arc<Listing>, Instant)> {
         let mut state = self.state.lock().unwrap();
@@ -219,6 +294,7 @@ impl Metadata {
         let believed = true;
         state.change(folder, |folder| {
             folder.names.retain(|_, single| single.asked > began);
+            folder.count_own();
             folder.questions = 0;
             folder.listing = Some(Listed {
                 listing,
@@ -230,7 +306,7 @@ impl Metadata {
         state.make_room(self.entries_max);
     }
 
-    /// Keeps what the server answered when asked at `asked` for `name` in `folder`.
+    /// Keeps what the server answered when asked at `asked` for `name` in `folder`, unless something newer is known.
     pub fn keep_name(
         &self,
         folder: &FileKey,
@@ -240,23 +316,77 @@ impl Metadata {
     ) {
         let mut state = self.state.lock().unwrap();
         state.change(folder, |folder| {
+            let before = folder.names.get(name);
+            if before.is_some_and(|before| before.asked > asked) {
+                return;
+            }
+            let is_as_we_left_it = before.is_some_and(|before| before.own && before.entry == entry);
             if let Some(listed) = &mut folder.listing
                 && listed.began <= asked
                 && listed.listing.get(name) != entry.as_ref()
+                && !is_as_we_left_it
             {
                 listed.believed = false;
             }
-            if folder.names.len() >= SINGLE_NAMES_MAX {
-                folder
-                    .names
-                    .retain(|_, single| self.left(single.asked, asked).is_some());
-            }
-            if folder.names.len() >= SINGLE_NAMES_MAX {
-                folder.names.clear();
-            }
-            folder.names.insert(name.into(), Single { entry, asked });
+            let own = is_as_we_left_it;
+            self.put(folder, name, Single { entry, asked, own });
         });
         state.make_room(self.entries_max);
+    }
+
+    /// We made `entry` of `name` in `folder`, or took it away, and the server confirmed that at `at`. The listing is
+    /// believed as before.
+    pub fn change_name(
+        &self,
+        folder: &FileKey,
+        name: &OsStr,
+        entry: Option<Arc<Entry>>,
+        at: Instant,
+    ) {
+        let mut state = self.state.lock().unwrap();
+        state.change(folder, |folder| {
+            let single = Single {
+                entry,
+                asked: at,
+                own: true,
+            };
+            self.put(folder, name, single);
+            folder.unfolded = true;
+        });
+        state.make_room(self.entries_max);
+    }
+
+    /// Believes nothing of `name` in `folder` any more, nor the listing: something happened there that we did not see.
+    pub fn doubt(&self, folder: &FileKey, name: &OsStr) {
+        let mut state = self.state.lock().unwrap();
+        if !state.folders.contains(folder) {
+            return;
+        }
+        state.change(folder, |folder| {
+            folder.names.remove(name);
+            folder.count_own();
+            if let Some(listed) = &mut folder.listing {
+                listed.believed = false;
+            }
+        });
+    }
+
+    fn put(&self, folder: &mut Folder, name: &OsStr, single: Single) {
+        if folder.names.len() - folder.own >= SINGLE_NAMES_MAX {
+            // A listing is read together with our own changes, and would be wrong without.
+            let listed = folder.listing.is_some();
+            let left = |other: &Single| self.left(other.asked, single.asked).is_some();
+            let names = &mut folder.names;
+            names.retain(|_, other| other.own && listed || left(other));
+            folder.count_own();
+            if folder.names.len() - folder.own >= SINGLE_NAMES_MAX {
+                folder.names.retain(|_, other| other.own);
+            }
+        }
+        folder.own += usize::from(single.own);
+        if let Some(before) = folder.names.insert(name.into(), single) {
+            folder.own -= usize::from(before.own);
+        }
     }
 
     /// Forgets all that was said of what lies in `folder`.
@@ -278,6 +408,12 @@ impl Metadata {
 }
 
 impl Folder {
+    /// Counts our own changes anew, after the listing or the names became others.
+    fn count_own(&mut self) {
+        self.own = self.names.values().filter(|single| single.own).count();
+        self.unfolded = self.own > 0;
+    }
+
     /// What was said of `name` alone, unless all of the listing is newer.
     fn newest_single(&self, name: &OsStr) -> Option<&Single> {
         let single = self.names.get(name)?;
@@ -481,5 +617,89 @@ mod tests {
             metadata.keep_name(&key("d"), name.as_ref(), None, start);
             assert!(metadata.entries() <= SINGLE_NAMES_MAX + 1);
         }
+    }
+
+    fn change(kept: &Kept, name: &str, id: Option<&str>, seconds: u64) {
+        let entry = id.map(|id| entry(id, name));
+        let at = kept.at(seconds);
+        kept.metadata
+            .change_name(&key("d"), name.as_ref(), entry, at);
+    }
+
+    #[test]
+    fn what_we_changed_ourselves_counts_and_leaves_the_listing_believed() {
+        let kept = Kept::new();
+        change(&kept, "c", Some("3"), 2);
+        change(&kept, "a", None, 3);
+        kept.check("c", 5, "3");
+        kept.check("a", 5, "-");
+        kept.check("b", 5, "2");
+        assert!(kept.metadata.listing(&key("d"), kept.at(5)).is_some());
+        let added = kept.metadata.added(&key("d"));
+        assert_eq!(added, [Box::from(OsStr::new("c"))]);
+    }
+
+    #[test]
+    fn a_listing_asked_for_before_our_change_does_not_undo_it_and_a_later_one_replaces_it() {
+        let kept = Kept::new();
+        let d = key("d");
+        change(&kept, "c", Some("3"), 5);
+        let stale = || listing(&[("1", "a"), ("2", "b")]);
+        kept.metadata
+            .keep_listing(&d, stale(), kept.at(4), kept.at(6));
+        kept.check("c", 7, "3");
+        kept.metadata.keep_name(&d, "c".as_ref(), None, kept.at(4));
+        kept.check("c", 7, "3");
+        kept.metadata
+            .keep_listing(&d, stale(), kept.at(8), kept.at(8));
+        kept.check("c", 9, "-");
+        assert!(kept.metadata.changes(&d, kept.at(9)).is_none());
+    }
+
+    #[test]
+    fn changes_are_folded_into_the_listing_once_and_those_made_meanwhile_come_later() {
+        let kept = Kept::new();
+        let d = key("d");
+        change(&kept, "c", Some("3"), 1);
+        let changes = kept.metadata.changes(&d, kept.at(2)).unwrap();
+        assert_eq!((changes.listing.len(), changes.names.len()), (2, 1));
+        change(&kept, "e", Some("4"), 2);
+        let folded = listing(&[("1", "a"), ("2", "b"), ("3", "c")]);
+        kept.metadata.fold(&d, &changes, folded);
+        let (shown, _) = kept.metadata.listing(&d, kept.at(3)).unwrap();
+        assert_eq!(shown.len(), 3);
+        let rest = kept.metadata.changes(&d, kept.at(3)).unwrap();
+        kept.metadata.fold(&d, &rest, listing(&[("4", "e")]));
+        assert!(kept.metadata.changes(&d, kept.at(3)).is_none());
+        kept.check("c", 3, "3");
+    }
+
+    #[test]
+    fn nothing_is_believed_of_a_name_that_is_doubted() {
+        let kept = Kept::new();
+        change(&kept, "c", Some("3"), 1);
+        kept.metadata.doubt(&key("d"), "c".as_ref());
+        kept.check("c", 2, "?");
+        kept.check("a", 2, "?");
+        assert!(kept.metadata.last_listing(&key("d")).is_some());
+    }
+
+    #[test]
+    fn our_own_changes_outlive_a_crowd_of_single_answers() {
+        let kept = Kept {
+            metadata: Metadata::new(TTL, 100_000),
+            start: Instant::now(),
+        };
+        let d = key("d");
+        kept.metadata
+            .keep_listing(&d, listing(&[]), kept.start, kept.start);
+        change(&kept, "ours", Some("1"), 1);
+        for number in 0..3 * SINGLE_NAMES_MAX {
+            let name = number.to_string();
+            kept.metadata.keep_name(&d, name.as_ref(), None, kept.at(2));
+        }
+        kept.check("ours", 3, "1");
+        let singles = kept.metadata.entries();
+        assert!(singles < 2 * SINGLE_NAMES_MAX, "{singles}");
     }
 }

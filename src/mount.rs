@@ -5,9 +5,12 @@
 //! plain umount(8) from outside - it ends in the same order. This room knows the order and nothing else: what is
 //! done lies in the rooms below and in its inner ones.
 
+mod answers;
 mod background;
+mod debts;
 mod directories;
 mod end;
+mod ending;
 mod explain;
 mod kernel;
 mod limits;
@@ -15,30 +18,27 @@ mod place;
 mod rooms;
 mod signals;
 mod status;
+mod why;
+mod writing;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::config::MountPlan;
-use crate::control::{self, Answer, Answers, Request};
+use crate::control::{self, Answer};
 use crate::failure::Failure;
 use crate::systemd::Manager;
+use answers::{Asked, answers};
 use background::Report;
 use end::{Draining, heartbeat};
+use ending::{End, Ending, Farewell};
 use kernel::Mounted;
 use rooms::Rooms;
 use signals::Signals;
 use status::StatusSource;
-
-/// How long open files are waited for when a signal ends the mount. Less than what a service manager grants before
-/// it kills (90 s with systemd), together with [`end::DRAIN_MAX`].
-const OPEN_FILES_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long the last answer on the control socket may take to be read.
-const LAST_ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Unmount requests that wait to be seen; a second one finds the mount ending.
 const QUEUED_REQUESTS: usize = 4;
@@ -80,8 +80,9 @@ async fn live(plan: &MountPlan, runtime: &Runtime, report: &mut Report) -> Resul
     if let Ok(rooms) = outcome {
         let served = serve(plan, rooms, runtime, &mut signals, &manager, report).await;
         outcome = match served {
-            Ok(()) => {
+            Ok(farewell) => {
                 end::drain(&draining, &mut signals, &manager).await;
+                farewell.say().await;
                 return Ok(());
             }
             Err(failure) => Err(failure),
@@ -116,7 +117,7 @@ async fn start(
     }
 }
 
-/// From the kernel's mount to the free directory.
+/// From the kernel's mount to the free directory, and to the end of all uploads.
 async fn serve(
     plan: &MountPlan,
     rooms: Rooms,
@@ -124,19 +125,20 @@ async fn serve(
     signals: &mut Signals,
     manager: &Arc<Manager>,
     report: &mut Report,
-) -> Result<(), Failure> {
+) -> Result<Farewell, Failure> {
     let mut mounted = Mounted::attach(plan, &rooms, runtime.handle())?;
     let (ask_for_end, mut asked_for_end) = mpsc::channel(QUEUED_REQUESTS);
     let status = Arc::new(StatusSource::new(plan, &rooms, mounted.passthrough()));
-    let answers = answers(Arc::clone(&status), ask_for_end);
+    let debts = rooms.debts.clone().ok();
+    let answers = answers(Arc::clone(&status), debts.clone(), ask_for_end);
     let socket = match control::Socket::bind(&plan.control_dir, &plan.dir, answers) {
         Ok(socket) => socket,
         Err(err) => {
             mounted.detach(signals, manager).await;
-            return Err(Failure::failed(format!(
-                "the control socket in {} cannot be made: {err}; choose another directory with --control",
-                plan.control_dir.display()
-            )));
+            if let Some(debts) = &debts {
+                debts.close().await;
+            }
+            return Err(no_socket(&err, plan));
         }
     };
     let said = format!("{} is mounted on {}", plan.source, plan.dir.display());
@@ -154,114 +156,58 @@ async fn serve(
     };
     manager.stopping(&format!("{}: {end}", plan.dir.display()));
     log::info!("{} ends: {end}", plan.dir.display());
-    let mut ends = vec![end];
-    let freed = free(
-        &mut mounted,
-        &mut ends,
-        &mut asked_for_end,
+    let mut ending = Ending {
+        began: Instant::now(),
+        ends: vec![end],
+        asked: asked_for_end,
         signals,
         manager,
-    )
-    .await;
+    };
+    let freed = ending.free(&mut mounted).await;
+    rooms.fs.settle().await;
+    status.ends();
+    match &debts {
+        Some(debts) => ending.deliver(debts).await,
+        // Nothing is kept that a new mount at the same place would miss.
+        None => socket.remove(),
+    }
     drop(beating);
-    socket.remove();
-    for end in ends {
-        end.answer(freed.as_deref());
-    }
+    let Ending { ends, asked, .. } = ending;
     // Who asks from here on is answered that it ended.
-    drop(asked_for_end);
-    socket.close(LAST_ANSWER_PATIENCE).await;
+    drop(asked);
+    let at_once = |end: &End| debts.is_none() || end.waits_for_nothing();
+    let (impatient, patient): (Vec<_>, Vec<_>) = ends.into_iter().partition(at_once);
+    let farewell = Farewell {
+        socket,
+        answer: match &freed {
+            None => answers::unmounted(debts.as_deref()),
+            Some(why) => Answer::Failed { why: why.clone() },
+        },
+        waiting: patient,
+    };
+    for end in impatient {
+        end.answer(farewell.answer.clone());
+    }
     match freed {
-        None => Ok(()),
-        Some(why) => Err(Failure::failed(why)),
-    }
-}
-
-/// Frees the directory, then waits for open files no longer than the least patient of `ends`. Who `asked` meanwhile
-/// joins them, so that `umount --force` ends a wait that began before it. Tells why the directory is not free, if it
-/// is not.
-async fn free(
-    mounted: &mut Mounted,
-    ends: &mut Vec<End>,
-    asked: &mut mpsc::Receiver<Asked>,
-    signals: &mut Signals,
-    manager: &Manager,
-) -> Option<String> {
-    let began = Instant::now();
-    let stays = mounted.leave().await;
-    loop {
-        let patience = ends.iter().map(End::patience).min().unwrap_or_default();
-        let left = patience.saturating_sub(began.elapsed());
-        tokio::select! {
-            () = mounted.outlast(left, signals, manager) => return stays,
-            Some(also) = asked.recv() => ends.push(End::Asked(also)),
+        None => Ok(farewell),
+        Some(why) => {
+            farewell.say().await;
+            Err(Failure::failed(why))
         }
     }
 }
 
-/// Why a mount ends.
-enum End {
-    /// Somebody unmounted it from outside.
-    Unmounted,
-    /// A signal, by name.
-    Signal(&'static str),
-    /// The control socket.
-    Asked(Asked),
-}
-
-/// A request to end the mount, to be answered when it has.
-struct Asked {
-    patience: Duration,
-    answer: oneshot::Sender<Answer>,
-}
-
-impl std::fmt::Display for End {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Unmounted => f.write_str("it was unmounted"),
-            Self::Signal(name) => write!(f, "{name} came"),
-            Self::Asked(_) => f.write_str("umount was asked for"),
-        }
-    }
-}
-
-impl End {
-    fn patience(&self) -> Duration {
-        match self {
-            Self::Unmounted => Duration::ZERO,
-            Self::Signal(_) => OPEN_FILES_PATIENCE,
-            Self::Asked(asked) => asked.patience,
-        }
-    }
-
-    fn answer(self, failed: Option<&str>) {
-        if let Self::Asked(asked) = self {
-            asked.give(match failed {
-                None => Answer::Unmounted {
-                    stays_queued: Vec::new(),
-                },
-                Some(why) => Answer::Failed {
-                    why: why.to_owned(),
-                },
-            });
-        }
-    }
-}
-
-impl Asked {
-    fn refuse(self, dir: &std::path::Path) {
-        let why = format!(
-            "another mount lies over {0}: unmount that first (umount {0})",
-            dir.display()
-        );
-        self.give(Answer::Failed { why });
-    }
-
-    fn give(self, answer: Answer) {
-        if self.answer.send(answer).is_err() {
-            log::debug!("who asked for the unmount did not wait for the answer");
-        }
-    }
+fn no_socket(err: &std::io::Error, plan: &MountPlan) -> Failure {
+    let dir = plan.dir.display();
+    Failure::failed(match err.kind() {
+        std::io::ErrorKind::AddrInUse => format!(
+            "an earlier mount of {dir} has not ended yet, because files are open in it: close them, or end it with 'cloudreve-fuse umount --force {dir}'"
+        ),
+        _ => format!(
+            "the control socket in {} cannot be made: {err}; choose another directory with --control",
+            plan.control_dir.display()
+        ),
+    })
 }
 
 async fn wait_for_end(
@@ -273,34 +219,5 @@ async fn wait_for_end(
         () = mounted.ended() => End::Unmounted,
         signal = signals.next() => End::Signal(signal),
         Some(asked) = asked.recv() => End::Asked(asked),
-    }
-}
-
-/// What the control socket answers.
-fn answers(status: Arc<StatusSource>, ask_for_end: mpsc::Sender<Asked>) -> Answers {
-    Arc::new(move |request| {
-        let status = Arc::clone(&status);
-        let ask_for_end = ask_for_end.clone();
-        Box::pin(async move {
-            match request {
-                Request::Status => Answer::Status(Box::new(status.status().await)),
-                Request::Umount { timeout_ms, force } => {
-                    let patience = if force { 0 } else { timeout_ms };
-                    unmount(Duration::from_millis(patience), ask_for_end).await
-                }
-            }
-        })
-    })
-}
-
-async fn unmount(patience: Duration, ask_for_end: mpsc::Sender<Asked>) -> Answer {
-    let (answer, answered) = oneshot::channel();
-    let sent = ask_for_end.send(Asked { patience, answer }).await;
-    match (sent, answered.await) {
-        (Ok(()), Ok(answer)) => answer,
-        // It ends by itself, at the wish of somebody who came before.
-        (Ok(()) | Err(_), _) => Answer::Unmounted {
-            stays_queued: Vec::new(),
-        },
     }
 }

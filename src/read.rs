@@ -338,6 +338,16 @@ impl Stream {
         }
     }
 
+    /// Finds the way to the content while the file can still be found, for one that is about to lose its name. Nothing is
+    /// read. What could not be found out now is tried again by the first read.
+    pub async fn prepare(&self) -> Result<(), Error> {
+        let shared = &self.reader.shared;
+        let found = shared.links.get(&shared.origin, &self.source);
+        let found = tokio::time::timeout(shared.options.timeout, found).await;
+        found.unwrap_or(Err(Error::Timeout(shared.options.timeout)))?;
+        Ok(())
+    }
+
     /// The whole content as a file, if it is on the disk and known to be good.
     pub fn whole(&self) -> Option<Arc<Whole>> {
         let whole = self.kept.whole();

@@ -40,8 +40,12 @@ pub enum Command {
     Mount(MountArgs),
     /// Unmount.
     Umount(UmountArgs),
-    /// Show what is mounted, as whom, and how the server is doing.
+    /// Show what is mounted, as whom, how the server is doing, and what is owed to it.
     Status(StatusArgs),
+    /// Wait until what is owed is on the server.
+    Sync(SyncArgs),
+    /// Show what a file is now: local or on the server, its version, what happens next.
+    Why(WhyArgs),
     /// Show or drop the content that is kept on disk.
     Cache(CacheArgs),
     /// Check this machine, a server, a mount; a line each, with the fix.
@@ -190,15 +194,19 @@ pub struct HelperArgs {
 
 /// Of `umount`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cloudreve-fuse umount /mnt/drive --timeout 2m")]
+#[command(after_help = "\
+What is still owed to the server when it ends is kept here, named, and delivered by the next mount.
+
+Example:
+  cloudreve-fuse umount /mnt/drive --timeout 2m")]
 #[expect(missing_docs, reason = "the help of each is its documentation")]
 pub struct UmountArgs {
     /// The mounted directory.
     pub dir: PathBuf,
-    /// Longest wait for what is owed to the server.
+    /// Longest wait for open files and for what is owed to the server.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     pub timeout: Duration,
-    /// Detach the directory at once, also while files are open in it.
+    /// Detach the directory at once, also while files are open in it or owed.
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
@@ -215,6 +223,37 @@ pub struct StatusArgs {
     /// A mounted directory, or a path in it [default: every mount]
     pub dir: Option<PathBuf>,
     /// Print JSON: a list of mounts.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub options: Typed<LOCAL>,
+}
+
+/// Of `sync`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What was closed when the command began is waited for; what is written later is not. Ends with 1, and names each file that
+cannot be delivered for now. Nothing of those is lost: they stay owed.
+
+Examples:
+  cloudreve-fuse sync
+  cloudreve-fuse sync /mnt/drive/Photos")]
+#[expect(missing_docs, reason = "the help of each is its documentation")]
+pub struct SyncArgs {
+    /// A file or folder on a mount [default: all of every mount]
+    pub path: Option<PathBuf>,
+    #[command(flatten)]
+    pub options: Typed<LOCAL>,
+}
+
+/// Of `why`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cloudreve-fuse why /mnt/drive/report.odt")]
+#[expect(missing_docs, reason = "the help of each is its documentation")]
+pub struct WhyArgs {
+    /// A file or folder on a mount.
+    pub path: PathBuf,
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

@@ -85,10 +85,10 @@ pub enum Scope {
 pub enum Effect {
     /// It does.
     Now,
-    /// It is about writing, and mounts are read-only.
-    WithWriting,
     /// It is checked and kept, and does nothing yet.
     Later,
+    /// It would promise what is not kept yet, so a mount that would need it is refused.
+    Refused,
 }
 
 /// An option's value, checked.
@@ -310,7 +310,7 @@ fn globs(text: &str) -> Vec<String> {
         .collect()
 }
 
-use Effect::{Later, WithWriting};
+use Effect::{Later, Refused};
 use Fallback::{Described, Value as Is};
 
 /// Every option, in the order of `--help`; a line each, whatever its length.
@@ -322,12 +322,12 @@ pub static OPTIONS: &[MountOption] = &[
     option("auth", Kind::ChoiceOr(&["profile", "anonymous"], &[("ref:", "/mnt/other")]), Is("profile"), "As whom: a stored account, nobody, or ref:DIR for the account of the mount at DIR"),
     option("credentials", Kind::Path, Described("none"), "A file with username=, password=, refresh_token=, access_token=, address= lines, readable by its owner alone"),
     option("username", Kind::Text("EMAIL"), Described("none"), "E-mail address to sign in with; the password comes from CLOUDREVE_PASSWORD or the credentials file"),
-    option("read-only", Kind::Flag, Is("no"), "Mount read-only; on by itself for shares without write permission"),
-    option("overwrite", Kind::Choice(&["replace", "version", "delete"]), Is("replace"), "What becomes of the old content of an overwritten file").effect(WithWriting),
-    option("delete", Kind::Choice(&["trash", "permanent"]), Is("trash"), "Where deleted files go").effect(WithWriting),
-    option("durability", Kind::Choice(&["local", "server"]), Is("local"), "What close(2) and fsync(2) wait for").effect(WithWriting),
-    option("upload-delay", Kind::Duration(0, DAY_MS), Is("1s"), "Quiet time after a file is closed before its upload begins").effect(WithWriting),
-    option("transfers", Kind::Count(1, 256), Is("8"), "Files uploaded at once").effect(WithWriting),
+    option("read-only", Kind::Flag, Is("no"), "Mount read-only; on by itself where the account may not write"),
+    option("overwrite", Kind::Choice(&["replace", "version", "delete"]), Is("replace"), "What becomes of the old content of an overwritten file: dropped once the new one is there, kept as a version, or deleted first"),
+    option("delete", Kind::Choice(&["trash", "permanent"]), Is("trash"), "Where deleted files go"),
+    option("durability", Kind::Choice(&["local", "server"]), Is("local"), "What close(2) and fsync(2) wait for: this machine's disk, or the server"),
+    option("upload-delay", Kind::Duration(0, DAY_MS), Is("1s"), "Quiet time after a file is closed before its upload begins"),
+    option("transfers", Kind::Count(1, 256), Is("8"), "Files uploaded at once; small ones are not held up by large ones"),
     option("hide-uploading", Kind::Flag, Is("no"), "Do not show other clients' unfinished uploads"),
     option("order-by", Kind::Choice(&["name", "size", "updated_at", "created_at"]), Is("name"), "By what folders are ordered when they are read"),
     option("order-direction", Kind::Choice(&["asc", "desc"]), Is("asc"), "The direction of that order"),
@@ -336,7 +336,7 @@ pub static OPTIONS: &[MountOption] = &[
     option("user-agent", Kind::Text("TEXT"), Is(concat!("cloudreve-fuse/", env!("CARGO_PKG_VERSION"))), "User-Agent of every request").scope(Scope::Server),
     option("download", Kind::ChoiceOr(&["direct", "server"], &[("proxy=", "URL")]), Is("direct"), "Which way content takes: the signed URL, by the server's own address, or proxy=URL (a prefix, or a template with {url})"),
     option("limit-down", Kind::Size(0), Described("none"), "Bytes of content a second to download at most, over all connections; 0 is no limit"),
-    option("limit-up", Kind::Size(0), Described("none"), "Bytes a second to upload at most; 0 is no limit").effect(WithWriting),
+    option("limit-up", Kind::Size(0), Described("none"), "Bytes a second to upload at most; 0 is no limit"),
     option("cache-dir", Kind::Path, Described("$XDG_CACHE_HOME/cloudreve-fuse; /var/cache/cloudreve-fuse as root"), "Where content is cached; may be deleted at any time").scope(Scope::Local),
     option("cache-size", Kind::Size(0), Described("10 % of that disk, at most 20G"), "Most that the cache holds, together for all mounts that use it; 0 keeps nothing on disk"),
     option("state-dir", Kind::Path, Described("$XDG_STATE_HOME/cloudreve-fuse; /var/lib/cloudreve-fuse as root"), "Where bytes owed to the server are kept").scope(Scope::Local),
@@ -350,7 +350,7 @@ pub static OPTIONS: &[MountOption] = &[
     option("umask", Kind::Mode, Is("022"), "Permission bits that files and folders do not show"),
     option("file-mode", Kind::Mode, Described("666 without the umask"), "Permission bits of files, the umask not applied"),
     option("dir-mode", Kind::Mode, Described("777 without the umask"), "Permission bits of folders, the umask not applied"),
-    option("local-only", Kind::Globs, Described("none"), "Patterns of names that never go to the server, as '*.tmp'").effect(WithWriting),
+    option("local-only", Kind::Globs, Described("none"), "Patterns of names that never go to the server, as '*.tmp'").effect(Refused),
     option("allow-other", Kind::Flag, Is("no"), "Let other users in; needs user_allow_other in /etc/fuse.conf where not root"),
     option("allow-root", Kind::Flag, Is("no"), "Let root in; needs user_allow_other in /etc/fuse.conf where not root"),
     option("passthrough", Kind::Choice(&["auto", "off"]), Is("auto"), "Let the kernel read files by itself that are complete in the cache, where it can (Linux 6.9, root)"),

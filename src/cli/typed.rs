@@ -68,7 +68,8 @@ fn arg(option: &'static MountOption) -> Arg {
     };
     let later = match option.effect {
         Effect::Now => "",
-        Effect::WithWriting | Effect::Later => " (no effect yet)",
+        Effect::Later => " (no effect yet)",
+        Effect::Refused => " (not there yet)",
     };
     let arg = Arg::new(option.name)
         .long(option.name)

@@ -7,10 +7,14 @@ use serde::Serialize;
 
 use crate::cli::StatusArgs;
 use crate::cli::values::show_size;
+use crate::commands::mounts::{mount_of, points};
+use crate::commands::progress::show_seconds;
 use crate::commands::{print, print_json, table};
+use crate::config;
 use crate::config::environment::Environment;
-use crate::config::{self, mount_point};
-use crate::control::{self, Answer, CacheStatus, ReadingStatus, Request, ServerStatus, Status};
+use crate::control::{
+    self, Answer, CacheStatus, OwedFile, OwedSum, ReadingStatus, Request, ServerStatus, Status,
+};
 use crate::failure::Failure;
 use crate::mountpoint::{self, Condition};
 
@@ -60,41 +64,6 @@ pub(super) fn run(args: &StatusArgs, environment: &Environment) -> Result<(), Fa
         }
         false => print(&mounts.iter().map(text).collect::<Vec<_>>().join("\n")),
     }
-}
-
-/// Every mount point with a socket here; behind them what else of ours is in the kernel's table.
-fn points(control_dir: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let failed = |err| Failure::failed(format!("{}: {err}", control_dir.display()));
-    let mut points = control::mounts(control_dir).map_err(failed)?;
-    points.sort();
-    let table = mountpoint::mounts();
-    let table = table.map_err(|err| Failure::failed(format!("the mount table: {err}")))?;
-    for entry in table.into_iter().filter(|entry| entry.is_ours()) {
-        if !points.contains(&entry.point) {
-            points.push(entry.point);
-        }
-    }
-    Ok(points)
-}
-
-/// The mount that `path` lies on: the innermost of those it is below.
-fn mount_of(path: &Path, points: &[PathBuf]) -> Result<PathBuf, Failure> {
-    let above = |path: &Path| {
-        let above = points.iter().filter(|point| path.starts_with(point));
-        above
-            .max_by_key(|point| point.components().count())
-            .cloned()
-    };
-    // As typed first: to look for links on a mount asks its daemon, which may hang.
-    let typed = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    above(&typed)
-        .or_else(|| above(&mount_point(path)))
-        .ok_or_else(|| {
-            Failure::failed(format!(
-                "{} is on no mount of this program; 'cloudreve-fuse status' lists them",
-                path.display()
-            ))
-        })
 }
 
 fn ask(control_dir: &Path, point: &Path) -> Option<Mount> {
@@ -172,11 +141,7 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
         status.version, status.pid, status.mounted_since, status.open_handles
     );
     rows.push(("daemon", daemon));
-    let owed = match status.owed.as_slice() {
-        [] => "nothing".to_owned(),
-        owed => owed.join(", "),
-    };
-    rows.push(("owed", owed));
+    rows.extend(owed_rows(status));
     let each = |title, texts: &[String]| {
         let texts = texts.iter().cloned();
         texts.map(move |text| (title, text)).collect::<Vec<_>>()
@@ -184,6 +149,90 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
     rows.extend(each("conflict", &status.conflicts));
     rows.extend(each("next", &status.next_steps));
     rows
+}
+
+/// Files named one by one; --json lists the others, too.
+const FILES_SHOWN: usize = 50;
+
+fn owed_rows(status: &Status) -> Vec<(&'static str, String)> {
+    let mut rows = vec![("owed", owed_sum(&status.owed_sum))];
+    let files = status.owed_files.iter();
+    rows.extend(
+        files
+            .take(FILES_SHOWN)
+            .map(|file| ("file", owed_file(file))),
+    );
+    let all = status.owed_sum.files + status.owed_sum.open;
+    let more = all.saturating_sub(FILES_SHOWN as u64);
+    if more > 0 {
+        rows.push(("file", format!("… and {more} more (--json lists them)")));
+    }
+    rows
+}
+
+fn owed_sum(sum: &OwedSum) -> String {
+    let files = |n: u64| match n {
+        1 => "1 file".to_owned(),
+        n => format!("{n} files"),
+    };
+    let open = match sum.open {
+        0 => String::new(),
+        n => format!("; {} written to and still open", files(n)),
+    };
+    if sum.files == 0 {
+        return format!("nothing{open}");
+    }
+    let mut text = format!("{}, {}", files(sum.files), show_size(sum.bytes));
+    if sum.sent_bytes > 0 {
+        text += &format!(", {} of them sent", show_size(sum.sent_bytes));
+    }
+    if let Some(seconds) = sum.eta_seconds {
+        text += &format!(", {} left", show_seconds(seconds));
+    }
+    match sum.blocked {
+        0 => {}
+        1 => text += "; 1 file waits for somebody to do something",
+        n => text += &format!("; {n} files wait for somebody to do something"),
+    }
+    text + &open
+}
+
+/// A file in a line: where, how it stands, and what comes next.
+fn owed_file(file: &OwedFile) -> String {
+    let mut text = format!("{}: {}", file.path, file.state);
+    match file.state.as_str() {
+        "uploading" => {
+            let (sent, size) = (show_size(file.sent_bytes), show_size(file.size_bytes));
+            text += &format!(", {sent} of {size}");
+        }
+        _ => text += &format!(", {}", show_size(file.size_bytes)),
+    }
+    let since = file.owed_since.iter().map(|at| format!("owed since {at}"));
+    let tries = match file.tries {
+        0 => None,
+        1 => Some("1 try failed".to_owned()),
+        n => Some(format!("{n} tries failed")),
+    };
+    let reason = file.last_reason.iter().cloned();
+    // What is to be done may be said by the reason already.
+    let step = file.next_step.iter();
+    let step = step.filter(|step| file.last_reason.as_ref() != Some(step));
+    let step = step.map(|step| format!("next: {step}"));
+    let again = file.next_try.iter().map(|at| format!("next try at {at}"));
+    let left = file.eta_seconds.map(show_seconds);
+    let left = left.map(|left| format!("{left} left"));
+    let kept = file.kept_as.iter().map(|name| format!("kept as {name}"));
+    for part in since
+        .chain(tries)
+        .chain(reason)
+        .chain(step)
+        .chain(again)
+        .chain(left)
+        .chain(kept)
+    {
+        text += &format!(", {part}");
+    }
+    text
 }
 
 fn server_rows(server: &ServerStatus) -> Vec<(&'static str, String)> {
@@ -311,6 +360,7 @@ mod tests {
             version: "0.1.0".into(),
             pid: 7,
             mounted_since: "2026-01-01T00:00:00Z".into(),
+            ending: false,
             read_only: true,
             read_only_reason: "writing is not there yet".into(),
             account: AccountStatus {
@@ -354,6 +404,8 @@ mod tests {
             }),
             open_handles: 1,
             owed: Vec::new(),
+            owed_files: Vec::new(),
+            owed_sum: OwedSum::default(),
             conflicts: Vec::new(),
             next_steps: vec!["do this".into()],
         }
@@ -384,6 +436,74 @@ mod tests {
         }
     }
 
+    fn with_owed(files: Vec<OwedFile>, owed_sum: OwedSum) -> String {
+        let status = Status {
+            owed: files.iter().map(|file| file.path.clone()).collect(),
+            owed_files: files,
+            owed_sum,
+            ..status()
+        };
+        text(&Mount::Alive(Box::new(status)))
+    }
+
+    #[test]
+    fn each_owed_file_has_a_line_with_its_reason_and_what_comes_next() {
+        let stuck = OwedFile {
+            path: "/mnt/a/x.iso".into(),
+            state: "blocked".into(),
+            size_bytes: 3 << 20,
+            tries: 2,
+            last_reason: Some("the account's storage is full".into()),
+            next_step: Some("free some space".into()),
+            owed_since: Some("2026-01-01T00:00:00Z".into()),
+            ..OwedFile::default()
+        };
+        let goes = OwedFile {
+            path: "/mnt/a/y".into(),
+            state: "uploading".into(),
+            size_bytes: 2 << 20,
+            sent_bytes: 1 << 20,
+            eta_seconds: Some(3),
+            ..OwedFile::default()
+        };
+        let sum = OwedSum {
+            files: 2,
+            bytes: 5 << 20,
+            sent_bytes: 1 << 20,
+            blocked: 1,
+            open: 1,
+            eta_seconds: Some(3),
+            ..OwedSum::default()
+        };
+        let shown = with_owed(vec![stuck, goes], sum);
+        for line in [
+            "  owed     2 files, 5.00 MiB, 1.00 MiB of them sent, 3 s left; 1 file waits for somebody to do something; 1 file written to and still open",
+            "  file     /mnt/a/x.iso: blocked, 3.00 MiB, owed since 2026-01-01T00:00:00Z, 2 tries failed, the account's storage is full, next: free some space",
+            "  file     /mnt/a/y: uploading, 1.00 MiB of 2.00 MiB, 3 s left",
+        ] {
+            assert!(
+                shown.lines().any(|shown| shown == line),
+                "'{line}' is not in:\n{shown}"
+            );
+        }
+    }
+
+    #[test]
+    fn very_many_owed_files_are_counted_and_not_all_named() {
+        let file = OwedFile {
+            path: "/mnt/a/x".into(),
+            state: "waiting".into(),
+            ..OwedFile::default()
+        };
+        let sum = OwedSum {
+            files: 20_000,
+            ..OwedSum::default()
+        };
+        let shown = with_owed(vec![file; 10_000], sum);
+        assert!(shown.contains("… and 19950 more"), "{shown}");
+        assert!(shown.lines().count() < 100);
+    }
+
     #[test]
     fn a_daemon_of_an_older_version_is_understood() {
         let mut json = serde_json::to_value(status()).unwrap();
@@ -395,7 +515,9 @@ mod tests {
         ];
         let cache = json["cache"].as_object_mut().unwrap();
         cache.retain(|field, _| old.contains(&field.as_str()));
-        json.as_object_mut().unwrap().remove("reading");
+        for field in ["reading", "owed_files", "owed_sum", "ending"] {
+            json.as_object_mut().unwrap().remove(field);
+        }
         let status: Status = serde_json::from_value(json).unwrap();
         let shown = text(&Mount::Alive(Box::new(status)));
         assert!(
@@ -415,16 +537,5 @@ mod tests {
         let json: serde_json::Value = serde_json::to_value(mounts).unwrap();
         assert_eq!(json[0]["account"]["user"], "me@example.com");
         assert_eq!(json[1]["state"], "dead");
-    }
-
-    #[test]
-    fn a_path_belongs_to_the_innermost_mount_above_it() {
-        let points = [PathBuf::from("/m"), "/m/inner".into(), "/m/inn".into()];
-        assert_eq!(
-            mount_of(Path::new("/m/inner/file"), &points),
-            Ok("/m/inner".into())
-        );
-        assert_eq!(mount_of(Path::new("/m/x"), &points), Ok("/m".into()));
-        assert!(mount_of(Path::new("/elsewhere"), &points).is_err());
     }
 }

@@ -227,6 +227,14 @@ impl Settings {
         }
     }
 
+    /// Patterns; none where nobody set any.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        match self.value(name) {
+            Some(Value::List(list)) => list,
+            _ => Vec::new(),
+        }
+    }
+
     /// A path, made absolute: the daemon leaves the directory it was started in.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         let path = self.path_as_given(name)?;
@@ -256,16 +264,22 @@ impl Settings {
             let Some(chosen) = self.chosen.get(option.name) else {
                 continue;
             };
-            let reason = match option.effect {
-                Effect::Now => continue,
-                Effect::WithWriting => ": mounts are read-only",
-                Effect::Later => "",
-            };
-            if fallback(option).as_ref() != Some(&chosen.value) {
-                lines.push(format!("{} has no effect yet{reason}", chosen.written));
+            let later = option.effect == Effect::Later;
+            if later && fallback(option).as_ref() != Some(&chosen.value) {
+                lines.push(format!("{} has no effect yet", chosen.written));
             }
         }
         lines
+    }
+
+    /// The first option that was set and would promise what is not kept yet, as its source writes it.
+    pub fn refused(&self) -> Option<&str> {
+        let refused = |option: &&MountOption| option.effect == Effect::Refused;
+        let mut options = options::OPTIONS.iter().filter(refused);
+        options.find_map(|option| {
+            let chosen = self.chosen.get(option.name)?;
+            (chosen.value != Value::List(Vec::new())).then_some(chosen.written.as_str())
+        })
     }
 
     fn value(&self, name: &str) -> Option<Value> {
@@ -422,21 +436,29 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_yet_says_so_once_unless_it_is_the_default() {
+    fn what_has_no_effect_yet_says_so_once() {
         let mut settings = Settings::default();
         settings
-            .add_flags(&[
-                ("overwrite", "replace".into()),
-                ("transfers", "2".into()),
-                ("metrics", "[::1]:1".into()),
-            ])
+            .add_flags(&[("transfers", "2".into()), ("metrics", "[::1]:1".into())])
             .unwrap();
         assert_eq!(
             settings.without_effect(),
-            [
-                "--transfers=2 has no effect yet: mounts are read-only",
-                "--metrics=[::1]:1 has no effect yet"
-            ]
+            ["--metrics=[::1]:1 has no effect yet"]
         );
+    }
+
+    #[test]
+    fn what_would_promise_too_much_is_named_as_it_was_written() {
+        let mut settings = Settings::default();
+        assert_eq!(settings.refused(), None);
+        settings
+            .add_mount_option("local_only", Some(OsStr::new("")))
+            .unwrap();
+        assert_eq!(settings.refused(), None, "no pattern, no promise");
+        settings
+            .add_mount_option("local_only", Some(OsStr::new("*.tmp")))
+            .unwrap();
+        assert_eq!(settings.list("local-only"), ["*.tmp"]);
+        assert!(settings.refused().unwrap().starts_with("-o local_only="));
     }
 }

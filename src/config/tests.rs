@@ -294,7 +294,7 @@ fn defaults_are_those_of_the_table_and_the_mounting_user() {
 #[test]
 fn clear_text_and_options_without_effect_are_warned_of() {
     let home = Home::new().set("CLOUDREVE_ACCESS_TOKEN", "t");
-    let plan = home.plan("http://a", &[("overwrite", "version")]).unwrap();
+    let plan = home.plan("http://a", &[("metrics", "[::1]:1")]).unwrap();
     assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
     assert!(plan.warnings[0].contains("https") && plan.warnings[1].contains("no effect yet"));
 }
@@ -413,4 +413,60 @@ fn the_kernel_may_read_the_cache_unless_it_is_forbidden() {
     assert!(plan(&[]).passthrough);
     assert!(plan(&[("passthrough", "auto")]).passthrough);
     assert!(!plan(&[("passthrough", "off")]).passthrough);
+}
+
+#[test]
+fn writing_is_decided_by_the_table_unless_somebody_says_otherwise() {
+    let home = Home::new().set("CLOUDREVE_ACCESS_TOKEN", "t");
+    let plan = |flags: &[(&'static str, &str)]| home.plan("https://a", flags).unwrap();
+    let default = plan(&[]);
+    let (writing, upload) = (&default.writing, &default.writing.upload);
+    assert!(!writing.read_only);
+    assert_eq!(
+        (
+            writing.delete,
+            writing.durability,
+            default.api.limit_up_bytes
+        ),
+        (api::Delete::Trash, Durability::Local, 0)
+    );
+    assert_eq!(
+        (upload.overwrite, upload.delay, upload.transfers),
+        (upload::Overwrite::Replace, Duration::from_secs(1), 8)
+    );
+    assert!(!upload.host.is_empty() && !upload.host.contains(['.', '\n']));
+    let other = plan(&[
+        ("read-only", "yes"),
+        ("delete", "permanent"),
+        ("durability", "server"),
+        ("overwrite", "delete"),
+        ("upload-delay", "0"),
+        ("transfers", "3"),
+        ("limit-up", "1M"),
+        ("names", "reject"),
+    ]);
+    let (writing, upload) = (&other.writing, &other.writing.upload);
+    assert!(writing.read_only);
+    assert_eq!(
+        (writing.delete, writing.durability, other.api.limit_up_bytes),
+        (api::Delete::Permanent, Durability::Server, 1 << 20)
+    );
+    assert_eq!(
+        (upload.overwrite, upload.delay, upload.transfers),
+        (upload::Overwrite::Delete, Duration::ZERO, 3)
+    );
+    assert_eq!(upload.names, crate::names::NamePolicy::Reject);
+}
+
+#[test]
+fn patterns_that_nothing_keeps_to_yet_refuse_a_mount_that_could_break_them() {
+    let home = Home::new().set("CLOUDREVE_ACCESS_TOKEN", "t");
+    let said = who(home.plan("https://a", &[("local-only", "*.tmp")]));
+    assert!(
+        said.starts_with("Usage") && said.contains("--local-only=*.tmp is not there yet"),
+        "{said}"
+    );
+    let flags = [("local-only", "*.tmp"), ("read-only", "yes")];
+    let plan = home.plan("https://a", &flags).unwrap();
+    assert_eq!(plan.writing.local_only, ["*.tmp"]);
 }

@@ -3,9 +3,14 @@
 use crate::address::Address;
 use crate::config::environment::Environment;
 use crate::config::settings::Settings;
+use crate::config::{Durability, Writing};
+use crate::failure::Failure;
 use crate::names::NamePolicy;
 use crate::uri::FileUri;
-use crate::{api, fs, read};
+use crate::{api, fs, read, upload};
+
+/// Where the kernel tells the name of this machine (→ proc_sys_kernel(5)).
+const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
 /// How to speak to `address`.
 pub(super) fn api_options(settings: &Settings, address: Address) -> api::Options {
@@ -15,7 +20,7 @@ pub(super) fn api_options(settings: &Settings, address: Address) -> api::Options
         ca_file: settings.path("ca-file"),
         timeout: settings.time("timeout"),
         limit_down_bytes: settings.number("limit-down").unwrap_or_default(),
-        limit_up_bytes: 0,
+        limit_up_bytes: settings.number("limit-up").unwrap_or_default(),
     }
 }
 
@@ -30,6 +35,74 @@ pub(super) fn read_options(settings: &Settings) -> read::Options {
             (None, _) => read::Download::Direct,
         },
         timeout: settings.time("timeout"),
+    }
+}
+
+/// How content is written. A mount that would need what is not there yet is refused.
+pub(super) fn writing(settings: &Settings) -> Result<Writing, Failure> {
+    let read_only = settings.flag("read-only");
+    if let (false, Some(written)) = (read_only, settings.refused()) {
+        // To pass it over would send to the server what was never to go there.
+        return Err(Failure::usage(format!(
+            "{written} is not there yet: these files would go to the server; mount without it, or with --read-only"
+        )));
+    }
+    Ok(Writing {
+        read_only,
+        delete: delete(settings),
+        durability: durability(settings),
+        local_only: settings.list("local-only"),
+        upload: upload_options(settings),
+    })
+}
+
+fn delete(settings: &Settings) -> api::Delete {
+    match settings.text("delete").as_deref() {
+        Some("permanent") => api::Delete::Permanent,
+        _ => api::Delete::Trash,
+    }
+}
+
+fn durability(settings: &Settings) -> Durability {
+    match settings.text("durability").as_deref() {
+        Some("server") => Durability::Server,
+        _ => Durability::Local,
+    }
+}
+
+fn upload_options(settings: &Settings) -> upload::Options {
+    let kernel_says = std::fs::read_to_string(HOSTNAME).unwrap_or_default();
+    upload::Options {
+        delay: settings.time("upload-delay"),
+        transfers: settings
+            .number("transfers")
+            .and_then(|files| usize::try_from(files).ok())
+            .unwrap_or(1),
+        overwrite: match settings.text("overwrite").unwrap_or_default().as_str() {
+            "version" => upload::Overwrite::Version,
+            "delete" => upload::Overwrite::Delete,
+            _ => upload::Overwrite::Replace,
+        },
+        delete: delete(settings),
+        host: host(&kernel_says),
+        names: names(settings),
+        timeout: settings.time("timeout"),
+    }
+}
+
+/// The machine's own name out of what the kernel says: without its domain, which would only make names of conflict
+/// copies longer.
+fn host(kernel_says: &str) -> String {
+    match kernel_says.trim().split('.').next() {
+        Some(host) if !host.is_empty() => host.to_owned(),
+        _ => "localhost".to_owned(),
+    }
+}
+
+fn names(settings: &Settings) -> NamePolicy {
+    match settings.text("names").unwrap_or_default().as_str() {
+        "reject" => NamePolicy::Reject,
+        _ => NamePolicy::Encode,
     }
 }
 
@@ -60,10 +133,7 @@ pub(super) fn fs_options(
             .number("metadata-entries")
             .and_then(|entries| usize::try_from(entries).ok())
             .unwrap_or(usize::MAX),
-        names: match word("names").as_str() {
-            "reject" => NamePolicy::Reject,
-            _ => NamePolicy::Encode,
-        },
+        names: names(settings),
         order: fs::Order {
             by: match word("order-by").as_str() {
                 "size" => fs::OrderBy::Size,
@@ -79,6 +149,25 @@ pub(super) fn fs_options(
         gid: id("gid", environment.gid),
         file_mode: bits("file-mode").unwrap_or(0o666 & !umask),
         dir_mode: bits("dir-mode").unwrap_or(0o777 & !umask),
+        delete: delete(settings),
         timeout: settings.time("timeout"),
+        durability: durability(settings),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_named_without_its_domain() {
+        for (kernel_says, name) in [
+            ("laptop\n", "laptop"),
+            ("nas.example.com\n", "nas"),
+            ("", "localhost"),
+            (".\n", "localhost"),
+        ] {
+            assert_eq!(host(kernel_says), name);
+        }
     }
 }

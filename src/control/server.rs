@@ -11,20 +11,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::place::{record_path, short_address, socket_path};
-use super::{Answer, Request};
+use super::{Answer, Progress, Request};
 use crate::mountpoint::effective_uid;
 
-/// Connections at once; more wait in the kernel's queue. Each is one command of one person.
-const CONNECTIONS_MAX: usize = 16;
+/// Connections at once; more wait in the kernel's queue. Each is one command of one person, and some wait for long: those
+/// must not keep out who wants to know why.
+const CONNECTIONS_MAX: usize = 64;
 
-/// Longest request; the longest we know has a tenth of it.
-const REQUEST_MAX_BYTES: u64 = 4096;
+/// Longest request: a path of PATH_MAX bytes that JSON spells with up to six characters for each.
+const REQUEST_MAX_BYTES: u64 = 32 << 10;
 
 /// How long a connection may take to send its line, and to take its answer.
 const LINE_PATIENCE: Duration = Duration::from_secs(10);
@@ -32,8 +34,20 @@ const LINE_PATIENCE: Duration = Duration::from_secs(10);
 /// An answer in the making.
 pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// What makes the answers.
-pub type Answers = Arc<dyn Fn(Request) -> Answering + Send + Sync>;
+/// What makes the answers. An answer in the making is dropped when nobody waits for it any more, which is noticed when
+/// progress is told.
+pub type Answers = Arc<dyn Fn(Request, Tell) -> Answering + Send + Sync>;
+
+/// The way to tell who asked how far it is. What comes faster than it is read is told by its last word.
+#[derive(Debug, Clone)]
+pub struct Tell(watch::Sender<Option<Progress>>);
+
+impl Tell {
+    /// Tells it; never waits.
+    pub fn tell(&self, progress: Progress) {
+        self.0.send_replace(Some(progress));
+    }
+}
 
 /// The socket of a mount. Removed, with all that waits on it, when dropped.
 pub struct Socket {
@@ -153,13 +167,43 @@ async fn converse(stream: UnixStream, we: u32, answers: Answers) -> io::Result<(
         match timeout(LINE_PATIENCE, read_line(read)).await {
             Err(_) => failed("no request came"),
             Ok(Err(err)) => failed(&format!("the request cannot be read: {err}")),
-            Ok(Ok(request)) => answers(request).await,
+            Ok(Ok(request)) => answer_with_progress(request, answers, &mut write).await?,
         }
     };
-    let mut line = serde_json::to_vec(&answer)?;
-    line.push(b'\n');
-    timeout(LINE_PATIENCE, write.write_all(&line)).await??;
+    say(&mut write, &answer).await?;
     write.shutdown().await
+}
+
+/// The answer; what is told meanwhile goes out at once. An error where nobody listens any more.
+async fn answer_with_progress(
+    request: Request,
+    answers: Answers,
+    write: &mut OwnedWriteHalf,
+) -> io::Result<Answer> {
+    let (tell, mut told) = watch::channel(None);
+    let mut answering = answers(request, Tell(tell));
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut answering => return Ok(answer),
+            news = told.changed() => {
+                if news.is_err() {
+                    // Nobody is left who could tell more.
+                    return Ok(answering.await);
+                }
+                let progress = *told.borrow_and_update();
+                if let Some(progress) = progress {
+                    say(write, &Answer::Progress(progress)).await?;
+                }
+            }
+        }
+    }
+}
+
+async fn say(write: &mut OwnedWriteHalf, answer: &Answer) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    timeout(LINE_PATIENCE, write.write_all(&line)).await?
 }
 
 async fn read_line(stream: impl tokio::io::AsyncRead + Unpin) -> io::Result<Request> {
@@ -187,7 +231,7 @@ fn failed(why: &str) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{ask, mounts};
+    use crate::control::{ask, follow, mounts};
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream as Plain;
 
@@ -200,16 +244,31 @@ mod tests {
     }
 
     fn answers() -> Answers {
-        Arc::new(|request| {
+        Arc::new(|request, tell| {
             Box::pin(async move {
                 match request {
                     Request::Status => failed("status"),
-                    Request::Umount { timeout_ms, force } => {
-                        failed(&format!("{timeout_ms} {force}"))
+                    Request::Umount {
+                        timeout_ms, force, ..
+                    } => failed(&format!("{timeout_ms} {force}")),
+                    Request::Sync { path } => {
+                        for files_done in 1..=3 {
+                            tell.tell(done(files_done));
+                            tokio::task::yield_now().await;
+                        }
+                        failed(&format!("synced {}", path.0.display()))
                     }
+                    Request::Why { path } => failed(&format!("why {}", path.0.display())),
                 }
             })
         })
+    }
+
+    fn done(files_done: u64) -> Progress {
+        Progress {
+            files_done,
+            ..Progress::default()
+        }
     }
 
     impl Daemon {
@@ -260,11 +319,83 @@ mod tests {
         let umount = Request::Umount {
             timeout_ms: 5,
             force: true,
+            progress: false,
         };
         assert_eq!(
             ask(&daemon.path(), &umount, PATIENCE).unwrap(),
             failed("5 true")
         );
+        let long = "\u{1}".repeat(4095);
+        let why = Request::Why {
+            path: Path::new(&long).into(),
+        };
+        assert_eq!(
+            ask(&daemon.path(), &why, PATIENCE).unwrap(),
+            failed(&format!("why {long}")),
+            "the longest path that there is, spelled at its longest"
+        );
+    }
+
+    #[test]
+    fn progress_comes_in_its_order_and_before_the_answer() {
+        let daemon = Daemon::new();
+        let mut told = Vec::new();
+        let sync = Request::Sync {
+            path: Path::new("a").into(),
+        };
+        let answer = follow(&daemon.path(), &sync, PATIENCE, |progress| {
+            told.push(progress.files_done);
+        });
+        assert_eq!(answer.unwrap(), failed("synced a"));
+        assert!(told.is_sorted() && told.len() <= 3, "{told:?}");
+        assert!(!told.is_empty());
+    }
+
+    #[test]
+    fn who_goes_away_ends_his_own_waiting_and_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (dropped, was_dropped) = std::sync::mpsc::channel();
+        struct OnDrop(std::sync::mpsc::Sender<()>);
+        impl Drop for OnDrop {
+            fn drop(&mut self) {
+                self.0.send(()).unwrap();
+            }
+        }
+        let answers: Answers = Arc::new(move |request, tell| {
+            let dropped = OnDrop(dropped.clone());
+            Box::pin(async move {
+                let _dropped = dropped;
+                if !matches!(request, Request::Sync { .. }) {
+                    return failed("status");
+                }
+                loop {
+                    tell.tell(done(0));
+                    tokio::task::yield_now().await;
+                }
+            })
+        });
+        let _socket = {
+            let _inside = runtime.enter();
+            Socket::bind(dir.path(), Path::new("/mnt/x"), answers).unwrap()
+        };
+        let path = socket_path(dir.path(), Path::new("/mnt/x"));
+        let mut stream = Plain::connect(&path).unwrap();
+        stream
+            .write_all(b"{\"ask\":\"sync\",\"path\":\"\"}\n")
+            .unwrap();
+        stream.read_exact(&mut [0; 1]).unwrap();
+        assert_eq!(
+            ask(&path, &Request::Status, PATIENCE).unwrap(),
+            failed("status")
+        );
+        was_dropped.recv_timeout(PATIENCE).unwrap();
+        drop(stream);
+        was_dropped.recv_timeout(PATIENCE).unwrap();
     }
 
     #[test]
@@ -343,7 +474,7 @@ mod tests {
         let (asked, was_asked) = std::sync::mpsc::channel();
         let go = Arc::new(tokio::sync::Notify::new());
         let gone = Arc::clone(&go);
-        let answers: Answers = Arc::new(move |_| {
+        let answers: Answers = Arc::new(move |_, _| {
             asked.send(()).unwrap();
             let gone = Arc::clone(&gone);
             Box::pin(async move {

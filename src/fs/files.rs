@@ -1,11 +1,25 @@
-//! Open files: open, read, release.
+//! Open files: open, read, write, release.
 //!
 //! A handle pins an entity when it is opened and reads that version until it is closed, whatever becomes of the file.
 //! The kernel has one set of cached pages for an inode, not one for a handle, and `inodes` has one version pinned for an
-//! inode at a time; so all who read through these pages read one version.
+//! inode at a time; so all who have an inode open share one [`Content`]. The first write turns it into a local file over
+//! that version, and from that moment all of them read what was written.
+//!
+//! Writes land on the local disk and nowhere else; what was written is owed to the server from close(2) or fsync(2) on.
 
-use std::sync::Arc;
+mod content;
+mod fill;
+mod pieces;
+mod sync;
+mod warm;
+mod write;
+
+pub use fill::complete;
+pub use write::{Change, Reserve};
+
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
@@ -17,98 +31,244 @@ use crate::entity::{BLOCK_SIZE_BYTES, Entity};
 use crate::entry::Entry;
 use crate::inodes::{Ino, Inodes};
 use crate::read::{Reader, Source, Stream};
+use crate::staging::Local;
 use crate::uri::FileUri;
+use content::Content;
+use warm::Warmer;
+
+/// Tells where a file is by now.
+pub(super) type Locate = Arc<dyn Fn() -> FileUri + Send + Sync>;
 
 /// The open files of a drive.
 pub(super) struct Files {
     reader: Arc<Reader>,
     inodes: Arc<Inodes>,
     handles: Handles<File>,
+    contents: Mutex<HashMap<Ino, Shared>>,
+    warmer: Warmer,
 }
 
-struct File {
-    ino: Ino,
-    stream: Stream,
+/// What all who have one inode open share.
+struct Shared {
+    content: Arc<Content>,
+    /// Never 0.
+    handles: u64,
+}
+
+/// One open.
+pub(super) struct File {
+    content: Arc<Content>,
+    /// This handle's way through the version that it reads, or that lies under what was written.
+    stream: Mutex<Option<Way>>,
+    /// It may write.
+    writes: bool,
     /// Bytes asked for.
     read_bytes: Arc<AtomicU64>,
     /// Something was read, so the kernel is done with opening it.
     is_read: AtomicBool,
+    /// It was told that what it wrote cannot be delivered.
+    is_told: AtomicBool,
+}
+
+/// A way through an entity.
+type Way = (Entity, Arc<Stream>);
+
+/// What is opened.
+pub(super) struct Opening<'a> {
+    /// The version that is current now, as its folder shows it.
+    pub(super) entry: &'a Arc<Entry>,
+    /// The content, where it is here.
+    pub(super) local: Option<Arc<Local>>,
+    /// Where it is at any time.
+    pub(super) locate: Locate,
+    /// Counts what is asked for.
+    pub(super) read_bytes: Arc<AtomicU64>,
+    /// To be written to.
+    pub(super) writes: bool,
 }
 
 impl Files {
     /// Files read by `reader`; what is open pins its version in `inodes`.
     pub(super) fn new(reader: Arc<Reader>, inodes: Arc<Inodes>) -> Self {
         Self {
+            warmer: Warmer::new(Arc::clone(&reader)),
             reader,
             inodes,
             handles: Handles::new(),
+            contents: Mutex::default(),
         }
     }
 
-    /// Opens the version of `ino` that `entry` shows; `Gone` where the kernel takes `ino` for another one, so that it
-    /// looks the name up anew (→ [`Inodes::pin`]). `locate` tells at any time where the file is by then, and `read_bytes`
-    /// counts what is asked for.
-    pub(super) fn open(
-        &self,
-        ino: Ino,
-        entry: &Arc<Entry>,
-        locate: Arc<dyn Fn() -> FileUri + Send + Sync>,
-        read_bytes: Arc<AtomicU64>,
-    ) -> Result<Opened, Error> {
-        let pinned = self.inodes.pin(ino, entry);
-        let (version, keep_cache) = pinned.ok_or(Error::Gone)?;
-        let stream = self.reader.open(Source {
-            file: version.id.clone(),
-            entity: version.entity.clone(),
-            size_bytes: version.size_bytes,
-            locate,
-        });
+    /// Opens `ino`: the content that is here, or the version that its folder shows; `Gone` where the kernel takes `ino`
+    /// for another version, so that it looks the name up anew (→ [`Inodes::pin`]).
+    pub(super) fn open(&self, ino: Ino, opening: Opening<'_>) -> Result<Opened, Error> {
+        let (content, is_shared, mut keep_cache) = self.share(ino, &opening)?;
+        if is_shared && let Some(local) = opening.local {
+            content.join(local);
+        }
+        if !content.is_clean() {
+            // All that the kernel has of an open inode came by way of these handles.
+            keep_cache = is_shared;
+        }
+        let way = content.is_clean().then(|| self.way(content.source()));
         let handle = self.handles.insert(File {
-            ino,
-            stream,
-            read_bytes,
+            content,
+            stream: Mutex::new(way),
+            writes: opening.writes,
+            read_bytes: opening.read_bytes,
             is_read: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
         });
         Ok(Opened { handle, keep_cache })
     }
 
-    /// pread(2): short only at the end of the version that was opened.
+    /// Counts one who opens `ino`: the content, whether others have it open already, and whether the kernel's pages are of
+    /// the version that is pinned.
+    fn share(&self, ino: Ino, opening: &Opening<'_>) -> Result<(Arc<Content>, bool, bool), Error> {
+        let mut contents = self.contents.lock().unwrap();
+        let (version, are_its_pages) = match &opening.local {
+            None => self.inodes.pin(ino, opening.entry),
+            Some(_) => self.inodes.pin_local(ino, opening.entry),
+        }
+        .ok_or(Error::Gone)?;
+        let shared = contents.entry(ino).or_insert_with(|| {
+            let (locate, local) = (Arc::clone(&opening.locate), opening.local.clone());
+            Shared {
+                content: Arc::new(Content::new(ino, version, locate, local)),
+                handles: 0,
+            }
+        });
+        shared.handles += 1;
+        shared.content.count_writer(opening.writes);
+        let content = Arc::clone(&shared.content);
+        Ok((content, shared.handles > 1, are_its_pages))
+    }
+
+    fn way(&self, source: Source) -> Way {
+        let entity = Entity {
+            id: source.entity.clone(),
+            size_bytes: source.size_bytes,
+        };
+        (entity, Arc::new(self.reader.open(source)))
+    }
+
+    /// An open file.
+    pub(super) fn get(&self, handle: HandleId) -> Result<Arc<File>, Error> {
+        self.handles.get(handle).ok_or(Error::BadHandle)
+    }
+
+    /// pread(2): short only at the end of what was opened.
     pub(super) async fn read(
         &self,
         handle: HandleId,
         offset: u64,
         size_bytes: u32,
     ) -> Result<Bytes, Error> {
-        let file = self.handles.get(handle).ok_or(Error::BadHandle)?;
-        if !file.is_read.swap(true, Relaxed) {
-            self.inodes.fill_pages(file.ino);
-        }
+        let file = self.get(handle)?;
         file.read_bytes.fetch_add(size_bytes.into(), Relaxed);
-        file.stream.read(offset, size_bytes).await.map_err(error)
+        if let Some(local) = file.content.local() {
+            return self.read_local(&file, &local, offset, size_bytes).await;
+        }
+        if !file.is_read.swap(true, Relaxed) {
+            self.inodes.fill_pages(file.content.ino());
+        }
+        let stream = self.stream_of(&file, file.content.source());
+        match stream.read(offset, size_bytes).await {
+            Ok(bytes) => Ok(bytes),
+            Err(err) => match file.content.local() {
+                // Written to meanwhile, and delivered, so that the version below may be gone.
+                Some(local) => self.read_local(&file, &local, offset, size_bytes).await,
+                None => Err(error(err)),
+            },
+        }
+    }
+
+    /// The way of `file` through `source`: the one that it has, or a new one where it goes through another version by now.
+    fn stream_of(&self, file: &File, source: Source) -> Arc<Stream> {
+        let mut held = file.stream.lock().unwrap();
+        if let Some((entity, stream)) = &*held
+            && entity.id == source.entity
+            && entity.size_bytes == source.size_bytes
+        {
+            return Arc::clone(stream);
+        }
+        let (entity, stream) = self.way(source);
+        *held = Some((entity, Arc::clone(&stream)));
+        stream
     }
 
     /// Waits a moment for what the disk knows of the version that was opened.
     pub(super) async fn look(&self, handle: HandleId) {
-        if let Some(file) = self.handles.get(handle)
-            && file.stream.size_bytes() > BLOCK_SIZE_BYTES
-        {
-            file.stream.look().await;
+        if let Some(stream) = self.whole_stream(handle) {
+            stream.look().await;
         }
     }
 
-    /// The version that was opened as a file on the disk, for the kernel to read by itself. Small files are not worth the
-    /// calls that hand them over: a few pages that the kernel keeps are all there is.
+    /// The version that was opened as a file on the disk, for the kernel to read by itself.
     pub(super) fn whole(&self, handle: HandleId) -> Option<Arc<Whole>> {
+        self.whole_stream(handle)?.whole()
+    }
+
+    /// The way through a version that is worth being handed over as a file. Small ones are not worth the calls that it
+    /// takes: a few pages that the kernel keeps are all there is. Nor is what may change.
+    fn whole_stream(&self, handle: HandleId) -> Option<Arc<Stream>> {
         let file = self.handles.get(handle)?;
-        let is_worth_it = file.stream.size_bytes() > BLOCK_SIZE_BYTES;
-        is_worth_it.then(|| file.stream.whole()).flatten()
+        let (_, stream) = file.stream.lock().unwrap().clone()?;
+        let is_worth_it = stream.size_bytes() > BLOCK_SIZE_BYTES && file.content.is_clean();
+        is_worth_it.then_some(stream)
     }
 
     /// The last close(2).
     pub(super) fn release(&self, handle: HandleId) {
-        if let Some(file) = self.handles.remove(handle) {
-            self.inodes.unpin(file.ino);
+        let Some(file) = self.handles.remove(handle) else {
+            return;
+        };
+        let ino = file.content.ino();
+        let mut contents = self.contents.lock().unwrap();
+        if let Some(shared) = contents.get_mut(&ino) {
+            if file.writes {
+                shared.content.drop_writer();
+            }
+            shared.handles -= 1;
+            if shared.handles == 0 {
+                contents.remove(&ino);
+            }
         }
+        self.inodes.unpin(ino);
+    }
+
+    /// Whether anybody has `ino` open who may write to it.
+    pub(super) fn is_written(&self, ino: Ino) -> bool {
+        let contents = self.contents.lock().unwrap();
+        contents
+            .get(&ino)
+            .is_some_and(|shared| shared.content.has_writers())
+    }
+
+    /// `ino` is about to lose its name, and its content may go from the server after that: those who have it open keep a
+    /// way to it.
+    pub(super) async fn vanishing(&self, ino: Ino) {
+        let shared = self
+            .contents
+            .lock()
+            .unwrap()
+            .get(&ino)
+            .map(|shared| Arc::clone(&shared.content));
+        let Some(source) = shared.and_then(|content| content.below()) else {
+            return;
+        };
+        if source.size_bytes == 0 {
+            return;
+        }
+        if let Err(err) = self.reader.open(source.clone()).prepare().await {
+            log::debug!("what is open loses its name, and may not be read any more: {err}");
+        }
+        self.warmer.vanishing(source);
+    }
+
+    /// `local` is on the server: its content is worth keeping.
+    pub(super) fn delivered(&self, local: Arc<Local>) {
+        self.warmer.delivered(local);
     }
 
     /// Bytes of `entity` that are on the disk.
@@ -140,80 +300,4 @@ fn error(error: api::Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::model::{EntityId, FileKind};
-    use crate::read::{Download, Options};
-
-    fn entry(id: &str, kind: FileKind) -> Arc<Entry> {
-        Arc::new(Entry::plain(id, id, kind))
-    }
-
-    fn files() -> Files {
-        // Nobody listens there: what these tests read is never asked for.
-        let gate = api::Options {
-            address: "http://127.0.0.1:9".parse().unwrap(),
-            user_agent: "test".to_owned(),
-            ca_file: None,
-            timeout: Duration::from_secs(1),
-            limit_down_bytes: 0,
-            limit_up_bytes: 0,
-        };
-        let api = api::Api::new(gate, api::Credentials::Anonymous).unwrap();
-        let options = Options {
-            memory_bytes: 1 << 20,
-            download: Download::Direct,
-            timeout: Duration::from_secs(1),
-        };
-        let root = entry("root", FileKind::Folder);
-        let inodes = Inodes::new("instance", FileUri::my(), root);
-        Files::new(
-            Reader::new(api, crate::cache::Cache::off(), options),
-            Arc::new(inodes),
-        )
-    }
-
-    #[tokio::test]
-    async fn a_handle_reads_and_holds_its_inode_until_it_is_released_and_not_after() {
-        let files = files();
-        let entry = entry("f", FileKind::File);
-        let (ino, _) = files.inodes.count(Ino::ROOT, &entry, Some(&entry)).unwrap();
-        let open = || {
-            files
-                .open(ino, &entry, Arc::new(FileUri::my), Arc::default())
-                .unwrap()
-        };
-        let (handle, other) = (open().handle, open());
-        assert!(!other.keep_cache, "the kernel may not have opened it yet");
-        files.inodes.forget(ino, 1);
-        assert_eq!((files.count(), files.inodes.len()), (2, 2));
-        assert!(files.read(handle, 0, 4096).await.unwrap().is_empty());
-        assert!(open().keep_cache, "these are its pages");
-        files.release(handle);
-        let late = files.read(handle, 0, 4096).await;
-        assert!(matches!(late, Err(Error::BadHandle)));
-    }
-
-    #[tokio::test]
-    async fn what_the_kernel_takes_for_another_version_is_not_opened() {
-        let files = files();
-        let old = entry("f", FileKind::File);
-        let (ino, _) = files.inodes.count(Ino::ROOT, &old, Some(&old)).unwrap();
-        let new = Arc::new(Entry {
-            entity: EntityId("new".into()),
-            ..(*old).clone()
-        });
-        let opened = files.open(ino, &new, Arc::new(FileUri::my), Arc::default());
-        assert!(matches!(opened, Err(Error::Gone)), "{opened:?}");
-        assert_eq!(files.count(), 0);
-    }
-
-    #[test]
-    fn what_is_gone_while_it_is_open_is_stale_not_absent() {
-        assert!(matches!(error(api::Error::NotFound), Error::Stale(_)));
-        assert!(matches!(error(api::Error::EntityGone), Error::Stale(_)));
-        assert!(matches!(error(api::Error::UrlExpired), Error::Io(_)));
-    }
-}
+mod tests;

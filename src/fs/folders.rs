@@ -2,8 +2,10 @@
 //!
 //! A handle reads one listing from beginning to end: a complete one, or one that is under way, whose entries it hands
 //! out as they come. An error of that listing is the reader's error, never the end of the folder. Offsets are places in
-//! the listing, so they stay valid however the folder changes.
+//! the listing, so they stay valid however the folder changes. What we changed ourselves since then, and what is not on
+//! the server yet, shows all the same: in its place where the listing has the name, else behind the listing's end.
 
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,8 +18,9 @@ use crate::metadata::Listing;
 use crate::model::FileKind;
 
 use super::handles::Handles;
+use super::locals::{Locals, Shown};
 use super::namespace::Namespace;
-use super::{Error, FolderEntry, HandleId, Opened};
+use super::{Believed, Error, FolderEntry, HandleId, Opened};
 
 /// Entries taken at once from a listing under way; about what the kernel asks for at once.
 const BATCH: usize = 256;
@@ -40,6 +43,8 @@ struct Reading {
     from: Origin,
     /// Something was read already: a reader at the beginning has come back to it.
     begun: bool,
+    /// Names that are not in the listing, in the order in which they come behind it.
+    behind: Vec<Box<OsStr>>,
 }
 
 /// What a handle reads.
@@ -66,13 +71,15 @@ impl Folders {
     pub(super) async fn open(&self, space: &Namespace, ino: Ino) -> Result<Opened, Error> {
         let from = begin(space, ino).await?;
         let keep_cache = match &from {
-            Origin::Listing(listing, _) => space.inodes.show_listing(ino, listing.version()),
-            Origin::Progress(_) => {
+            Origin::Listing(listing, _) if !is_overlaid(space, ino)? => {
+                space.inodes.show_listing(ino, listing.version())
+            }
+            Origin::Listing(..) | Origin::Progress(_) => {
                 space.inodes.show_listing(ino, 0);
                 false
             }
         };
-        let reading = Mutex::new(Reading { from, begun: false });
+        let reading = Mutex::new(Reading::of(from));
         Ok(Opened {
             handle: self.handles.insert(Handle { ino, reading }),
             keep_cache,
@@ -100,7 +107,9 @@ impl Folders {
         let mut reader = Reader {
             space,
             ino: handle.ino,
+            overlay: Overlay::of(space, &key),
             key,
+            reading: &handle.reading,
             count,
             take,
         };
@@ -119,10 +128,26 @@ impl Folders {
     }
 }
 
+/// Whether a listing of `ino` is not all that shows there.
+fn is_overlaid(space: &Namespace, ino: Ino) -> Result<bool, Error> {
+    let key = space.folder_key(ino)?;
+    Ok(space.locals.any_in(&key) || space.leaving.any_in(&key))
+}
+
+impl Reading {
+    fn of(from: Origin) -> Self {
+        Self {
+            from,
+            begun: false,
+            behind: Vec::new(),
+        }
+    }
+}
+
 /// A listing of `ino` to read from: a believed one at once, else one that is under way and has its first page.
 async fn begin(space: &Namespace, ino: Ino) -> Result<Origin, Error> {
     let key = space.folder_key(ino)?;
-    if let Some((listing, asked)) = space.metadata.listing(&key, Instant::now()) {
+    if let Some((listing, asked)) = space.listings.believed(&key, Instant::now()) {
         return Ok(Origin::Listing(listing, asked));
     }
     let folder = space.folder(ino)?;
@@ -144,25 +169,22 @@ async fn begin(space: &Namespace, ino: Ino) -> Result<Origin, Error> {
 impl Handle {
     /// What to read from: a reader that comes back to the beginning sees the folder as it is by then.
     async fn begin_at(&self, space: &Namespace, offset: u64) -> Result<Origin, Error> {
-        let reading = {
+        let (origin, begun) = {
             let mut reading = self.reading.lock().unwrap();
-            let before = reading.clone();
+            let before = reading.begun;
             reading.begun |= offset > 0;
-            before
+            (reading.from.clone(), before)
         };
-        let again = offset == 0 && reading.begun;
-        let believed = match &reading.from {
+        let again = offset == 0 && begun;
+        let believed = match &origin {
             Origin::Listing(_, asked) => space.metadata.left(*asked, Instant::now()).is_some(),
             Origin::Progress(progress) => progress.ended().is_none(),
         };
         if !again || believed {
-            return Ok(reading.from);
+            return Ok(origin);
         }
         let from = begin(space, self.ino).await?;
-        *self.reading.lock().unwrap() = Reading {
-            from: from.clone(),
-            begun: false,
-        };
+        *self.reading.lock().unwrap() = Reading::of(from.clone());
         Ok(from)
     }
 }
@@ -172,8 +194,34 @@ struct Reader<'a, 'b> {
     space: &'a Namespace,
     ino: Ino,
     key: FileKey,
+    overlay: Overlay,
+    reading: &'a Mutex<Reading>,
     count: bool,
     take: &'b mut (dyn FnMut(FolderEntry<'_>) -> bool + Send),
+}
+
+/// What shows over the listing, so that nobody looks for what there is none of.
+struct Overlay {
+    locals: bool,
+    leaving: bool,
+    own: bool,
+}
+
+impl Overlay {
+    fn of(space: &Namespace, key: &FileKey) -> Self {
+        Self {
+            locals: space.locals.any_in(key),
+            leaving: space.leaving.any_in(key),
+            own: space.metadata.has_own(key),
+        }
+    }
+}
+
+/// What to hand out for one name.
+enum Now {
+    Nothing,
+    Local(Shown),
+    Known(Arc<Entry>),
 }
 
 impl Reader<'_, '_> {
@@ -200,10 +248,65 @@ impl Reader<'_, '_> {
         let ttl = self.ttl(asked);
         for (index, entry) in listing.entries().iter().enumerate().skip(index) {
             if !self.entry(entry, index, ttl)? {
-                break;
+                return Ok(());
             }
         }
+        self.behind(listing, index, ttl)
+    }
+
+    /// What is here under names that the listing lacks. The names are looked for where the reader has come to the end of
+    /// those that were found before.
+    fn behind(&mut self, listing: &Listing, index: usize, ttl: Duration) -> Result<(), Error> {
+        let mut at = index.saturating_sub(listing.len());
+        while let Some(name) = self.name_behind(listing, at) {
+            let now = self.now(&name, None);
+            if !self.hand_out(&name, now, listing.len() + at, ttl)? {
+                return Ok(());
+            }
+            at += 1;
+        }
         Ok(())
+    }
+
+    fn name_behind(&self, listing: &Listing, at: usize) -> Option<Box<OsStr>> {
+        let mut reading = self.reading.lock().unwrap();
+        if at >= reading.behind.len() {
+            let locals = self.space.locals.in_folder(&self.key).into_iter();
+            let locals = locals.map(|(name, _)| name.into_boxed_os_str());
+            let own = self.space.metadata.added(&self.key);
+            let before: HashSet<Box<OsStr>> = reading.behind.iter().cloned().collect();
+            let new: BTreeSet<_> = locals
+                .chain(own)
+                .filter(|name| listing.get(name).is_none() && !before.contains(name))
+                .collect();
+            reading.behind.extend(new);
+        }
+        reading.behind.get(at).cloned()
+    }
+
+    /// What is under `name`, of which the listing said `entry`.
+    fn now(&self, name: &OsStr, entry: Option<&Arc<Entry>>) -> Now {
+        let space = self.space;
+        if self.overlay.leaving && space.leaving.has(&self.key, name) {
+            return Now::Nothing;
+        }
+        if (self.overlay.locals || entry.is_none())
+            && let Some(shown) = space.locals.named(&self.key, name)
+        {
+            return Now::Local(shown);
+        }
+        let own =
+            (self.overlay.own || entry.is_none()).then(|| space.metadata.own(&self.key, name));
+        match (own.flatten(), entry) {
+            (Some(Some(own)), _) => Now::Known(own),
+            (Some(None), _) => Now::Nothing,
+            (None, Some(entry)) => Now::Known(Arc::clone(entry)),
+            (None, None) => {
+                let believed = space.metadata.name(&self.key, name, Instant::now());
+                let entry = believed.and_then(|belief| belief.what);
+                entry.map_or(Now::Nothing, Now::Known)
+            }
+        }
     }
 
     /// Waits for an entry only if none was handed out yet.
@@ -233,6 +336,49 @@ impl Reader<'_, '_> {
     }
 
     fn entry(&mut self, entry: &Arc<Entry>, index: usize, ttl: Duration) -> Result<bool, Error> {
+        let now = self.now(&entry.name, Some(entry));
+        self.hand_out(&entry.name, now, index, ttl)
+    }
+
+    fn hand_out(
+        &mut self,
+        name: &OsStr,
+        now: Now,
+        index: usize,
+        ttl: Duration,
+    ) -> Result<bool, Error> {
+        let (ino, kind, believed) = match now {
+            Now::Nothing => return Ok(true),
+            Now::Local(shown) => self.local(name, &shown)?,
+            Now::Known(entry) => self.known(&entry, ttl)?,
+        };
+        let taken = (self.take)(FolderEntry {
+            name,
+            ino,
+            kind,
+            next_offset: DOTS + index as u64 + 1,
+            believed,
+        });
+        if !taken && self.count {
+            self.space.inodes.discount(ino);
+        }
+        Ok(taken)
+    }
+
+    fn local(&self, name: &OsStr, shown: &Shown) -> Result<(Ino, FileKind, Believed), Error> {
+        let space = self.space;
+        let believed = if self.count {
+            space.count_local(self.ino, name, shown)?
+        } else {
+            let entry = Locals::entry(shown, name);
+            let number = space.inodes.number(self.ino, &entry, None);
+            let (ino, _) = number.ok_or(Error::NotFound)?;
+            space.believed_local(ino, &entry, shown)
+        };
+        Ok((believed.attr.ino, FileKind::File, believed))
+    }
+
+    fn known(&self, entry: &Arc<Entry>, ttl: Duration) -> Result<(Ino, FileKind, Believed), Error> {
         let inodes = &self.space.inodes;
         let shown = self.space.glimpse(&self.key, entry);
         let number = match self.count {
@@ -245,17 +391,7 @@ impl Reader<'_, '_> {
             // The kernel comes back and asks, if anybody wants to know.
             None => self.space.believed(ino, entry, pinned, Duration::ZERO),
         };
-        let taken = (self.take)(FolderEntry {
-            name: &entry.name,
-            ino,
-            kind: entry.kind,
-            next_offset: DOTS + index as u64 + 1,
-            believed,
-        });
-        if !taken && self.count {
-            inodes.discount(ino);
-        }
-        Ok(taken)
+        Ok((ino, entry.kind, believed))
     }
 
     fn ttl(&self, asked: Instant) -> Duration {

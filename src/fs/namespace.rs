@@ -3,7 +3,7 @@
 //! What `metadata` believes is answered at once. Beyond that one question goes to the server: a listing of the parent
 //! where one listing beats many questions, `info` otherwise. While handles read a version of a file, its inode shows
 //! that version's size and time, for the kernel would cut the readers short at another's; the name leads to an inode of
-//! the version that is current.
+//! the version that is current. What is here and not yet on the server (`locals`) shows over all that the server says.
 
 use std::ffi::OsStr;
 use std::sync::{Arc, Mutex};
@@ -16,8 +16,11 @@ use crate::listing::{self, Listings, Source, carries_id, is_flat};
 use crate::metadata::{Belief, Known, Listing, Metadata};
 use crate::model::{EntityId, FileInfo, FileKind};
 use crate::names::{NAME_MAX_BYTES, ServerName};
+use crate::staging::State;
 use crate::uri::{FileSystem, FileUri};
 
+use super::leaving::Leaving;
+use super::locals::{Locals, Shown, is_gone};
 use super::questions::{is_answered_by_listing, is_looked_through};
 use super::root::{self, root_entry, root_key};
 use super::sizes::FolderSizes;
@@ -34,6 +37,8 @@ pub(super) struct Namespace {
     pub(super) listings: Listings,
     pub(super) sizes: Option<FolderSizes>,
     pub(super) source: Source,
+    pub(super) locals: Locals,
+    pub(super) leaving: Arc<Leaving>,
     shown: listing::Options,
     /// What has no content has this entity, on the whole site.
     empty: Option<EntityId>,
@@ -103,6 +108,8 @@ impl Namespace {
             listings,
             sizes,
             source,
+            locals: Locals::default(),
+            leaving: Arc::default(),
             shown,
             empty,
             root_seen: Mutex::new(root_seen),
@@ -116,10 +123,10 @@ impl Namespace {
             return Err(Error::NameTooLong);
         }
         let key = self.folder_key(parent)?;
-        let belief = match self.metadata.name(&key, name, Instant::now()) {
-            Some(belief) => belief,
-            None => self.find(&self.folder(parent)?, name).await?,
-        };
+        if let Some(shown) = self.locals.named(&key, name) {
+            return self.count_local(parent, name, &shown).map(Lookup::Found);
+        }
+        let belief = self.believed_name(parent, &key, name).await?;
         let Some(entry) = belief.what else {
             return Ok(Lookup::Absent { ttl: belief.left });
         };
@@ -134,9 +141,76 @@ impl Namespace {
         )))
     }
 
+    /// What the server has under `name` in the folder `parent`, which is kept as `key`; that it has nothing where that is on
+    /// its way out.
+    pub(super) async fn believed_name(
+        &self,
+        parent: Ino,
+        key: &FileKey,
+        name: &OsStr,
+    ) -> Result<Belief<Option<Arc<Entry>>>, Error> {
+        if self.leaving.has(key, name) {
+            return Ok(self.belief(None, Instant::now()));
+        }
+        match self.metadata.name(key, name, Instant::now()) {
+            Some(belief) => Ok(belief),
+            None => self.find(&self.folder(parent)?, name).await,
+        }
+    }
+
+    /// Counts a local file, which shows under `name` in `parent`, as looked up once more.
+    pub(super) fn count_local(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+        shown: &Shown,
+    ) -> Result<Believed, Error> {
+        let entry = Locals::entry(shown, name);
+        if let Some(tree) = self.inodes.tree_below(parent) {
+            // After a restart nobody knew yet on which way the file is reached.
+            let id = shown.key.id.clone();
+            self.locals.rekey(&shown.key, &FileKey { tree, id });
+        }
+        // It is the one that everybody has open: no version of it is told from another.
+        let counted = self.inodes.count(parent, &entry, None);
+        let (ino, _) = counted.ok_or(Error::NotFound)?;
+        self.inodes.tell(ino, &entry);
+        Ok(self.believed_local(ino, &entry, shown))
+    }
+
+    /// What the kernel may believe of a local file, which shows as `entry`.
+    pub(super) fn believed_local(&self, ino: Ino, entry: &Entry, shown: &Shown) -> Believed {
+        let mut believed = self.believed(ino, entry, None, self.metadata.ttl());
+        believed.attr.links = u32::from(shown.local.state() != State::Unlinked);
+        believed
+    }
+
+    /// The content that is here of what `node` stands for.
+    pub(super) fn local_of(&self, node: &Node) -> Option<Shown> {
+        if node.is_parted {
+            return None;
+        }
+        let shown = self.locals.keyed(&node.key())?;
+        match (shown.local.state(), shown.local.base()) {
+            // Delivered, and somebody else wrote a newer version since. While it shows, nobody has applied yet that it is
+            // delivered.
+            (State::Delivered, Some(base))
+                if base.entity.id != node.entry.entity && !self.locals.shows(&shown.key) =>
+            {
+                None
+            }
+            _ => Some(shown),
+        }
+    }
+
     /// See [`super::Fs::attr`].
     pub(super) async fn attr(&self, ino: Ino) -> Result<Believed, Error> {
         let node = self.inodes.node(ino).ok_or(Error::NotFound)?;
+        if let Some(shown) = self.local_of(&node) {
+            let entry = Locals::entry(&shown, &node.entry.name);
+            self.inodes.tell(ino, &entry);
+            return Ok(self.believed_local(ino, &entry, &shown));
+        }
         if node.pinned.is_some() {
             let ttl = self.metadata.ttl();
             return Ok(self.believed(ino, &node.entry, node.pinned.clone(), ttl));
@@ -158,6 +232,13 @@ impl Namespace {
     pub(super) async fn current(&self, ino: Ino, node: &Node) -> Result<Belief<Arc<Entry>>, Error> {
         if ino == Ino::ROOT {
             return self.current_root(node).await;
+        }
+        if let Some(shown) = self.local_of(node) {
+            let entry = Locals::entry(&shown, &node.entry.name);
+            return Ok(self.belief(entry, Instant::now()));
+        }
+        if is_gone(&node.entry.id) {
+            return Ok(self.belief(Arc::clone(&node.entry), Instant::now()));
         }
         let key = self.folder_key(node.parent)?;
         let belief = match self.metadata.known(&key, &node.entry, Instant::now()) {
@@ -222,7 +303,9 @@ impl Namespace {
             return Ok(self.belief(None, Instant::now()));
         }
         if let Some((listing, asked)) = self.relisted(folder).await? {
-            return Ok(self.belief(listing.get(name).cloned(), asked));
+            return Ok(self.newest(folder, name, || {
+                self.belief(listing.get(name).cloned(), asked)
+            }));
         }
         let asked = Instant::now();
         let answer = match stored {
@@ -243,7 +326,21 @@ impl Namespace {
         };
         self.metadata
             .keep_name(&folder.key, name, entry.clone(), asked);
-        Ok(self.belief(entry, asked))
+        Ok(self.newest(folder, name, || self.belief(entry, asked)))
+    }
+
+    /// What we did to `name` ourselves while the server answered is newer than the answer.
+    fn newest(
+        &self,
+        folder: &Folder,
+        name: &OsStr,
+        answer: impl FnOnce() -> Belief<Option<Arc<Entry>>>,
+    ) -> Belief<Option<Arc<Entry>>> {
+        let own = self.metadata.own(&folder.key, name);
+        match own.and_then(|_| self.metadata.name(&folder.key, name, Instant::now())) {
+            Some(newer) => newer,
+            None => answer(),
+        }
     }
 
     /// Asks for `entry`, which was in `folder` once.
@@ -396,7 +493,7 @@ impl Namespace {
             },
             uid: options.uid,
             gid: options.gid,
-            links: 1,
+            links: u32::from(!is_gone(&entry.id)),
         };
         Believed { attr, ttl }
     }

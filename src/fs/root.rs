@@ -14,10 +14,19 @@ use crate::uri::FileUri;
 
 use super::namespace::{Namespace, within};
 use super::questions::is_answered_by_listing;
-use super::{Error, Options};
+use super::{Error, Fs, Options};
 
 /// Entries to ask for when only the folder itself is of interest.
 pub(super) const PEEK: u32 = 2;
+
+impl Fs {
+    /// Where the root of the mount is: behind a shortcut, where that leads.
+    pub fn root(&self) -> FileUri {
+        let known = self.namespace.inodes.folder_uri(Ino::ROOT);
+        // The root is always known; what was asked for is as good an answer as there is.
+        known.unwrap_or_else(|| self.namespace.options.root.clone())
+    }
+}
 
 impl Namespace {
     /// What the root, which is `node`, is now: a page of it tells.

@@ -1,5 +1,7 @@
 //! Names, attributes and folders, on a drive of a few lines.
 
+mod changes;
+
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -35,7 +37,9 @@ fn options(root: &str, metadata_ttl: Duration) -> Options {
         gid: 2,
         file_mode: 0o644,
         dir_mode: 0o755,
+        delete: Delete::Trash,
         timeout: LONG,
+        durability: super::Durability::default(),
     }
 }
 

@@ -5,10 +5,13 @@
 //! moment as its way is decided. The kernel gives a handle up before it sends the release, so it never holds one that
 //! is not counted here.
 //!
+//! A file on the disk is a way for readers only. While one is, nobody may write to the inode, and what was written to
+//! here is read by pages from then on, so that who follows a growing file sees it grow.
+//!
 //! What the kernel refuses once, it is not asked again on this mount. Never looks into a file.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,6 +25,9 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::cache::Whole;
 use crate::inodes::Ino;
+
+/// Inodes that are remembered to have been written to.
+const WRITTEN_MAX: usize = 4096;
 
 /// Whether the kernel may read complete files by itself, and why not. One for each mount; clones are the same one.
 #[derive(Debug, Clone, Default)]
@@ -140,7 +146,34 @@ pub(super) struct Ways<B> {
     passthrough: Passthrough,
     /// Files that the kernel may read by itself at a time: each keeps one open here, too.
     files_max: u64,
-    open: Mutex<HashMap<Ino, Open<B>>>,
+    table: Mutex<Table<B>>,
+}
+
+#[derive(Debug)]
+struct Table<B> {
+    open: HashMap<Ino, Open<B>>,
+    written: Written,
+}
+
+/// Inodes that were written to lately.
+#[derive(Debug, Default)]
+struct Written {
+    all: HashSet<Ino>,
+    /// Oldest first.
+    order: VecDeque<Ino>,
+}
+
+impl Written {
+    fn add(&mut self, ino: Ino) {
+        if self.all.insert(ino) {
+            self.order.push_back(ino);
+        }
+        if self.order.len() > WRITTEN_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.all.remove(&oldest);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -161,7 +194,10 @@ impl<B> Ways<B> {
         Self {
             passthrough,
             files_max,
-            open: Mutex::new(HashMap::new()),
+            table: Mutex::new(Table {
+                open: HashMap::new(),
+                written: Written::default(),
+            }),
         }
     }
 
@@ -178,19 +214,38 @@ impl<B> Ways<B> {
     /// first one, by `file`. That is asked for nothing else; none is a file that is not, or not all, on the disk, and an
     /// error is one that the kernel refused.
     pub(super) fn open(&self, ino: Ino, file: impl FnOnce() -> Option<io::Result<B>>) -> Way<B> {
-        let mut open = self.open.lock().unwrap();
-        match open.entry(ino) {
+        let mut table = self.table.lock().unwrap();
+        let is_written = table.written.all.contains(&ino);
+        match table.open.entry(ino) {
             Entry::Occupied(mut open) => {
                 open.get_mut().handles += 1;
                 open.get().way.clone()
             }
             Entry::Vacant(first) => {
                 // Under the lock, so that nobody opens the inode in between: it is one call that does not wait.
-                let way = self.choose(file);
+                let way = if is_written {
+                    Way::Pages
+                } else {
+                    self.choose(file)
+                };
                 let open = first.insert(Open { way, handles: 1 });
                 open.way.clone()
             }
         }
+    }
+
+    /// Counts one more handle of `ino`, which may write, and so asks for pages. False, and nothing counted, where the
+    /// kernel reads a file.
+    pub(super) fn open_to_write(&self, ino: Ino) -> bool {
+        let mut table = self.table.lock().unwrap();
+        table.written.add(ino);
+        let open = table.open.entry(ino).or_insert(Open {
+            way: Way::Pages,
+            handles: 0,
+        });
+        let is_pages = matches!(open.way, Way::Pages);
+        open.handles += u64::from(is_pages);
+        is_pages
     }
 
     fn choose(&self, file: impl FnOnce() -> Option<io::Result<B>>) -> Way<B> {
@@ -213,8 +268,8 @@ impl<B> Ways<B> {
     /// A handle of `ino` is closed. To be told before the version that it pinned is given up, since until then the
     /// next to open the inode joins its way.
     pub(super) fn release(&self, ino: Ino) {
-        let mut open = self.open.lock().unwrap();
-        let Entry::Occupied(mut entry) = open.entry(ino) else {
+        let mut table = self.table.lock().unwrap();
+        let Entry::Occupied(mut entry) = table.open.entry(ino) else {
             return;
         };
         entry.get_mut().handles -= 1;
@@ -224,7 +279,7 @@ impl<B> Ways<B> {
                 self.passthrough.0.files.fetch_sub(1, Relaxed);
             }
             // Closing it is a call of the kernel, too, and nobody has to wait for that.
-            drop(open);
+            drop(table);
             drop(last);
         }
     }
@@ -276,7 +331,7 @@ mod tests {
         // One too many changes nothing.
         ways.release(INO);
         ways.release(INO);
-        assert!(ways.open.lock().unwrap().is_empty());
+        assert!(ways.table.lock().unwrap().open.is_empty());
         assert_eq!(ways.passthrough().files(), 0);
     }
 
@@ -309,6 +364,39 @@ mod tests {
         ways.release(Ino(2));
         assert!(is_file(&ways.open(Ino(5), || Some(Ok(5))), 5));
         assert_eq!(ways.passthrough().off_because(), None, "it is not off");
+    }
+
+    #[test]
+    fn nobody_writes_to_what_the_kernel_reads_by_itself_and_what_was_written_to_it_does_not() {
+        let ways = ways();
+        assert!(is_file(&ways.open(INO, || Some(Ok(1))), 1));
+        assert!(!ways.open_to_write(INO));
+        ways.release(INO);
+        assert!(
+            ways.table.lock().unwrap().open.is_empty(),
+            "the refused one is not counted"
+        );
+        assert!(ways.open_to_write(INO));
+        assert!(matches!(ways.open(INO, || unreachable!()), Way::Pages));
+        ways.release(INO);
+        assert!(ways.open_to_write(INO), "a second one");
+        for _ in 0..2 {
+            ways.release(INO);
+        }
+        assert!(matches!(
+            ways.open(INO, || unreachable!("it may grow")),
+            Way::Pages
+        ));
+        ways.release(INO);
+        for other in 100..100 + WRITTEN_MAX as u64 {
+            assert!(ways.open_to_write(Ino(other)));
+            ways.release(Ino(other));
+        }
+        assert!(
+            is_file(&ways.open(INO, || Some(Ok(2))), 2),
+            "it was long ago"
+        );
+        assert_eq!(ways.table.lock().unwrap().written.all.len(), WRITTEN_MAX);
     }
 
     #[test]
@@ -346,7 +434,7 @@ mod tests {
             }
         });
         assert!(made.into_inner() >= 1);
-        assert!(ways.open.lock().unwrap().is_empty());
+        assert!(ways.table.lock().unwrap().open.is_empty());
     }
 
     #[test]

@@ -67,6 +67,20 @@ pub(super) struct Pin {
     pub(super) handles: u64,
     /// An open was sent back to the file's name, which nobody has looked up since.
     pub(super) sent_back: bool,
+    /// The name leads elsewhere while this is pinned, whatever version it shows.
+    pub(super) is_parted: bool,
+}
+
+impl Pin {
+    /// `version`, of which no handle is counted yet.
+    pub(super) fn new(version: &Arc<Entry>) -> Box<Self> {
+        Box::new(Self {
+            version: Arc::clone(version),
+            handles: 0,
+            sent_back: false,
+            is_parted: false,
+        })
+    }
 }
 
 impl Slot {
@@ -90,6 +104,7 @@ impl Slot {
             entry: Arc::clone(&self.entry),
             tree: self.tree,
             pinned: self.pinned(),
+            is_parted: self.pin.as_ref().is_some_and(|pin| pin.is_parted),
         }
     }
 
@@ -107,6 +122,7 @@ impl Slot {
     /// Whether it can show `version`; none is an unknown one.
     fn can_show(&self, version: Option<&Arc<Entry>>) -> bool {
         match (&self.pin, version) {
+            (Some(pin), _) if pin.is_parted => false,
             (Some(pin), Some(version)) => is_same_version(&pin.version, version),
             _ => true,
         }
@@ -157,6 +173,10 @@ impl Table {
                 let number = version_number(site, tree, version, id);
                 self.free_from(number, |slot| slot.is(tree, id) && slot.can_show(shown))
             }
+            (Some(slot), None) if !slot.can_show(None) => self
+                .free_from(own.0.wrapping_add(1), |slot| {
+                    slot.is(tree, id) && slot.can_show(None)
+                }),
             _ => own,
         }
     }
@@ -264,7 +284,63 @@ impl Table {
         }
     }
 
-    fn put(&mut self, ino: Ino, parent: Ino, entry: &Arc<Entry>) {
+    /// The number that the name of a file stands for.
+    pub(super) fn find(&self, site: StableHash, key: &FileKey) -> Option<Ino> {
+        self.all_by_key(site, key).last().copied()
+    }
+
+    /// All numbers of a file, that of its name last; those that stand for nothing left out.
+    pub(super) fn all_by_key(&self, site: StableHash, key: &FileKey) -> Vec<Ino> {
+        let all = self.numbers_of(key.tree, &key.id);
+        if !all.is_empty() {
+            return all.to_vec();
+        }
+        let own = self.free_from(own_number(site, key.tree, &key.id), |slot| {
+            slot.is(key.tree, &key.id)
+        });
+        self.slots
+            .contains_key(&own)
+            .then_some(own)
+            .into_iter()
+            .collect()
+    }
+
+    /// All numbers of `key` are of the file `entry` from now on, and its name stands for the last of them.
+    pub(super) fn rekey(&mut self, site: StableHash, key: &FileKey, entry: &Arc<Entry>) {
+        let inos = self.all_by_key(site, key);
+        let is_other = key.id != entry.id;
+        let new = FileKey {
+            tree: key.tree,
+            id: entry.id.clone(),
+        };
+        if is_other && !inos.is_empty() {
+            let mut all = self.all_by_key(site, &new);
+            all.extend(&inos);
+            self.numbers.remove(key);
+            self.numbers.insert(new, all);
+        }
+        for ino in inos {
+            let Some(slot) = self.slots.get_mut(&ino) else {
+                continue;
+            };
+            slot.entry = Arc::clone(entry);
+            // The kernel has the size right, and need not be sent back to the name.
+            if slot
+                .told
+                .as_ref()
+                .is_some_and(|told| told.size_bytes == entry.size_bytes)
+                && slot.pin.is_none()
+            {
+                slot.told = Some(Arc::clone(entry));
+            }
+            if is_other {
+                let parent = slot.parent;
+                self.forget_shown(parent);
+            }
+        }
+    }
+
+    pub(super) fn put(&mut self, ino: Ino, parent: Ino, entry: &Arc<Entry>) {
         let Some(slot) = self.slots.get_mut(&ino) else {
             return;
         };

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use crate::api::Api;
+use crate::mount::debts::Debts;
 use crate::mount::signals::Signals;
 use crate::mount::status::StatusSource;
 use crate::systemd::Manager;
@@ -71,6 +72,17 @@ pub(super) async fn keep_waiting(manager: &Manager) -> Infallible {
     }
 }
 
+/// As [`keep_waiting`], and tells what is still owed.
+pub(super) async fn keep_delivering(manager: &Manager, debts: &Debts) -> Infallible {
+    loop {
+        if let Some(owed) = debts.in_short() {
+            manager.status(&format!("ending: {owed}"));
+        }
+        tokio::time::sleep(EXTENSION_PERIOD).await;
+        manager.extend_timeout(EXTENSION);
+    }
+}
+
 /// Ends its task when dropped.
 pub(super) struct Beating(JoinHandle<()>);
 
@@ -80,8 +92,8 @@ impl Drop for Beating {
     }
 }
 
-/// Tells the service manager that we live, as often as its watchdog wants, and how we are when that changes.
-/// `well` is what it was told at the start.
+/// Tells the service manager that we live, as often as its watchdog wants, and how we are and what is owed when that
+/// changes. `well` is what it was told at the start.
 pub(super) fn heartbeat(manager: Arc<Manager>, status: Arc<StatusSource>, well: String) -> Beating {
     Beating(tokio::spawn(async move {
         let watchdog = manager.watchdog_period();
@@ -92,10 +104,10 @@ pub(super) fn heartbeat(manager: Arc<Manager>, status: Arc<StatusSource>, well: 
             if watchdog.is_some() {
                 manager.alive();
             }
-            let trouble = status.trouble();
-            if trouble != said {
-                manager.status(trouble.as_deref().unwrap_or(&well));
-                said = trouble;
+            let now = status.in_short();
+            if now != said {
+                manager.status(now.as_deref().unwrap_or(&well));
+                said = now;
             }
         }
     }))

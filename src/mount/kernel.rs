@@ -44,7 +44,7 @@ impl Mounted {
         rooms: &Rooms,
         runtime: &Handle,
     ) -> Result<Self, Failure> {
-        let options = mount_options(plan);
+        let options = mount_options(plan, rooms.fs.is_read_only());
         let device = mountpoint::mount(&plan.dir, &options)
             .map_err(|err| explain::mount(&err, &plan.dir))?;
         // From here on a failure has to unmount.
@@ -265,10 +265,11 @@ fn access(options: &KernelOptions) -> Access {
     }
 }
 
-fn mount_options(plan: &MountPlan) -> MountOptions {
+fn mount_options(plan: &MountPlan, read_only: bool) -> MountOptions {
     let kernel = &plan.kernel;
     MountOptions {
         source: plan.source.clone(),
+        read_only,
         // The kernel knows no allow_root: it lets everybody in, and `fuse` turns all but root away.
         allow_other: kernel.allow_other || kernel.allow_root,
         suid: kernel.suid,

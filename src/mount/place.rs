@@ -13,6 +13,9 @@ use crate::mountpoint::{self, Condition};
 /// How long the daemon of a mount that is in the way may take to tell who it is.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long an earlier mount may take to end: as long as its last requests may.
+const SUCCESSION_MAX: Duration = Duration::from_secs(75);
+
 /// Where the administrator allows `allow_other` to those who are not root.
 const FUSE_CONF: &str = "/etc/fuse.conf";
 
@@ -39,7 +42,8 @@ fn clear(dir: &Path, control_dir: &Path) -> Result<(), Failure> {
     let condition =
         mountpoint::condition(dir).map_err(|err| cannot("the mount table cannot be read", err))?;
     match condition {
-        Condition::Unmounted | Condition::Other(_) => Ok(()),
+        Condition::Unmounted => succeed(dir, control_dir),
+        Condition::Other(_) => Ok(()),
         Condition::Stale(_) => {
             mountpoint::detach_all(dir)
                 .map_err(|err| cannot(&format!("the dead mount on {shown} stays"), err))?;
@@ -52,6 +56,37 @@ fn clear(dir: &Path, control_dir: &Path) -> Result<(), Failure> {
             entry.fs_type
         ))),
         Condition::Ours(_) => Err(Failure::failed(already(dir, control_dir))),
+    }
+}
+
+/// Where an earlier mount has left the directory and still delivers what it owes: nobody sees its files there any more, and
+/// this mount would not show them. So it is asked to stop, and what it owes is taken over.
+fn succeed(dir: &Path, control_dir: &Path) -> Result<(), Failure> {
+    let socket = control::socket_path(control_dir, dir);
+    let Ok(Answer::Status(status)) = control::ask(&socket, &Request::Status, PATIENCE) else {
+        // None, or the one of a daemon that died: `control` replaces that.
+        return Ok(());
+    };
+    if !status.ending {
+        // It is mounted where this process does not see it, as in a container.
+        return Ok(());
+    }
+    let (shown, pid) = (dir.display(), status.pid);
+    log::info!("an earlier mount of {shown} (process {pid}) is asked to end");
+    let end = Request::Umount {
+        timeout_ms: 0,
+        force: true,
+        progress: false,
+    };
+    // However it answers: what counts is that it is gone, and with it its hold on what is owed.
+    if let Err(err) = control::ask(&socket, &end, SUCCESSION_MAX) {
+        log::debug!("{}: {err}", socket.display());
+    }
+    match control::outlast(pid, SUCCESSION_MAX) {
+        true => Ok(()),
+        false => Err(Failure::failed(format!(
+            "an earlier mount of {shown} does not end (process {pid}): wait for it, or kill it; what it owes to the server is kept"
+        ))),
     }
 }
 

@@ -7,8 +7,10 @@ use crate::cache::{self, Cache};
 use crate::config::{Account, MountPlan};
 use crate::failure::Failure;
 use crate::fs::Fs;
+use crate::mount::debts::{Debts, staging_options};
 use crate::mount::end::Draining;
 use crate::mount::explain;
+use crate::mount::writing::{self, Applying, Begun};
 use crate::read::Reader;
 use crate::secret::Secret;
 use crate::thumbnails::Thumbnails;
@@ -20,6 +22,10 @@ pub(super) struct Rooms {
     pub(super) site: Site,
     pub(super) reader: Arc<Reader>,
     pub(super) fs: Arc<Fs>,
+    /// What is owed to the server; where the mount is read-only, why it is.
+    pub(super) debts: Result<Arc<Debts>, String>,
+    /// Applies what becomes of what was written.
+    _applying: Option<Applying>,
 }
 
 /// Signs in, asks the site who it is, and the drive for its root. Every way to the server goes into `draining`
@@ -42,6 +48,17 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
         waiting_bytes: plan.read.memory_bytes / 4,
     });
     let reader = Reader::new(api.clone(), cache, plan.read.clone());
+    let read_only = writing::read_only_because(plan, &api, &site).await;
+    let read_only = read_only.map_err(explain)?;
+    let begun = match read_only {
+        Some(because) => Err(because),
+        None => {
+            let options = staging_options(plan, &site.instance_id, &site.user.id);
+            Ok(writing::begin(plan, &api, options, &reader)?)
+        }
+    };
+    let owing = begun.as_ref().ok();
+    let owing = owing.map(|begun| (begun.owing.clone(), begun.owed.clone()));
     let thumbnails = plan.thumbnails.clone();
     let thumbnails = thumbnails.map(|options| Thumbnails::new(&api, options));
     let fs = Fs::new(
@@ -49,14 +66,26 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
         api.clone(),
         Arc::clone(&reader),
         thumbnails,
+        owing,
     )
     .await
     .map_err(|err| explain::fs(&err, plan))?;
+    let (debts, applying) = match begun {
+        Ok(Begun { owing, news, .. }) => {
+            let debts = Arc::new(Debts::new(plan, &fs, owing));
+            let hearing = Arc::clone(&debts);
+            let applying = writing::apply(&fs, news, move |news| hearing.heard(news));
+            (Ok(debts), Some(applying))
+        }
+        Err(because) => (Err(because.to_owned()), None),
+    };
     Ok(Rooms {
         api,
         site,
         reader,
         fs,
+        debts,
+        _applying: applying,
     })
 }
 

@@ -1,17 +1,22 @@
 //! What a mount says of itself.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::{Api, Health, Site};
 use crate::cli::values::show_moment;
 use crate::config::{Account, MountPlan};
-use crate::control::{AccountStatus, CacheStatus, ReadingStatus, ServerStatus, Status};
+use crate::control::{
+    AccountStatus, Answer, BelowPoint, CacheStatus, ReadingStatus, ServerStatus, Status,
+};
 use crate::fs::{Counts, Fs};
 use crate::fuse::Passthrough;
 use crate::model::Capacity;
+use crate::mount::debts::Debts;
 use crate::mount::rooms::Rooms;
+use crate::mount::why;
 use crate::read::Reader;
 
 /// How old the quota shown may be.
@@ -22,9 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// From here on a wrong clock is worth a word: signed URLs and tokens live by it.
 const SKEW_WORTH_TELLING_SECONDS: i64 = 120;
-
-/// Why writing is refused; the same for every mount as long as none can write.
-const READ_ONLY_REASON: &str = "writing is not there yet in this version";
 
 /// Where a status comes from.
 pub(super) struct StatusSource {
@@ -40,6 +42,8 @@ pub(super) struct StatusSource {
     api: Api,
     fs: Arc<Fs>,
     reader: Arc<Reader>,
+    debts: Result<Arc<Debts>, String>,
+    ending: AtomicBool,
     capacity: Mutex<Option<(Instant, Capacity)>>,
     version: OnceLock<String>,
 }
@@ -62,14 +66,34 @@ impl StatusSource {
             api: rooms.api.clone(),
             fs: Arc::clone(&rooms.fs),
             reader: Arc::clone(&rooms.reader),
+            debts: rooms.debts.clone(),
+            ending: AtomicBool::new(false),
             capacity: Mutex::new(None),
             version: OnceLock::new(),
         }
     }
 
-    /// What is wrong, in a line; none where all is well.
-    pub(super) fn trouble(&self) -> Option<String> {
-        next_steps(&self.api.health()).into_iter().next()
+    /// What is worth a line: what is wrong, else what is owed; none where all is well.
+    pub(super) fn in_short(&self) -> Option<String> {
+        // Asked also where something is wrong: looking often is how the owed files' pace is known.
+        let owed = self.debts.as_ref().ok().and_then(|debts| debts.in_short());
+        let wrong = next_steps(&self.api.health()).into_iter().next();
+        match (wrong, owed) {
+            (Some(wrong), Some(owed)) => Some(format!("{wrong}; {owed}")),
+            (wrong, owed) => wrong.or(owed),
+        }
+    }
+
+    /// The directory is free again.
+    pub(super) fn ends(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    /// What a file or folder is now.
+    pub(super) async fn why(&self, path: &BelowPoint) -> Answer {
+        let debts = self.debts.as_deref().ok();
+        let shown = self.mount_point.join(&path.0);
+        why::why(&self.fs, debts, &shown, path).await
     }
 
     /// Asks the server only for what it told too long ago, and waits for that a moment at most.
@@ -77,6 +101,12 @@ impl StatusSource {
         let (capacity, version) = tokio::join!(self.capacity(), self.server_version());
         let health = self.api.health();
         let counts = self.fs.counts();
+        let (read_only_reason, (owed_files, owed_sum, wanted), conflicts) = match &self.debts {
+            Ok(debts) => (String::new(), debts.status(), debts.conflicts()),
+            Err(because) => (because.clone(), Default::default(), Vec::new()),
+        };
+        let mut next_steps = next_steps(&health);
+        next_steps.extend(wanted);
         Status {
             mount_point: self.mount_point.clone(),
             uri: self.uri.clone(),
@@ -84,8 +114,9 @@ impl StatusSource {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             mounted_since: show_moment(self.since),
-            read_only: true,
-            read_only_reason: READ_ONLY_REASON.to_owned(),
+            ending: self.ending.load(Ordering::Relaxed),
+            read_only: self.debts.is_err(),
+            read_only_reason,
             account: AccountStatus {
                 profile: self.profile.clone(),
                 user: self.site.user.email.clone(),
@@ -104,9 +135,11 @@ impl StatusSource {
             cache: self.cache(counts),
             reading: Some(self.reading()),
             open_handles: counts.handles,
-            owed: Vec::new(),
-            conflicts: Vec::new(),
-            next_steps: next_steps(&health),
+            owed: owed_files.iter().map(|file| file.path.clone()).collect(),
+            owed_files,
+            owed_sum,
+            conflicts,
+            next_steps,
         }
     }
 

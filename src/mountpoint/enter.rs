@@ -31,12 +31,14 @@ const HELPER_DIRECTORIES: [&str; 6] = [
     "/run/wrappers/bin", // NixOS keeps its setuid programs here.
 ];
 
-/// How a directory is mounted. Always read-only for the kernel too, and with its permission checks on, since the
-/// modes shown are fixed. Programs and device files of the drive have no power unless root asked for it.
+/// How a directory is mounted. Always with the kernel's permission checks on, since the modes shown are fixed. Programs
+/// and device files of the drive have no power unless root asked for it.
 #[derive(Debug, Clone, Default)]
 pub struct MountOptions {
     /// Named in the mount table: the URI, without any secret.
     pub source: String,
+    /// Nothing can be changed.
+    pub read_only: bool,
     /// Others than the mounting user may enter.
     pub allow_other: bool,
     /// Set-user-id bits count.
@@ -154,7 +156,10 @@ fn kernel_data(device: i32, uid: u32, gid: u32, options: &MountOptions) -> Strin
 }
 
 fn kernel_flags(options: &MountOptions) -> libc::c_ulong {
-    let mut flags = libc::MS_RDONLY;
+    let mut flags = 0;
+    if options.read_only {
+        flags |= libc::MS_RDONLY;
+    }
     if !options.suid {
         flags |= libc::MS_NOSUID;
     }
@@ -176,9 +181,9 @@ fn helper_options(options: &MountOptions) -> String {
         format!("fsname={}", escaped(&printable(&options.source))),
         format!("subtype={SUBTYPE}"),
         "default_permissions".to_owned(),
-        "ro".to_owned(),
     ];
     let flags = [
+        (options.read_only, "ro"),
         (options.allow_other, "allow_other"),
         (options.noexec, "noexec"),
         (options.noatime, "noatime"),
@@ -293,12 +298,13 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_is_read_only_without_programs_of_power_unless_asked_for() {
+    fn a_mount_is_writable_and_without_programs_of_power_unless_asked_for() {
         assert_eq!(
             kernel_flags(&options("x")),
-            libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV
+            libc::MS_NOSUID | libc::MS_NODEV
         );
         let asked = MountOptions {
+            read_only: true,
             suid: true,
             dev: true,
             noexec: true,
@@ -328,8 +334,13 @@ mod tests {
     fn a_comma_in_a_name_does_not_become_an_option() {
         assert_eq!(
             helper_options(&options(r"cloudreve://my/a,suid\,dev")),
-            r"fsname=cloudreve://my/a\,suid\\\,dev,subtype=cloudreve-fuse,default_permissions,ro"
+            r"fsname=cloudreve://my/a\,suid\\\,dev,subtype=cloudreve-fuse,default_permissions"
         );
+        let read_only = MountOptions {
+            read_only: true,
+            ..options("x")
+        };
+        assert!(helper_options(&read_only).ends_with(",ro"));
     }
 
     #[test]

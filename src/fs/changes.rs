@@ -1,0 +1,467 @@
+//! What all verbs that change names share: where a name is, what stands behind it, and how a change of ours gets to the
+//! server and into what is believed.
+//!
+//! A change that the server confirmed is believed at once. One whose answer was lost is looked up before anybody is told
+//! anything. A lock that somebody holds for a moment is waited for; our own upload sessions are stopped by who calls.
+
+use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::api::{self, PagePosition};
+use crate::entity::Entity;
+use crate::entry::{Entry, FileKey};
+use crate::inodes::Ino;
+use crate::model::{Capabilities, FileId, FileInfo, FileKind};
+use crate::names::{NAME_MAX_BYTES, NameError, ServerName};
+use crate::staging::{Base, Local, Place, Staging, State};
+use crate::upload::{Held, Uploader};
+use crate::uri::{FileSystem, FileUri};
+
+use super::locals::{Locals, Shown, differing, gone_id, is_gone, local_id, server_id};
+use super::namespace::{Folder, within};
+use super::root::PEEK;
+use super::steps::is_aside;
+use super::{Error, Fs};
+
+/// First wait for a lock of somebody else; each further one is twice as long, up to [`LOCK_WAIT_MAX`].
+const LOCK_WAIT: Duration = Duration::from_millis(50);
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// "Somebody changed the way to it meanwhile", which passes like a short lock (→ api part 1 §11).
+const CHANGED_ON_THE_WAY: i64 = 409;
+
+/// What a mount that is written to owes, and who delivers it.
+#[derive(Clone)]
+pub struct Owing {
+    /// What is here and not on the server.
+    pub staging: Arc<Staging>,
+    /// Brings it there.
+    pub uploader: Arc<Uploader>,
+}
+
+/// One name in one folder, fit to be changed.
+pub(super) struct End {
+    pub(super) parent: Ino,
+    pub(super) folder: Folder,
+    pub(super) name: OsString,
+    /// The name as the server has it, or is to have it.
+    pub(super) stored: ServerName,
+}
+
+/// What stands behind a name.
+#[derive(Clone)]
+pub(super) enum Found {
+    /// Content that is here.
+    Local(Shown),
+    /// What the server has, and nothing else.
+    Known(Arc<Entry>),
+}
+
+impl Found {
+    pub(super) fn kind(&self) -> FileKind {
+        match self {
+            Self::Local(_) => FileKind::File,
+            Self::Known(entry) => entry.kind,
+        }
+    }
+
+    /// Under what `inodes` knows it now, in the folder of `folder`.
+    pub(super) fn key(&self, folder: &End, fs: &Fs) -> Result<FileKey, Error> {
+        Ok(match self {
+            Self::Local(shown) => fs.key_of(shown),
+            Self::Known(entry) => fs.key_in(folder.parent, &entry.id)?,
+        })
+    }
+}
+
+impl End {
+    /// Where it is on the server.
+    pub(super) fn uri(&self) -> FileUri {
+        self.folder.uri.child(self.stored.clone())
+    }
+
+    /// Where content of that name belongs.
+    pub(super) fn place(&self) -> Place {
+        Place {
+            folder: self.folder.key.clone(),
+            folder_uri: self.folder.uri.clone(),
+            name: self.stored.clone(),
+        }
+    }
+
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.folder.key == other.folder.key && self.name == other.name
+    }
+}
+
+impl Fs {
+    /// What is owed, where this mount may be written to.
+    pub(super) fn owing(&self) -> Result<&Owing, Error> {
+        self.owing.as_ref().ok_or(Error::ReadOnly)
+    }
+
+    /// `name` in `parent`, for a change there. The server's form is the one it has for what is there, if anything is.
+    pub(super) async fn end(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+    ) -> Result<(End, Option<Found>), Error> {
+        self.owing()?;
+        if name.len() > NAME_MAX_BYTES {
+            return Err(Error::NameTooLong);
+        }
+        let space = &self.namespace;
+        let node = space.inodes.node(parent).ok_or(Error::NotFound)?;
+        if is_gone(&node.entry.id) {
+            return Err(Error::NotFound);
+        }
+        let folder = space.folder(parent)?;
+        let found = self.found(parent, &folder, name).await?;
+        let stored = match &found {
+            Some(Found::Local(shown)) => shown.local.place().name,
+            Some(Found::Known(entry)) => entry.segment(),
+            None => stored(name, space.options.names)?,
+        };
+        let end = End {
+            parent,
+            folder,
+            name: name.to_owned(),
+            stored,
+        };
+        Ok((end, found))
+    }
+
+    async fn found(
+        &self,
+        parent: Ino,
+        folder: &Folder,
+        name: &OsStr,
+    ) -> Result<Option<Found>, Error> {
+        let space = &self.namespace;
+        if let Some(shown) = space.locals.named(&folder.key, name) {
+            return Ok(Some(Found::Local(shown)));
+        }
+        let belief = space.believed_name(parent, &folder.key, name).await?;
+        Ok(belief.what.map(Found::Known))
+    }
+
+    /// Nothing new can have a place where names are given by what else is there.
+    pub(super) fn may_add(&self, end: &End) -> Result<(), Error> {
+        match end.folder.flat {
+            true => Err(Error::NotPermitted),
+            false => Ok(()),
+        }
+    }
+
+    /// An error where the mount leads into somebody's share that may only be read. What the mount itself is of was looked at
+    /// when it began.
+    pub(super) async fn may_write(&self, folder: &Folder) -> Result<(), Error> {
+        let space = &self.namespace;
+        let share = folder.uri.file_system();
+        let is_share = matches!(share, FileSystem::Share { .. });
+        if !is_share || share == space.options.root.file_system() {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        let known = self.shares.lock().unwrap().get(share).copied();
+        let known =
+            known.filter(|(_, asked)| space.metadata.left(*asked, Instant::now()).is_some());
+        let may = match known {
+            Some((may, _)) => may,
+            None => {
+                let root = FileUri::root(share.clone());
+                let page = (space.source.page)(root, PagePosition::First, PEEK);
+                let page = within(space.options.timeout, page).await;
+                let page = page.map_err(|error| self.refused(folder, error))?;
+                let allowed = page.folder.capabilities;
+                allowed.has(Capabilities::CREATE) && allowed.has(Capabilities::UPLOAD)
+            }
+        };
+        self.shares.lock().unwrap().insert(
+            share.clone(),
+            (may, known.map_or(asked, |(_, asked)| asked)),
+        );
+        match may {
+            true => Ok(()),
+            false => Err(Error::Denied(api::Error::Denied {
+                code: 403,
+                said: "this share may only be read".to_owned(),
+            })),
+        }
+    }
+
+    /// Under what `id` is known in the folder `parent`.
+    pub(super) fn key_in(&self, parent: Ino, id: &FileId) -> Result<FileKey, Error> {
+        let tree = self.namespace.inodes.tree_below(parent);
+        Ok(FileKey {
+            tree: tree.ok_or(Error::NotFound)?,
+            id: id.clone(),
+        })
+    }
+
+    /// What is done by `call`, waiting for locks that somebody holds. Never waits longer than a call may.
+    pub(super) async fn unlocked<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T, api::Error>
+    where
+        F: Future<Output = Result<T, api::Error>>,
+    {
+        let until = tokio::time::Instant::now() + self.namespace.options.timeout;
+        let mut wait = LOCK_WAIT;
+        loop {
+            match call().await {
+                Err(error) if is_locked(&error) && tokio::time::Instant::now() + wait < until => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(LOCK_WAIT_MAX);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// What is at `uri` now, after an answer about it was lost; none where nothing is.
+    pub(super) async fn whats_at(&self, uri: &FileUri) -> Result<Option<FileInfo>, api::Error> {
+        match self.namespace.info(uri.clone()).await {
+            Ok(info) => Ok(Some(info)),
+            Err(api::Error::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An error of the server about `folder`, in the words of a caller.
+    pub(super) fn refused(&self, folder: &Folder, error: api::Error) -> Error {
+        self.namespace.error(folder, error)
+    }
+
+    /// `end` stands for `entry` from now on, or for nothing: the server confirmed it.
+    pub(super) fn believe(&self, end: &End, entry: Option<Arc<Entry>>) {
+        let now = Instant::now();
+        let metadata = &self.namespace.metadata;
+        metadata.change_name(&end.folder.key, &end.name, entry, now);
+    }
+
+    /// Nobody knows what `end` stands for.
+    pub(super) fn doubt(&self, end: &End) {
+        self.namespace.metadata.doubt(&end.folder.key, &end.name);
+    }
+
+    /// The file `key` has no name any more: whoever has it open keeps an inode that nothing else can come to, and nothing
+    /// written to it goes to the server.
+    pub(super) fn retire(&self, key: &FileKey) -> Result<(), Error> {
+        let space = &self.namespace;
+        let local = space.locals.keyed(key);
+        if let Some(shown) = &local {
+            shown.local.unlink().map_err(disk)?;
+        }
+        let id = match &local {
+            Some(shown) => local_id(&shown.local),
+            None => gone_id(&key.id, self.next_gone()),
+        };
+        let new = self.known_as(key, id);
+        space.locals.hide(&new);
+        Ok(())
+    }
+
+    /// What was known as `key` gets another id and stays what it is otherwise. Under what it is known.
+    pub(super) fn known_as(&self, key: &FileKey, id: FileId) -> FileKey {
+        let space = &self.namespace;
+        let node = space
+            .inodes
+            .find(key)
+            .and_then(|ino| space.inodes.node(ino));
+        if let Some(node) = node {
+            let entry = Entry {
+                id,
+                ..(*node.entry).clone()
+            };
+            return self.settled(key, &Arc::new(entry));
+        }
+        let new = FileKey { tree: key.tree, id };
+        space.locals.rekey(key, &new);
+        new
+    }
+
+    /// Stops what is under way of `local`, so that the server has no lock of ours on it or above it.
+    pub(super) async fn hold(&self, local: &Arc<Local>) -> Result<Held, Error> {
+        Ok(self.owing()?.uploader.hold(local).await)
+    }
+
+    /// The local file behind an inode.
+    pub(super) fn local_of(&self, ino: Ino) -> Option<Shown> {
+        let node = self.namespace.inodes.node(ino)?;
+        self.namespace.local_of(&node)
+    }
+
+    /// A local file for what is open as `ino` and read as the version `entity` up to now. It shows at once wherever `ino`
+    /// does; where that has no name any more, it never goes to the server. The one that is there already, if one is.
+    pub(super) fn write_over(
+        &self,
+        ino: Ino,
+        entity: Entity,
+        mtime: SystemTime,
+    ) -> Result<Arc<Local>, Error> {
+        let owing = self.owing()?;
+        let space = &self.namespace;
+        let node = space.inodes.node(ino).ok_or(Error::NotFound)?;
+        if let Some(shown) = space.local_of(&node) {
+            return Ok(shown.local);
+        }
+        let folder = space.folder(node.parent)?;
+        let place = Place {
+            folder: folder.key.clone(),
+            folder_uri: folder.uri,
+            name: node.entry.segment(),
+        };
+        let base = Base {
+            file: server_id(&node.entry.id),
+            visible_bytes: entity.size_bytes,
+            entity,
+        };
+        let local = owing.staging.create(place, Some(base), mtime);
+        let local = local.map_err(disk)?;
+        let shown = Shown {
+            key: node.key(),
+            local: Arc::clone(&local),
+        };
+        let name = &node.entry.name;
+        space.locals.show(&folder.key, name, shown);
+        if is_gone(&node.entry.id) {
+            self.retire(&node.key())?;
+        }
+        Ok(local)
+    }
+
+    /// The content, size or time of the local file behind `ino` changed: one that was on the server already is owed again,
+    /// and shows under its name.
+    pub(super) fn changed(&self, ino: Ino) {
+        let space = &self.namespace;
+        let Some(node) = space.inodes.node(ino) else {
+            return;
+        };
+        let Some(shown) = space.locals.keyed(&node.key()) else {
+            return;
+        };
+        let entry = Locals::entry(&shown, &node.entry.name);
+        space.inodes.tell(ino, &entry);
+        let is_owed = matches!(shown.local.state(), State::Dirty | State::Staged(_));
+        if is_owed
+            && !space.locals.shows(&shown.key)
+            && let Ok(folder) = space.folder_key(node.parent)
+        {
+            space.locals.show(&folder, &node.entry.name, shown);
+        }
+    }
+
+    /// What was known as `key` is known as `entry`. Under what that is.
+    pub(super) fn settled(&self, key: &FileKey, entry: &Arc<Entry>) -> FileKey {
+        let space = &self.namespace;
+        let new = FileKey {
+            tree: key.tree,
+            id: entry.id.clone(),
+        };
+        // Whoever looks for it in between knows it by one or the other.
+        space.locals.alias(key, &new);
+        if let Some(node) = space
+            .inodes
+            .find(key)
+            .and_then(|ino| space.inodes.node(ino))
+        {
+            space.inodes.settle(key, node.parent, entry);
+        }
+        space.locals.rekey(key, &new);
+        new
+    }
+
+    /// Shows what staging owed when the mount began.
+    pub(super) fn show_owed(&self, owed: Vec<Arc<Local>>) {
+        for local in owed {
+            let place = local.place();
+            let id = match local.base() {
+                Some(base) => base.file,
+                None => local_id(&local),
+            };
+            let key = FileKey {
+                tree: place.folder.tree,
+                id,
+            };
+            let name = place.name.to_local(self.namespace.options.names);
+            let shown = Shown { key, local };
+            self.namespace.locals.show(&place.folder, &name, shown);
+        }
+    }
+}
+
+/// Drops copies that were under way when the process before this one ended: half of what is on the server, or all of it,
+/// that was to replace something and did not. What they were made of is still there. Before anything is delivered.
+pub fn drop_copies(staging: &Staging) {
+    for local in staging.owed() {
+        if is_aside(&local.place().name)
+            && local.base().is_none()
+            && let Err(error) = local.unlink()
+        {
+            log::warn!("what remained of a copy could not be dropped: {error}");
+        }
+    }
+}
+
+/// An entry of the same file under another name.
+pub(super) fn renamed(entry: &Entry, end: &End, info: Option<FileInfo>) -> Arc<Entry> {
+    Arc::new(Entry {
+        segment: differing(&end.name, end.stored.clone()),
+        name: end.name.as_os_str().into(),
+        updated: info.map_or_else(SystemTime::now, |info| info.updated),
+        ..entry.clone()
+    })
+}
+
+/// The version that `entry` shows, as what is to be replaced by something else altogether.
+pub(super) fn replaced(entry: &Entry) -> Base {
+    Base {
+        file: entry.id.clone(),
+        entity: Entity {
+            id: entry.entity.clone(),
+            size_bytes: entry.size_bytes,
+        },
+        visible_bytes: 0,
+    }
+}
+
+/// The name under which the server stores `name`.
+pub(super) fn stored(name: &OsStr, names: crate::names::NamePolicy) -> Result<ServerName, Error> {
+    if std::str::from_utf8(name.as_encoded_bytes()).is_err() {
+        // Neither JSON nor most databases could carry it (→ api part 1 §4.4).
+        return Err(Error::InvalidName);
+    }
+    ServerName::from_local(name, names).map_err(|error| match error {
+        NameError::TooLong => Error::NameTooLong,
+        NameError::Refused => Error::InvalidName,
+    })
+}
+
+/// An error of our own disk.
+pub(super) fn disk(error: std::io::Error) -> Error {
+    Error::Disk(Arc::new(error))
+}
+
+/// Whether the answer is lost: what was asked for may have been done.
+pub(super) fn is_lost(error: &api::Error) -> bool {
+    matches!(
+        error,
+        api::Error::Transport { .. } | api::Error::Timeout(_) | api::Error::Trouble { .. }
+    )
+}
+
+fn is_locked(error: &api::Error) -> bool {
+    matches!(
+        error,
+        api::Error::Locked(_)
+            | api::Error::Refused {
+                code: CHANGED_ON_THE_WAY,
+                ..
+            }
+    )
+}
+
+/// Whether what is deleted there can go to the trash: what is in it, or belongs to somebody else, cannot.
+pub(super) fn has_trash(uri: &FileUri) -> bool {
+    matches!(uri.file_system(), FileSystem::My { .. })
+}

@@ -1,0 +1,158 @@
+//! Content of the server's that comes here to be uploaded onto another file.
+//!
+//! The copy lies under a name that nothing is delivered under until all of it is on the disk; then it takes its place, and
+//! what it was made of is deleted. A note of that finishes it after a crash.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::entity::Entity;
+use crate::entry::{Entry, FileKey};
+use crate::model::FileId;
+use crate::read;
+use crate::staging::{Base, Local, Place};
+use crate::uri::FileUri;
+
+use super::changes::{End, Found, disk};
+use super::locals::{Shown, local_id};
+use super::rename::relocate_onto;
+use super::steps::{Plan, Step, aside};
+use super::{Error, Fs};
+
+/// Content up to this size is brought here to be uploaded onto the file that it replaces; it takes a moment, no more.
+const SMALL_BYTES: u64 = 1024 * 1024;
+
+/// Brought at once where content is copied.
+const PIECE_BYTES: u32 = 1024 * 1024;
+
+impl Fs {
+    /// Whether the content of `entry` is here in a moment.
+    pub(super) async fn can_be_copied(&self, entry: &Entry) -> bool {
+        if entry.shortcut.is_some() || entry.unfinished {
+            return false;
+        }
+        if entry.size_bytes <= SMALL_BYTES {
+            return true;
+        }
+        let entity = entity_of(entry);
+        let size_bytes = entity.size_bytes;
+        self.files.cached_bytes(entity).await == size_bytes
+    }
+
+    /// The content of `entry` becomes a new version of the file that it replaces, and `entry` is dropped.
+    pub(super) async fn copy_onto(
+        &self,
+        from: &End,
+        entry: &Arc<Entry>,
+        to: &End,
+        over: Base,
+        target: &Found,
+    ) -> Result<(), Error> {
+        let owing = self.owing()?;
+        // Under a name that nothing is delivered under: half a copy must not replace anything (→ `Fs::show_owed`).
+        let apart = Place {
+            name: aside(&entry.id, &to.stored),
+            ..to.place()
+        };
+        let local = owing.staging.create(apart, None, entry.updated);
+        let local = local.map_err(disk)?;
+        let held = self.hold(&local).await?;
+        let done = match self.copied(&local, entry, from).await {
+            Ok(()) => {
+                self.copy_replaces(&local, entry, from, to, over, target)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            local.unlink().map_err(disk)?;
+            return Err(error);
+        }
+        let source = self.key_in(from.parent, &entry.id)?;
+        let shown = Shown {
+            key: FileKey {
+                id: local_id(&local),
+                ..source.clone()
+            },
+            local: Arc::clone(&local),
+        };
+        self.retire(&target.key(to, self)?)?;
+        self.known_as(&source, shown.key.id.clone());
+        self.show_moved(from, &shown, to);
+        drop(held);
+        owing.uploader.staged(&local);
+        Ok(())
+    }
+
+    /// The copy `local` of `entry` goes where it belongs, and `entry` is deleted. Where that is refused, nothing happened.
+    async fn copy_replaces(
+        &self,
+        local: &Local,
+        entry: &Entry,
+        from: &End,
+        to: &End,
+        over: Base,
+        target: &Found,
+    ) -> Result<(), Error> {
+        let plan = Plan {
+            steps: vec![Step::delete(&entry.id, &from.uri())],
+            only_if: Some((local.id().0, over.file.to_string())),
+        };
+        let relocated = || relocate_onto(local, to, Some(over), target);
+        match self.carry_out_after(&from.folder, &plan, relocated).await {
+            Err(Error::TimedOut(error) | Error::Io(error)) => {
+                // It may be the only copy by now.
+                log::warn!("{} is copied, and may not be gone: {error}", from.uri());
+                Ok(())
+            }
+            done => done.map(|_| ()),
+        }
+    }
+
+    /// All of `entry` in `local`, as it would be after a close and an fsync.
+    async fn copied(&self, local: &Local, entry: &Entry, from: &End) -> Result<(), Error> {
+        let stream = self.stream(&entry.id, entity_of(entry), from.uri());
+        let mut at = 0;
+        while at < entry.size_bytes {
+            let bytes = stream.read(at, PIECE_BYTES).await?;
+            if bytes.is_empty() {
+                return Err(Error::Gone);
+            }
+            local.write(at, &bytes, entry.updated).map_err(disk)?;
+            at += bytes.len() as u64;
+        }
+        local.set_mtime(entry.updated).map_err(disk)?;
+        local.stage(SystemTime::now()).map_err(disk)?;
+        local.durable().await.map_err(disk)
+    }
+
+    /// Brings what is only in `base`, which is at `end`.
+    pub(super) async fn bring(&self, local: &Local, end: &End, base: &Base) -> Result<(), Error> {
+        let stream = self.stream(&base.file, base.entity.clone(), end.uri());
+        while let Some(missing) = local.missing() {
+            let length = (missing.end - missing.start).min(PIECE_BYTES.into());
+            let bytes = stream.read(missing.start, length as u32).await?;
+            if bytes.is_empty() {
+                return Err(Error::Gone);
+            }
+            local.fill(missing.start, &bytes).map_err(disk)?;
+        }
+        Ok(())
+    }
+
+    fn stream(&self, file: &FileId, entity: Entity, uri: FileUri) -> read::Stream {
+        self.reader.open(read::Source {
+            file: file.clone(),
+            size_bytes: entity.size_bytes,
+            entity: entity.id,
+            locate: Arc::new(move || uri.clone()),
+        })
+    }
+}
+
+fn entity_of(entry: &Entry) -> Entity {
+    Entity {
+        id: entry.entity.clone(),
+        size_bytes: entry.size_bytes,
+    }
+}

@@ -1,0 +1,113 @@
+//! Making files and folders.
+//!
+//! A new file is made here: the server hears of it when it is closed. A folder is made there at once, for what is to lie in
+//! it needs one.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::api;
+use crate::entry::Entry;
+use crate::inodes::Ino;
+use crate::model::{FileInfo, FileKind};
+use crate::staging::Local;
+
+use super::changes::{End, disk, is_lost};
+use super::locals::{Shown, local_id};
+use super::{Believed, Error, Fs};
+
+impl Fs {
+    /// A new empty file, which is exclusive as far as is known here; counts one lookup. `mode` has no place on the server.
+    pub async fn create(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+        mode: u32,
+    ) -> Result<(Believed, Arc<Local>), Error> {
+        // Permission bits are those of the mount for all files.
+        let _ = mode;
+        let end = self.free_end(parent, name).await?;
+        let staging = &self.owing()?.staging;
+        let local = staging
+            .create(end.place(), None, SystemTime::now())
+            .map_err(disk)?;
+        let shown = Shown {
+            key: self.key_in(parent, &local_id(&local))?,
+            local: Arc::clone(&local),
+        };
+        let space = &self.namespace;
+        space.locals.show(&end.folder.key, name, shown.clone());
+        Ok((space.count_local(parent, name, &shown)?, local))
+    }
+
+    /// mkdir(2), on the server, in the call; counts one lookup.
+    pub async fn make_folder(&self, parent: Ino, name: &OsStr) -> Result<Believed, Error> {
+        let end = self.free_end(parent, name).await?;
+        self.parent_is_there(parent).await?;
+        let info = match self.folder_made(&end).await {
+            Ok(info) => info,
+            Err(error) => {
+                self.doubt(&end);
+                return Err(self.refused(&end.folder, error));
+            }
+        };
+        if info.kind != FileKind::Folder {
+            self.doubt(&end);
+            return Err(Error::Exists);
+        }
+        let space = &self.namespace;
+        let entry = space.entry(info).map(|entry| Entry {
+            name: name.into(),
+            ..entry
+        });
+        let entry = Arc::new(entry.ok_or(Error::Exists)?);
+        self.believe(&end, Some(Arc::clone(&entry)));
+        let key = self.key_in(parent, &entry.id)?;
+        // What was just made is empty: what is made in it next needs no question first.
+        space.listings.made(&key, Instant::now());
+        let counted = space.inodes.count(parent, &entry, Some(&entry));
+        let (ino, _) = counted.ok_or(Error::NotFound)?;
+        Ok(space.believed(ino, &entry, None, space.metadata.ttl()))
+    }
+
+    /// `name` in `parent`, under which nothing is.
+    async fn free_end(&self, parent: Ino, name: &OsStr) -> Result<End, Error> {
+        self.sent_off(parent, name).await?;
+        let (end, found) = self.end(parent, name).await?;
+        self.may_add(&end)?;
+        if found.is_some() {
+            return Err(Error::Exists);
+        }
+        self.may_write(&end.folder).await?;
+        Ok(end)
+    }
+
+    /// The server makes folders that are missing on the way, and would so bring back one that somebody deleted
+    /// (→ api part 1 §8.1).
+    async fn parent_is_there(&self, parent: Ino) -> Result<(), Error> {
+        let space = &self.namespace;
+        let node = space.inodes.node(parent).ok_or(Error::NotFound)?;
+        match space.current(parent, &node).await {
+            Ok(_) => Ok(()),
+            Err(Error::Gone) => Err(Error::NotFound),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn folder_made(&self, end: &End) -> Result<FileInfo, api::Error> {
+        let uri = end.uri();
+        let answer = self.unlocked(|| self.api.create_folder(&uri)).await;
+        let Err(error) = answer else {
+            return answer;
+        };
+        if !is_lost(&error) {
+            return Err(error);
+        }
+        // There was nothing of that name a moment ago: a folder that is there now is the one that was asked for.
+        match self.whats_at(&uri).await {
+            Ok(Some(info)) if info.kind == FileKind::Folder => Ok(info),
+            Ok(_) | Err(_) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The exchange of two names (RENAME_EXCHANGE): three ways, the one over a name that nobody has.
+
+use std::sync::Arc;
+
+use crate::model::{FileId, FileKind};
+
+use super::changes::{End, Found, disk, renamed};
+use super::locals::{Locals, Shown};
+use super::steps::{Plan, Step, aside, way};
+use super::{Error, Fs};
+
+impl Fs {
+    /// Both change their names with each other.
+    pub(super) async fn exchange(
+        &self,
+        from: &End,
+        source: Found,
+        to: &End,
+        target: Found,
+    ) -> Result<(), Error> {
+        self.removals.send_all().await;
+        let mut stopped = vec![self.stop(from, &source, Some(&target)).await?];
+        if target.kind() == FileKind::Folder {
+            stopped.push(self.stop(to, &target, None).await?);
+        }
+        let source = self.again(from, source).await?;
+        let target = self.again(to, target).await?;
+        let plan = Plan {
+            steps: self.exchange_steps(from, &source, to, &target),
+            only_if: None,
+        };
+        let below = [(&source, from), (&target, to)].map(|(found, end)| match found {
+            Found::Known(entry) => self.below_of(end, entry),
+            Found::Local(_) => Vec::new(),
+        });
+        if let Err(error) = self.carry_out(&to.folder, &plan).await {
+            self.doubt(from);
+            self.doubt(to);
+            return Err(error);
+        }
+        let [below_source, below_target] = below;
+        self.exchanged(&source, from, to)?;
+        self.exchanged(&target, to, from)?;
+        self.relocate_below(below_source, &from.uri(), &to.uri());
+        self.relocate_below(below_target, &to.uri(), &from.uri());
+        drop(stopped);
+        Ok(())
+    }
+
+    /// Three ways, the one over a name that nobody has; fewer where the server has one of the two only.
+    fn exchange_steps(&self, from: &End, source: &Found, to: &End, target: &Found) -> Vec<Step> {
+        let (a, b) = (on_server(source), on_server(target));
+        let (here, there) = (from.uri(), to.uri());
+        match (a, b) {
+            (None, None) => Vec::new(),
+            (Some(a), None) => way(&a, &here, &there, false, false),
+            (None, Some(b)) => way(&b, &there, &here, false, false),
+            (Some(a), Some(b)) => {
+                let parked = from.folder.uri.child(aside(&a, &from.stored));
+                let mut steps = vec![Step::shift(&a, &here, &parked)];
+                steps.extend(way(&b, &there, &here, false, false));
+                steps.extend(way(&a, &parked, &there, false, true));
+                steps
+            }
+        }
+    }
+
+    /// `found`, which was at `was`, shows at `now`.
+    fn exchanged(&self, found: &Found, was: &End, now: &End) -> Result<(), Error> {
+        let space = &self.namespace;
+        match found {
+            Found::Local(shown) => {
+                shown.local.relocate(now.place(), None).map_err(disk)?;
+                let key = self.key_of(shown);
+                let shown = Shown {
+                    key: key.clone(),
+                    local: Arc::clone(&shown.local),
+                };
+                let entry = Locals::entry(&shown, &now.name);
+                space.inodes.settle(&key, now.parent, &entry);
+                space.locals.show(&now.folder.key, &now.name, shown);
+                self.believe(now, None);
+            }
+            Found::Known(entry) => {
+                let key = self.key_in(was.parent, &entry.id)?;
+                let entry = renamed(entry, now, None);
+                space.inodes.settle(&key, now.parent, &entry);
+                self.believe(now, Some(entry));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the server has of it.
+fn on_server(found: &Found) -> Option<FileId> {
+    match found {
+        Found::Known(entry) => Some(entry.id.clone()),
+        Found::Local(shown) => shown.local.base().map(|base| base.file),
+    }
+}

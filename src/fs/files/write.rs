@@ -1,0 +1,247 @@
+//! Opening to write, write, truncate, allocate, and the attributes that can be set.
+//!
+//! Nothing here waits for the network: what is written over stays where it is, and only what is written comes to lie here.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::entity::Entity;
+use crate::fs::changes::disk;
+use crate::fs::locals::Shown;
+use crate::fs::{Believed, Error, Fs, HandleId, Opened};
+use crate::inodes::Ino;
+use crate::model::FileKind;
+use crate::staging::{Local, State};
+
+use super::File;
+
+/// What setattr is to change; none is left as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Permission bits. Accepted and not kept: what a mount shows is the same for all its files.
+    pub mode: Option<u32>,
+    /// Owner. Another one than is shown is refused.
+    pub uid: Option<u32>,
+    /// Group. Another one than is shown is refused.
+    pub gid: Option<u32>,
+    /// Length, in bytes.
+    pub size_bytes: Option<u64>,
+    /// Time of the last change. Kept of what is not on the server yet; accepted and not kept of the rest.
+    pub mtime: Option<SystemTime>,
+}
+
+/// What fallocate(2) is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reserve {
+    /// Room on the disk; the file grows to the end of the range.
+    Grow,
+    /// Room on the disk, also behind the end of the file.
+    KeepSize,
+    /// Zeros, within the file.
+    Punch,
+    /// Zeros; the file grows to the end of the range.
+    Zero,
+}
+
+impl Reserve {
+    /// What `mode`, that of fallocate(2), says; none of what is not supported.
+    pub fn of(mode: i32) -> Option<Self> {
+        const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        const ZERO_WITHIN: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+        match mode {
+            0 => Some(Self::Grow),
+            libc::FALLOC_FL_KEEP_SIZE => Some(Self::KeepSize),
+            // Zeros behind the end of a file that does not grow are nothing.
+            PUNCH | ZERO_WITHIN => Some(Self::Punch),
+            libc::FALLOC_FL_ZERO_RANGE => Some(Self::Zero),
+            _ => None,
+        }
+    }
+}
+
+impl Fs {
+    /// Whether nothing can be written.
+    pub fn is_read_only(&self) -> bool {
+        self.owing.is_none()
+    }
+
+    /// open(2) for writing, with `truncate` as O_TRUNC does it. Nothing is fetched, and nothing changes before something is
+    /// written. `Gone` as for [`Fs::open`].
+    pub async fn open_to_write(&self, ino: Ino, truncate: bool) -> Result<Opened, Error> {
+        self.owing()?;
+        let node = self.namespace.inodes.node(ino).ok_or(Error::NotFound)?;
+        let folder = self.namespace.folder(node.parent)?;
+        self.may_write(&folder).await?;
+        let opened = self.open_for(ino, true).await?;
+        if truncate && let Err(err) = self.truncate(opened.handle, 0) {
+            self.release(opened.handle);
+            return Err(err);
+        }
+        Ok(opened)
+    }
+
+    /// pwrite(2), all of it, to the local disk. With `append` to the end, wherever that is by now.
+    pub fn write(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        bytes: &[u8],
+        append: bool,
+    ) -> Result<(), Error> {
+        let file = self.files.get(handle)?;
+        let local = self.local_to_write(&file)?;
+        let offset = match append {
+            true => local.size_bytes(),
+            false => offset,
+        };
+        self.changing(&file, |now| local.write(offset, bytes, now))
+    }
+
+    /// ftruncate(2).
+    pub fn truncate(&self, handle: HandleId, size_bytes: u64) -> Result<(), Error> {
+        let file = self.files.get(handle)?;
+        if file.content.is_clean() && file.content.version().size_bytes == size_bytes {
+            return Ok(());
+        }
+        let local = self.local_to_write(&file)?;
+        self.changing(&file, |now| local.truncate(size_bytes, now))
+    }
+
+    /// fallocate(2).
+    pub fn allocate(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        size_bytes: u64,
+        how: Reserve,
+    ) -> Result<(), Error> {
+        let end = offset.checked_add(size_bytes).ok_or(Error::TooLarge)?;
+        if size_bytes == 0 {
+            return Err(Error::Invalid);
+        }
+        let file = self.files.get(handle)?;
+        let local = self.local_to_write(&file)?;
+        self.changing(&file, |now| {
+            let within = offset..end.min(local.size_bytes());
+            match how {
+                Reserve::Grow => local.allocate(offset..end, true, now),
+                Reserve::KeepSize => local.allocate(offset..end, false, now),
+                Reserve::Punch if within.is_empty() => Ok(()),
+                Reserve::Punch => local.zero(within, now),
+                Reserve::Zero => {
+                    if local.size_bytes() < end {
+                        local.truncate(end, now)?;
+                    }
+                    local.zero(offset..end, now)
+                }
+            }
+        })
+    }
+
+    /// chmod(2), chown(2), truncate(2), utimensat(2): by `handle` where the file is open by one.
+    pub async fn change(
+        &self,
+        ino: Ino,
+        change: Change,
+        handle: Option<HandleId>,
+    ) -> Result<Believed, Error> {
+        self.owing()?;
+        let node = self.namespace.inodes.node(ino).ok_or(Error::NotFound)?;
+        let shown = &self.namespace.options;
+        let is_other = |wanted: Option<u32>, shown: u32| wanted.is_some_and(|id| id != shown);
+        if is_other(change.uid, shown.uid) || is_other(change.gid, shown.gid) {
+            return Err(Error::NotPermitted);
+        }
+        if let Some(size_bytes) = change.size_bytes {
+            if node.entry.kind == FileKind::Folder {
+                return Err(Error::IsAFolder);
+            }
+            match handle {
+                Some(handle) => self.truncate(handle, size_bytes)?,
+                None => self.truncate_closed(ino, size_bytes).await?,
+            }
+        }
+        if let Some(mtime) = change.mtime {
+            self.set_mtime(ino, mtime)?;
+        }
+        self.attr(ino).await
+    }
+
+    /// truncate(2): as who opens, truncates and closes.
+    async fn truncate_closed(&self, ino: Ino, size_bytes: u64) -> Result<(), Error> {
+        let handle = self.open_to_write(ino, false).await?.handle;
+        let done = self.truncate(handle, size_bytes);
+        let flushed = self.flush(handle).await;
+        self.release(handle);
+        done.and(flushed)
+    }
+
+    fn set_mtime(&self, ino: Ino, mtime: SystemTime) -> Result<(), Error> {
+        let Some(Shown { local, .. }) = self.local_of(ino) else {
+            return Ok(());
+        };
+        // The server takes a time with content only, and content that it has is not sent again for that.
+        if local.state() == State::Delivered {
+            return Ok(());
+        }
+        local.set_mtime(mtime).map_err(disk)?;
+        self.changed(ino);
+        if !self.files.is_written(ino) {
+            self.stage(&local)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what shows in step with a change of `local`, which `change` makes.
+    fn changing(
+        &self,
+        file: &File,
+        change: impl FnOnce(SystemTime) -> std::io::Result<()>,
+    ) -> Result<(), Error> {
+        change(SystemTime::now()).map_err(disk)?;
+        self.changed(file.content.ino());
+        Ok(())
+    }
+
+    /// The local file behind `file`. Where there is none yet it is made, over the version that was opened.
+    fn local_to_write(&self, file: &File) -> Result<Arc<Local>, Error> {
+        if !file.writes {
+            return Err(Error::BadHandle);
+        }
+        let content = &file.content;
+        content.local_or(|| {
+            let version = content.version();
+            let entity = Entity {
+                id: version.entity.clone(),
+                size_bytes: version.size_bytes,
+            };
+            let local = self.write_over(content.ino(), entity, version.updated)?;
+            self.namespace.inodes.soil(content.ino());
+            Ok(local)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mode_of_fallocate_is_what_the_manual_says_or_refused() {
+        let (keep, punch) = (libc::FALLOC_FL_KEEP_SIZE, libc::FALLOC_FL_PUNCH_HOLE);
+        let zero = libc::FALLOC_FL_ZERO_RANGE;
+        assert_eq!(Reserve::of(0), Some(Reserve::Grow));
+        assert_eq!(Reserve::of(keep), Some(Reserve::KeepSize));
+        assert_eq!(Reserve::of(punch | keep), Some(Reserve::Punch));
+        assert_eq!(Reserve::of(zero), Some(Reserve::Zero));
+        assert_eq!(Reserve::of(zero | keep), Some(Reserve::Punch));
+        for refused in [
+            punch,
+            libc::FALLOC_FL_COLLAPSE_RANGE,
+            libc::FALLOC_FL_INSERT_RANGE,
+            libc::FALLOC_FL_UNSHARE_RANGE,
+        ] {
+            assert_eq!(Reserve::of(refused), None);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What became of local files: they show as what the server has now.
+//!
+//! News is as old as the last look at the server; what we did ourselves since then is newer.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::entry::{Entry, FileKey};
+use crate::model::FileInfo;
+use crate::staging::{LocalId, State};
+use crate::upload;
+use crate::uri::FileUri;
+
+use super::Fs;
+use super::locals::{Shown, differing};
+
+impl Fs {
+    /// What became of a local file: it shows as what the server has now.
+    pub fn apply(&self, news: upload::News) {
+        let upload::News::Delivered {
+            local,
+            info,
+            conflict,
+        } = news;
+        self.delivered(local, *info, conflict);
+    }
+
+    pub(super) fn delivered(&self, local: LocalId, info: FileInfo, conflict: bool) {
+        let space = &self.namespace;
+        let Some((shown, at)) = space.locals.numbered(local) else {
+            return;
+        };
+        let above = info.uri.parent();
+        let Some(entry) = space.entry(info).map(Arc::new) else {
+            return;
+        };
+        let (state, is_late) = (shown.local.state(), at.is_none());
+        let is_known = is_late && shown.key.id == entry.id && state == State::Delivered;
+        // Who unlinked it while the news was on its way saw to the server's file; who renamed it, to its name.
+        if state == State::Unlinked || is_known {
+            return;
+        }
+        match (state, at) {
+            (State::Dirty | State::Staged(_), Some(at)) => {
+                self.goes_on(shown, at, &entry, conflict);
+            }
+            (_, at) => self.is_clean(shown, at, entry, above),
+        }
+    }
+
+    /// A file of which one content was delivered, as `entry` says, and another one is owed already. It keeps its name, which
+    /// may be newer than the news, unless what is there belongs to somebody else.
+    fn goes_on(&self, shown: Shown, at: (FileKey, OsString), entry: &Entry, conflict: bool) {
+        let space = &self.namespace;
+        let (folder, name) = at;
+        let Shown { key, local } = shown;
+        let mut place = local.place();
+        let mut shows_as = name.clone();
+        if conflict {
+            place.name = entry.segment();
+            shows_as = entry.name.to_os_string();
+            if let Err(error) = local.relocate(place.clone(), None) {
+                log::warn!("the new name of a file could not be noted: {error}");
+            }
+            space.metadata.doubt(&folder, &name);
+        }
+        let entry = Arc::new(Entry {
+            segment: differing(&shows_as, place.name),
+            name: shows_as.as_os_str().into(),
+            ..entry.clone()
+        });
+        let new = self.settled(&key, &entry);
+        let shown = Shown { key: new, local };
+        space.locals.show(&folder, &shows_as, shown);
+    }
+
+    /// All of a file is on the server, as `entry` in the folder `above`.
+    fn is_clean(
+        &self,
+        shown: Shown,
+        at: Option<(FileKey, OsString)>,
+        entry: Arc<Entry>,
+        above: Option<FileUri>,
+    ) {
+        let space = &self.namespace;
+        let Shown { key, local } = shown;
+        let home = local.place();
+        let key = self.settled(&key, &entry);
+        if let Some(ino) = space.inodes.find(&key) {
+            space.inodes.repin(ino, &entry);
+        }
+        // What is believed is right before it shows: a lookup in between must not find what was there before.
+        if let Some((folder, name)) = &at
+            && **name != *entry.name
+        {
+            space.metadata.doubt(folder, name);
+        }
+        let new_name = entry.name.clone();
+        // Its folder may have been moved by somebody else; then the next look at it tells.
+        match above.is_some_and(|above| above.names() == home.folder_uri.names()) {
+            true => {
+                let metadata = &space.metadata;
+                metadata.change_name(&home.folder, &new_name, Some(entry), Instant::now());
+            }
+            false => space.metadata.doubt(&home.folder, &new_name),
+        }
+        space.locals.hide(&key);
+        if let Some((folder, _)) = at
+            && matches!(local.state(), State::Dirty | State::Staged(_))
+        {
+            // It was written to in between.
+            let shown = Shown { key, local };
+            space.locals.show(&folder, &new_name, shown);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Removals in batches: `rm -r` of many files is few requests.
+//!
+//! From the fourth removal in a row on, those of one folder are gathered and sent together: when the folder is quiet for a
+//! moment, when there are as many as the server takes at once, when they have waited long enough, and before anything that
+//! depends on them. Until then the names are `leaving`: nobody here sees them. What the server refuses to delete shows
+//! again, and is said in the log. Removals that were not sent when the process is killed did not happen: nothing is lost
+//! by that, and it is a matter of [`LONGEST`].
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::task::AbortHandle;
+
+use crate::api::{self, Api, Delete};
+use crate::entry::{Entry, FileKey};
+use crate::metadata::Metadata;
+use crate::uri::FileUri;
+
+use super::Fs;
+use super::changes::End;
+use super::leaving::Leaving;
+use super::namespace::Namespace;
+
+/// Removals of one folder in a row that go to the server one by one; few files are gone when the call returns.
+const ONE_BY_ONE: u32 = 3;
+/// A longer break than this between two removals ends a row.
+const ROW_GAP: Duration = Duration::from_secs(1);
+/// A folder that is quiet for so long has seen the end of its row.
+const QUIET: Duration = Duration::from_millis(50);
+/// The longest that a removal waits for others.
+const LONGEST: Duration = Duration::from_secs(2);
+/// Sent at once to a server that does not say what it takes.
+const BATCH_UNTOLD: usize = 1000;
+
+/// The removals that wait, and the task that sends them.
+pub(super) struct Removals {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    api: Api,
+    metadata: Arc<Metadata>,
+    leaving: Arc<Leaving>,
+    rows: Mutex<HashMap<FileKey, Row>>,
+    /// Held by who sends, so that who comes next finds all done that was sent before.
+    sending: tokio::sync::Mutex<()>,
+}
+
+/// What happens in one folder.
+struct Row {
+    count: u32,
+    last: Instant,
+    waiting: Vec<Removal>,
+    timer: Option<AbortHandle>,
+}
+
+struct Removal {
+    name: Box<OsStr>,
+    uri: FileUri,
+    how: Delete,
+    since: Instant,
+}
+
+impl Drop for Removals {
+    fn drop(&mut self) {
+        for (_, row) in self.shared.rows.lock().unwrap().drain() {
+            if let Some(timer) = row.timer {
+                timer.abort();
+            }
+        }
+    }
+}
+
+impl Removals {
+    /// None wait.
+    pub(super) fn new(api: &Api, space: &Namespace) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                api: api.clone(),
+                metadata: Arc::clone(&space.metadata),
+                leaving: Arc::clone(&space.leaving),
+                rows: Mutex::default(),
+                sending: tokio::sync::Mutex::default(),
+            }),
+        }
+    }
+
+    /// Whether the removal of `entry` at `end` is one of many, and will be sent with them; the name shows no more then.
+    pub(super) async fn takes(&self, fs: &Fs, end: &End, entry: &Entry) -> bool {
+        let (now, key) = (Instant::now(), &end.folder.key);
+        let uri = end.uri();
+        if !self.shared.is_row(key, now) {
+            return false;
+        }
+        let batch_max = self.shared.batch_max().await;
+        let is_full = {
+            let mut rows = self.shared.rows.lock().unwrap();
+            let row = rows.entry(key.clone()).or_insert_with(|| Row::new(now));
+            self.shared.leaving.add(key, &end.name, entry.id.clone());
+            row.waiting.push(Removal {
+                name: end.name.as_os_str().into(),
+                how: fs.how_to_delete(&uri),
+                uri,
+                since: now,
+            });
+            if row.timer.is_none() {
+                row.timer = Some(send_when_quiet(&self.shared, key.clone()));
+            }
+            row.waiting.len() >= batch_max
+        };
+        if is_full {
+            self.shared.send(key).await;
+        }
+        true
+    }
+
+    /// A removal in `folder` that went to the server alone has ended: the time it took is no break.
+    pub(super) fn ended(&self, folder: &FileKey) {
+        if let Some(row) = self.shared.rows.lock().unwrap().get_mut(folder) {
+            row.last = Instant::now();
+        }
+    }
+
+    /// Sends what waits of `folder`, and waits for what somebody else is sending.
+    pub(super) async fn send(&self, folder: &FileKey) {
+        if self.shared.leaving.any_in(folder) {
+            self.shared.send(folder).await;
+        }
+    }
+
+    /// Sends all that wait.
+    pub(super) async fn send_all(&self) {
+        let folders: Vec<_> = self.shared.rows.lock().unwrap().keys().cloned().collect();
+        for folder in folders {
+            self.shared.send(&folder).await;
+        }
+    }
+}
+
+impl Row {
+    fn new(now: Instant) -> Self {
+        Self {
+            count: 0,
+            last: now,
+            waiting: Vec::new(),
+            timer: None,
+        }
+    }
+
+    /// Notes a removal at `now`; whether so many came in a row that this one is to wait for others.
+    fn goes_on(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.last) > ROW_GAP {
+            self.count = 0;
+        }
+        self.count = self.count.saturating_add(1);
+        self.last = now;
+        self.count > ONE_BY_ONE
+    }
+
+    /// How long those that wait may go on to; none where none wait.
+    fn wait(&self, now: Instant) -> Option<Duration> {
+        let oldest = self.waiting.first()?.since;
+        let until = (self.last + QUIET).min(oldest + LONGEST);
+        Some(until.saturating_duration_since(now))
+    }
+}
+
+fn send_when_quiet(shared: &Arc<Shared>, folder: FileKey) -> AbortHandle {
+    let shared = Arc::downgrade(shared);
+    let task = async move {
+        while let Some(wait) = wait(&shared, &folder) {
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+                continue;
+            }
+            let Some(shared) = shared.upgrade() else {
+                return;
+            };
+            shared.send(&folder).await;
+        }
+    };
+    tokio::spawn(task).abort_handle()
+}
+
+/// How long the timer of `folder` has to sleep yet. It is done with where none is left that waits.
+fn wait(shared: &Weak<Shared>, folder: &FileKey) -> Option<Duration> {
+    let shared = shared.upgrade()?;
+    let mut rows = shared.rows.lock().unwrap();
+    let row = rows.get_mut(folder)?;
+    let wait = row.wait(Instant::now());
+    if wait.is_none() {
+        row.timer = None;
+    }
+    wait
+}
+
+impl Shared {
+    /// Notes a removal in `folder` at `now`; whether so many came in a row that this one is to wait for others.
+    fn is_row(&self, folder: &FileKey, now: Instant) -> bool {
+        let mut rows = self.rows.lock().unwrap();
+        rows.retain(|_, row| !row.waiting.is_empty() || now - row.last < ROW_GAP);
+        let row = rows.entry(folder.clone());
+        row.or_insert_with(|| Row::new(now)).goes_on(now)
+    }
+
+    async fn batch_max(&self) -> usize {
+        self.api.batch_max().await.unwrap_or(BATCH_UNTOLD)
+    }
+
+    async fn send(&self, folder: &FileKey) {
+        let _sending = self.sending.lock().await;
+        loop {
+            let batch = self.next_batch(folder, self.batch_max().await);
+            if batch.is_empty() {
+                return;
+            }
+            self.send_batch(folder, batch).await;
+        }
+    }
+
+    fn next_batch(&self, folder: &FileKey, most: usize) -> Vec<Removal> {
+        let mut rows = self.rows.lock().unwrap();
+        let Some(row) = rows.get_mut(folder) else {
+            return Vec::new();
+        };
+        let count = row.waiting.len().min(most);
+        row.waiting.drain(..count).collect()
+    }
+
+    async fn send_batch(&self, folder: &FileKey, batch: Vec<Removal>) {
+        let uris: Vec<FileUri> = batch.iter().map(|removal| removal.uri.clone()).collect();
+        let how = batch.first().map_or(Delete::Trash, |first| first.how);
+        match self.api.delete(&uris, how).await {
+            Ok(answers) => {
+                // An answer that is missing is one of success: what failed is told.
+                let answers = answers.into_iter().chain(std::iter::repeat_with(|| Ok(())));
+                for (removal, answer) in batch.iter().zip(answers) {
+                    self.end(folder, removal, answer);
+                }
+            }
+            // One that is locked makes the server do none of them.
+            Err(_) => {
+                for removal in &batch {
+                    let one = [removal.uri.clone()];
+                    let answer = self.api.delete(&one, how).await;
+                    let answer = answer.and_then(|all| all.into_iter().next().unwrap_or(Ok(())));
+                    self.end(folder, removal, answer);
+                }
+            }
+        }
+    }
+
+    /// The server said `answer` to `removal`.
+    fn end(&self, folder: &FileKey, removal: &Removal, answer: Result<(), api::Error>) {
+        match answer {
+            Ok(()) | Err(api::Error::NotFound) => {
+                let now = Instant::now();
+                self.metadata.change_name(folder, &removal.name, None, now);
+            }
+            Err(error) => {
+                log::warn!("{} could not be deleted: {error}", removal.uri);
+                self.metadata.doubt(folder, &removal.name);
+            }
+        }
+        self.leaving.take(folder, &removal.name);
+    }
+}

@@ -1,0 +1,177 @@
+//! Removing files and folders.
+//!
+//! What only exists here costs no request. What the server has is deleted there in the call; a run of removals in one
+//! folder is gathered and sent in batches (`removals`). A folder is asked whether it is empty first, because the server
+//! would delete all that is in it.
+
+use std::ffi::OsStr;
+
+use crate::api::{self, PagePosition};
+use crate::entry::{Entry, FileKey};
+use crate::inodes::Ino;
+use crate::model::{FileId, FileKind};
+use crate::uri::FileUri;
+
+use super::changes::{End, Found, has_trash, is_lost};
+use super::locals::Shown;
+use super::namespace::within;
+use super::root::PEEK;
+use super::{Error, Fs};
+
+impl Fs {
+    /// unlink(2). Who has the file open goes on with what it was.
+    pub async fn unlink(&self, parent: Ino, name: &OsStr) -> Result<(), Error> {
+        let (end, found) = self.end(parent, name).await?;
+        match found.ok_or(Error::NotFound)? {
+            Found::Local(shown) => self.unlink_local(&end, shown).await,
+            Found::Known(entry) if entry.kind == FileKind::Folder => Err(Error::IsAFolder),
+            Found::Known(entry) => self.unlink_known(&end, &entry).await,
+        }
+    }
+
+    async fn unlink_local(&self, end: &End, shown: Shown) -> Result<(), Error> {
+        let held = self.hold(&shown.local).await?;
+        let shown = match self.again(end, Found::Local(shown)).await? {
+            Found::Local(shown) => shown,
+            Found::Known(entry) => return self.unlink_known(end, &entry).await,
+        };
+        self.vanishing(&shown.key).await;
+        if let Some(base) = shown.local.base() {
+            // Where it was renamed over another file, somebody may have put that elsewhere since.
+            let is_its_own = shown.key.id == base.file;
+            if is_its_own || self.is_at(&base.file, &end.uri()).await? {
+                self.delete(end, &base.file).await?;
+            }
+        }
+        self.retire(&self.key_of(&shown))?;
+        // An upload that was stopped may have left its mark in a listing.
+        self.believe(end, None);
+        drop(held);
+        Ok(())
+    }
+
+    /// Under what a local file is known now: that may have changed while it was waited for.
+    pub(super) fn key_of(&self, shown: &Shown) -> FileKey {
+        let now = self.namespace.locals.numbered(shown.local.id());
+        now.map_or_else(|| shown.key.clone(), |(now, _)| now.key)
+    }
+
+    async fn unlink_known(&self, end: &End, entry: &Entry) -> Result<(), Error> {
+        let key = self.key_in(end.parent, &entry.id)?;
+        self.vanishing(&key).await;
+        if self.removals.takes(self, end, entry).await {
+            return self.retire(&key);
+        }
+        let deleted = self.delete(end, &entry.id).await;
+        self.removals.ended(&end.folder.key);
+        deleted?;
+        self.retire(&key)?;
+        self.believe(end, None);
+        Ok(())
+    }
+
+    /// rmdir(2).
+    pub async fn remove_folder(&self, parent: Ino, name: &OsStr) -> Result<(), Error> {
+        let (end, found) = self.end(parent, name).await?;
+        let entry = match found.ok_or(Error::NotFound)? {
+            Found::Known(entry) if entry.kind == FileKind::Folder => entry,
+            _ => return Err(Error::NotAFolder),
+        };
+        self.is_empty(&end, &entry).await?;
+        self.delete(&end, &entry.id).await?;
+        self.believe(&end, None);
+        let key = self.key_in(parent, &entry.id)?;
+        self.namespace.metadata.forget(&key);
+        self.retire(&key)
+    }
+
+    /// An error where anything is in the folder `entry`, as the server says now.
+    pub(super) async fn is_empty(&self, end: &End, entry: &Entry) -> Result<(), Error> {
+        let space = &self.namespace;
+        let key = self.key_in(end.parent, &entry.id)?;
+        let inner = match entry.shortcut.is_some() {
+            // What it leads to is not what would be deleted, but what shows there must not vanish with it either.
+            true => FileKey {
+                tree: key.tree.behind(&entry.id),
+                ..key.clone()
+            },
+            false => key.clone(),
+        };
+        if space.locals.any_in(&key) || space.locals.any_in(&inner) {
+            return Err(Error::NotEmpty);
+        }
+        self.removals.send(&key).await;
+        let uri = match entry.shortcut.as_deref() {
+            Some(crate::entry::Shortcut::To(uri)) => uri.clone(),
+            Some(crate::entry::Shortcut::Broken) => return Ok(()),
+            None => end.uri(),
+        };
+        let page = (space.source.page)(uri, PagePosition::First, PEEK);
+        match within(space.options.timeout, page).await {
+            Ok(page) if page.files.is_empty() => Ok(()),
+            Ok(_) => Err(Error::NotEmpty),
+            // A share that is gone is nothing that could be lost.
+            Err(api::Error::ShareGone(_)) if entry.shortcut.is_some() => Ok(()),
+            Err(api::Error::NotFound) => {
+                self.doubt(end);
+                Err(Error::NotFound)
+            }
+            Err(error) => Err(self.refused(&end.folder, error)),
+        }
+    }
+
+    /// Deletes the file `id`, which is at `end`.
+    pub(super) async fn delete(&self, end: &End, id: &FileId) -> Result<(), Error> {
+        match self.deleted(&end.uri(), id).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.doubt(end);
+                Err(self.refused(&end.folder, error))
+            }
+        }
+    }
+
+    /// Deletes the file `id`, which is at `uri`. That it was gone already is not an error: it is what was wanted.
+    pub(super) async fn deleted(&self, uri: &FileUri, id: &FileId) -> Result<(), api::Error> {
+        let how = self.how_to_delete(uri);
+        let uris = [uri.clone()];
+        let answer = self
+            .unlocked(|| async {
+                let answers = self.api.delete(&uris, how).await?;
+                answers.into_iter().next().unwrap_or(Ok(()))
+            })
+            .await;
+        match answer {
+            Ok(()) | Err(api::Error::NotFound) => Ok(()),
+            Err(error) if is_lost(&error) => match self.whats_at(uri).await {
+                Ok(Some(info)) if info.id == *id => Err(error),
+                Ok(_) => Ok(()),
+                Err(_) => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn how_to_delete(&self, uri: &FileUri) -> api::Delete {
+        match has_trash(uri) {
+            true => self.namespace.options.delete,
+            false => api::Delete::Permanent,
+        }
+    }
+
+    /// Whether the file `id` is at `uri`.
+    pub(super) async fn is_at(&self, id: &FileId, uri: &FileUri) -> Result<bool, Error> {
+        let found = self.whats_at(uri).await?;
+        Ok(found.is_some_and(|info| info.id == *id))
+    }
+
+    /// What was removed from `parent` under `name`, and not yet by the server, is.
+    pub(super) async fn sent_off(&self, parent: Ino, name: &OsStr) -> Result<(), Error> {
+        let space = &self.namespace;
+        let key = space.folder_key(parent)?;
+        if space.leaving.has(&key, name) {
+            self.removals.send(&key).await;
+        }
+        Ok(())
+    }
+}

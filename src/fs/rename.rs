@@ -1,0 +1,424 @@
+//! rename(2), also onto what is there already.
+//!
+//! What is only here changes its name here. What the server has moves there, by its id, in as few calls as its names allow
+//! (`steps`). A file that replaces another one keeps the *other's* id where its content can be uploaded onto it, so that
+//! shares and versions survive: content that is here, and small or cached content of the server's. The rest is swapped:
+//! the target aside, the source in, the target deleted. Our own uploads are stopped meanwhile, for they lock the files and
+//! all folders above.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::entry::Entry;
+use crate::inodes::Ino;
+use crate::model::{FileId, FileInfo, FileKind};
+use crate::staging::{Base, Local, Place, State};
+use crate::upload::Held;
+use crate::uri::FileUri;
+
+use super::changes::{End, Found, disk, renamed, replaced, stored};
+use super::locals::{Locals, Shown, local_id};
+use super::steps::{Plan, Step, aside, way};
+use super::{Error, Fs};
+
+/// What a rename does where the new name is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenameHow {
+    /// It replaces what is there.
+    Replace,
+    /// It fails.
+    NoReplace,
+    /// Both are there, and change their names with each other.
+    Exchange,
+}
+
+/// What stands still while a name changes.
+pub(super) struct Stopped {
+    _held: Vec<Held>,
+}
+
+impl Fs {
+    /// rename(2).
+    pub async fn rename(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+        new_parent: Ino,
+        new_name: &OsStr,
+        how: RenameHow,
+    ) -> Result<(), Error> {
+        self.sent_off(new_parent, new_name).await?;
+        let (from, source) = self.end(parent, name).await?;
+        let source = source.ok_or(Error::NotFound)?;
+        let (mut to, target) = self.end(new_parent, new_name).await?;
+        self.may_rename(&from, &source, &to, target.as_ref(), how)?;
+        self.may_write(&to.folder).await?;
+        if from.is(&to) {
+            return Ok(());
+        }
+        if how == RenameHow::Exchange {
+            let target = target.ok_or(Error::NotFound)?;
+            return self.exchange(&from, source, &to, target).await;
+        }
+        if target.is_none() {
+            to.stored = stored(new_name, self.namespace.options.names)?;
+        }
+        if source.kind() == FileKind::Folder {
+            self.removals.send_all().await;
+        }
+        if let Some(target) = &target {
+            self.vanishing(&target.key(&to, self)?).await;
+        }
+        let stopped = self.stop(&from, &source, target.as_ref()).await?;
+        // What was stopped may have been delivered a moment before.
+        let source = self.again(&from, source).await?;
+        let target = match target {
+            Some(target) => Some(self.again(&to, target).await?),
+            None => None,
+        };
+        let renamed = match (source, target) {
+            (Found::Local(shown), target) => self.rename_local(&from, shown, &to, target).await,
+            (Found::Known(entry), None) => self.rename_known(&from, &entry, &to).await,
+            (Found::Known(entry), Some(target)) => {
+                self.replace_by_known(&from, &entry, &to, target).await
+            }
+        };
+        drop(stopped);
+        renamed
+    }
+
+    /// What is wrong with a rename before anybody is asked.
+    fn may_rename(
+        &self,
+        from: &End,
+        source: &Found,
+        to: &End,
+        target: Option<&Found>,
+        how: RenameHow,
+    ) -> Result<(), Error> {
+        self.may_add(to)?;
+        let inodes = &self.namespace.inodes;
+        let same_tree = inodes.tree_below(from.parent) == inodes.tree_below(to.parent);
+        if !same_tree || from.folder.uri.file_system() != to.folder.uri.file_system() {
+            return Err(Error::CrossDevice);
+        }
+        self.is_outside(from, source, to)?;
+        let Some(target) = target else {
+            return match how {
+                RenameHow::Exchange => Err(Error::NotFound),
+                RenameHow::Replace | RenameHow::NoReplace => Ok(()),
+            };
+        };
+        match (how, source.kind(), target.kind()) {
+            (RenameHow::NoReplace, ..) => Err(Error::Exists),
+            (RenameHow::Exchange, ..) => self.is_outside(to, target, from),
+            (RenameHow::Replace, FileKind::Folder, FileKind::File) => Err(Error::NotAFolder),
+            (RenameHow::Replace, FileKind::File, FileKind::Folder) => Err(Error::IsAFolder),
+            (RenameHow::Replace, ..) => Ok(()),
+        }
+    }
+
+    /// No folder goes into itself.
+    fn is_outside(&self, from: &End, source: &Found, to: &End) -> Result<(), Error> {
+        let inodes = &self.namespace.inodes;
+        match inodes.find(&source.key(from, self)?) {
+            Some(ino) if inodes.is_within(to.parent, ino) => Err(Error::Invalid),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stops our uploads of what is renamed, of what is replaced, and of all below.
+    pub(super) async fn stop(
+        &self,
+        from: &End,
+        source: &Found,
+        target: Option<&Found>,
+    ) -> Result<Stopped, Error> {
+        let mut held = Vec::new();
+        for found in [Some(source), target].into_iter().flatten() {
+            if let Found::Local(shown) = found {
+                held.push(self.hold(&shown.local).await?);
+            }
+        }
+        if source.kind() == FileKind::Folder {
+            for shown in self.below(&from.uri()) {
+                held.push(self.hold(&shown.local).await?);
+            }
+        }
+        Ok(Stopped { _held: held })
+    }
+
+    /// Local files that belong below `folder`.
+    fn below(&self, folder: &FileUri) -> Vec<Shown> {
+        let all = self.namespace.locals.all().into_iter();
+        let is_below = |shown: &Shown| {
+            let place = shown.local.place().folder_uri;
+            place.file_system() == folder.file_system() && place.names().starts_with(folder.names())
+        };
+        all.filter(is_below).collect()
+    }
+
+    /// `found`, which was stopped, as it is by now: it may have been delivered a moment before.
+    pub(super) async fn again(&self, end: &End, found: Found) -> Result<Found, Error> {
+        let Found::Local(shown) = found else {
+            return Ok(found);
+        };
+        let key = self.key_of(&shown);
+        if shown.local.state() != State::Delivered {
+            return Ok(Found::Local(Shown { key, ..shown }));
+        }
+        if self.namespace.locals.shows(&key) {
+            // The news of it is still on its way.
+            let there = self.whats_at(&end.uri()).await?;
+            let base = shown.local.base().map(|base| base.file);
+            match there.filter(|info| Some(&info.id) == base.as_ref()) {
+                Some(info) => self.delivered(shown.local.id(), info, false),
+                None => {
+                    self.namespace.locals.hide(&key);
+                    self.doubt(end);
+                }
+            }
+        }
+        let (_, found) = self.end(end.parent, &end.name).await?;
+        found.ok_or(Error::NotFound)
+    }
+
+    /// A file with content here gets another name.
+    async fn rename_local(
+        &self,
+        from: &End,
+        shown: Shown,
+        to: &End,
+        target: Option<Found>,
+    ) -> Result<(), Error> {
+        let base = shown.local.base();
+        match (base, target) {
+            (None, None) => shown.local.relocate(to.place(), None).map_err(disk)?,
+            (None, Some(target)) => {
+                relocate_onto(&shown.local, to, over(&target), &target)?;
+                self.retire(&target.key(to, self)?)?;
+            }
+            (Some(base), None) => {
+                let plan = self.plan_way(&base.file, from, to);
+                self.carry_out(&to.folder, &plan).await?;
+                shown.local.relocate(to.place(), None).map_err(disk)?;
+            }
+            (Some(base), Some(target)) => match over(&target) {
+                Some(over) => {
+                    self.put_onto(from, &shown, &base, to, over, &target)
+                        .await?;
+                }
+                None => {
+                    // The server has nothing there.
+                    let plan = self.plan_way(&base.file, from, to);
+                    self.carry_out(&to.folder, &plan).await?;
+                    relocate_onto(&shown.local, to, None, &target)?;
+                    self.retire(&target.key(to, self)?)?;
+                }
+            },
+        }
+        self.show_moved(from, &shown, to);
+        Ok(())
+    }
+
+    /// Content over one file of the server's becomes content over another one, and the first is dropped.
+    async fn put_onto(
+        &self,
+        from: &End,
+        shown: &Shown,
+        base: &Base,
+        to: &End,
+        over: Base,
+        target: &Found,
+    ) -> Result<(), Error> {
+        self.bring(&shown.local, from, base).await?;
+        shown.local.durable().await.map_err(disk)?;
+        // First, for it may be refused. Whatever happens now, all of the content is here, and has a place and a name.
+        self.delete(from, &base.file).await?;
+        // Its number is to follow the content, and not the file that is dropped.
+        self.known_as(&self.key_of(shown), local_id(&shown.local));
+        relocate_onto(&shown.local, to, Some(over), target)?;
+        self.retire(&target.key(to, self)?)
+    }
+
+    /// A local file shows under its new name.
+    pub(super) fn show_moved(&self, from: &End, shown: &Shown, to: &End) {
+        let space = &self.namespace;
+        let shown = Shown {
+            key: self.key_of(shown),
+            local: Arc::clone(&shown.local),
+        };
+        let entry = Locals::entry(&shown, &to.name);
+        space.inodes.settle(&shown.key, to.parent, &entry);
+        space.locals.show(&to.folder.key, &to.name, shown);
+        self.believe(from, None);
+    }
+
+    /// What only the server has gets a name that is free.
+    async fn rename_known(&self, from: &End, entry: &Entry, to: &End) -> Result<(), Error> {
+        let plan = self.plan_way(&entry.id, from, to);
+        let below = self.below_of(from, entry);
+        let told = match self.carry_out(&to.folder, &plan).await {
+            Ok(told) => told,
+            Err(error) => {
+                self.doubt(from);
+                self.doubt(to);
+                return Err(error);
+            }
+        };
+        self.show_known(from, entry, to, told)?;
+        self.relocate_below(below, &from.uri(), &to.uri());
+        Ok(())
+    }
+
+    fn show_known(
+        &self,
+        from: &End,
+        entry: &Entry,
+        to: &End,
+        told: Option<FileInfo>,
+    ) -> Result<(), Error> {
+        let key = self.key_in(from.parent, &entry.id)?;
+        let now = renamed(entry, to, told);
+        self.namespace.inodes.settle(&key, to.parent, &now);
+        if let Some(open) = self.namespace.locals.keyed(&key) {
+            // Delivered, and open: what is written to it next goes where the file is.
+            open.local.relocate(to.place(), None).map_err(disk)?;
+        }
+        self.believe(from, None);
+        self.believe(to, Some(now));
+        Ok(())
+    }
+
+    pub(super) fn below_of(&self, from: &End, entry: &Entry) -> Vec<Shown> {
+        match entry.kind {
+            FileKind::Folder => self.below(&from.uri()),
+            FileKind::File => Vec::new(),
+        }
+    }
+
+    /// Local files below a folder that was renamed are looked for where it is now.
+    pub(super) fn relocate_below(&self, below: Vec<Shown>, from: &FileUri, to: &FileUri) {
+        if let Some(owing) = &self.owing {
+            owing.uploader.moved();
+        }
+        for shown in below {
+            let place = shown.local.place();
+            let inner = &place.folder_uri.names()[from.names().len()..];
+            let folder_uri = inner
+                .iter()
+                .fold(to.clone(), |uri, name| uri.child(name.clone()));
+            let place = Place {
+                folder_uri,
+                ..place
+            };
+            // It is found by its folder's id all the same; only who looks by the path has a longer way.
+            if let Err(error) = shown.local.relocate(place, None) {
+                log::warn!("the new place of a file could not be noted: {error}");
+            }
+        }
+    }
+
+    /// The calls that bring `file` from one name to the other.
+    fn plan_way(&self, file: &FileId, from: &End, to: &End) -> Plan {
+        let free_before = self.is_known_free(from, &to.name);
+        let free_after = self.is_known_free(to, &from.name);
+        Plan {
+            steps: way(file, &from.uri(), &to.uri(), free_before, free_after),
+            only_if: None,
+        }
+    }
+
+    /// Whether it is known without asking that `name` is free beside `end`.
+    fn is_known_free(&self, end: &End, name: &OsStr) -> bool {
+        let (space, key) = (&self.namespace, &end.folder.key);
+        let belief = space.metadata.name(key, name, Instant::now());
+        belief.is_some_and(|belief| belief.what.is_none())
+            && space.locals.named(key, name).is_none()
+            && !space.leaving.has(key, name)
+    }
+
+    /// What only the server has replaces `target`.
+    async fn replace_by_known(
+        &self,
+        from: &End,
+        entry: &Arc<Entry>,
+        to: &End,
+        target: Found,
+    ) -> Result<(), Error> {
+        if let Found::Known(old) = &target
+            && old.kind == FileKind::Folder
+        {
+            self.is_empty(to, old).await?;
+        }
+        let Some(over) = over(&target) else {
+            // The server has nothing there: what is here goes once the name is the other's.
+            let key = target.key(to, self)?;
+            self.rename_known(from, entry, to).await?;
+            return self.retire(&key);
+        };
+        if entry.kind == FileKind::File && self.can_be_copied(entry).await {
+            return self.copy_onto(from, entry, to, over, &target).await;
+        }
+        self.swap(from, entry, to, over, &target).await
+    }
+
+    /// The target aside, the source in, the target deleted.
+    async fn swap(
+        &self,
+        from: &End,
+        entry: &Entry,
+        to: &End,
+        over: Base,
+        target: &Found,
+    ) -> Result<(), Error> {
+        let key = target.key(to, self)?;
+        let parked = to.folder.uri.child(aside(&over.file, &to.stored));
+        let mut steps = vec![Step::shift(&over.file, &to.uri(), &parked)];
+        steps.extend(self.plan_way(&entry.id, from, to).steps);
+        steps.push(Step::delete(&over.file, &parked));
+        let plan = Plan {
+            steps,
+            only_if: None,
+        };
+        let below = self.below_of(from, entry);
+        let told = match self.carry_out(&to.folder, &plan).await {
+            Ok(told) => told,
+            Err(error) => {
+                self.doubt(from);
+                self.doubt(to);
+                return Err(error);
+            }
+        };
+        self.retire(&key)?;
+        self.show_known(from, entry, to, told.filter(|info| info.id == entry.id))?;
+        self.relocate_below(below, &from.uri(), &to.uri());
+        Ok(())
+    }
+}
+
+/// The file of the server's that content replaces where it replaces `target`; none where the server has none there.
+fn over(target: &Found) -> Option<Base> {
+    match target {
+        Found::Known(entry) => Some(replaced(entry)),
+        Found::Local(shown) => shown.local.base().map(|base| Base {
+            visible_bytes: 0,
+            ..base
+        }),
+    }
+}
+
+/// `local` takes the place of `target`.
+pub(super) fn relocate_onto(
+    local: &Local,
+    to: &End,
+    over: Option<Base>,
+    target: &Found,
+) -> Result<(), Error> {
+    match target {
+        Found::Known(_) => local.relocate(to.place(), over),
+        Found::Local(shown) => local.relocate_over(to.place(), over, &shown.local),
+    }
+    .map_err(disk)
+}

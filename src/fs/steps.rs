@@ -1,0 +1,414 @@
+//! Changes that take the server several calls: noted before the first, finished or undone after a crash.
+//!
+//! Each step says which file goes from which place to which other, so it can be told by looking whether it was done, and
+//! done again it does nothing. A step that fails has those before it undone. What neither went on nor back (no network,
+//! a crash) is finished at the next start: at every moment each file is somewhere, under a name of its own or one that
+//! [`aside`] makes.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::api;
+use crate::entry::stable_hash;
+use crate::model::{FileId, FileInfo};
+use crate::names::ServerName;
+use crate::staging::{LocalId, Staging};
+use crate::uri::FileUri;
+
+use super::Fs;
+use super::changes::{disk, is_lost};
+use super::{Error, namespace::Folder};
+
+/// What the names of files that are aside for a moment begin with.
+const ASIDE: &str = ".cloudreve-fuse-";
+
+/// One call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Step {
+    /// The file gets another name, or another folder.
+    Move {
+        file: String,
+        from: String,
+        to: String,
+    },
+    /// The file is deleted.
+    Delete { file: String, at: String },
+}
+
+/// All calls of one change.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Plan {
+    pub(super) steps: Vec<Step>,
+    /// They are only to be finished if this local file is owed to that file of the server's.
+    pub(super) only_if: Option<(u64, String)>,
+}
+
+impl Step {
+    pub(super) fn shift(file: &FileId, from: &FileUri, to: &FileUri) -> Self {
+        Self::Move {
+            file: file.to_string(),
+            from: from.to_wire(),
+            to: to.to_wire(),
+        }
+    }
+
+    pub(super) fn delete(file: &FileId, at: &FileUri) -> Self {
+        Self::Delete {
+            file: file.to_string(),
+            at: at.to_wire(),
+        }
+    }
+
+    /// From `place` to where it began.
+    fn back_from(&self, place: &str) -> Self {
+        let (Self::Move { file, from, .. } | Self::Delete { file, at: from }) = self;
+        Self::Move {
+            file: file.clone(),
+            from: place.to_owned(),
+            to: from.clone(),
+        }
+    }
+
+    /// What takes it back; none where nothing does.
+    fn back(&self) -> Option<Self> {
+        match self {
+            Self::Move { file, from, to } => Some(Self::Move {
+                file: file.clone(),
+                from: to.clone(),
+                to: from.clone(),
+            }),
+            Self::Delete { .. } => None,
+        }
+    }
+}
+
+impl Plan {
+    /// The first step of `file`, which led it away from home.
+    fn home(&self, file: &str) -> Option<&Step> {
+        let of = |step: &&Step| matches!(step, Step::Move { file: other, .. } if other == file);
+        self.steps.iter().find(of)
+    }
+}
+
+/// The way of a file from one place to another. `free_before` says that its new name is not taken in its old folder, and
+/// `free_after` that its old name is not in the new one.
+pub(super) fn way(
+    file: &FileId,
+    from: &FileUri,
+    to: &FileUri,
+    free_before: bool,
+    free_after: bool,
+) -> Vec<Step> {
+    let (Some(old), Some(new)) = (from.parent(), to.parent()) else {
+        return Vec::new();
+    };
+    let (Some(old_name), Some(new_name)) = (from.name(), to.name()) else {
+        return Vec::new();
+    };
+    let through = match () {
+        () if old == new || old_name == new_name => vec![],
+        () if free_before => vec![old.child(new_name.clone())],
+        () if free_after => vec![new.child(old_name.clone())],
+        () => {
+            let between = aside(file, new_name);
+            vec![old.child(between.clone()), new.child(between)]
+        }
+    };
+    let stops: Vec<&FileUri> = [from].into_iter().chain(&through).chain([to]).collect();
+    stops
+        .windows(2)
+        .filter(|pair| pair[0] != pair[1])
+        .map(|pair| Step::shift(file, pair[0], pair[1]))
+        .collect()
+}
+
+/// Whether [`aside`] made this name.
+pub(super) fn is_aside(name: &ServerName) -> bool {
+    name.as_bytes().starts_with(ASIDE.as_bytes())
+}
+
+/// A name that nobody has, for a file that is called `name` afterwards or was before: with the same ending, by which some
+/// storages choose what they take.
+pub(super) fn aside(file: &FileId, name: &ServerName) -> ServerName {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.unwrap_or_default().as_nanos().to_le_bytes();
+    let number = stable_hash([file.0.as_bytes(), &now]);
+    let mut bytes = format!("{ASIDE}{number:016x}").into_bytes();
+    let ending = name.as_bytes().iter().rposition(|byte| *byte == b'.');
+    if let Some(ending) = ending.map(|dot| &name.as_bytes()[dot..])
+        && ending.len() <= 32
+    {
+        bytes.extend_from_slice(ending);
+    }
+    ServerName::from_wire(bytes)
+}
+
+impl Fs {
+    /// Does all of `plan`, or nothing of it where that is possible. What the last move answered, if it told.
+    pub(super) async fn carry_out(
+        &self,
+        folder: &Folder,
+        plan: &Plan,
+    ) -> Result<Option<FileInfo>, Error> {
+        let told = match plan.steps.as_slice() {
+            [] => return Ok(None),
+            [only] => self.step(only).await,
+            _ => return self.carry_out_after(folder, plan, || Ok(())).await,
+        };
+        told.map_err(|error| self.refused(folder, error))
+    }
+
+    /// As [`Fs::carry_out`], once `prepare` was done, which a note of the plan precedes.
+    pub(super) async fn carry_out_after(
+        &self,
+        folder: &Folder,
+        plan: &Plan,
+        prepare: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<Option<FileInfo>, Error> {
+        let staging = &self.owing()?.staging;
+        let id = staging.begin(noted(plan)?).await.map_err(disk)?;
+        if let Err(error) = prepare() {
+            staging.done(id).await.map_err(disk)?;
+            return Err(error);
+        }
+        let mut told = None;
+        for (index, step) in plan.steps.iter().enumerate() {
+            match self.step(step).await {
+                Ok(info) => told = info.or(told),
+                Err(error) => {
+                    let back = plan.steps[..index].iter().rev().filter_map(Step::back);
+                    let back = Plan {
+                        steps: back.collect(),
+                        only_if: None,
+                    };
+                    staging.go_on(id, noted(&back)?).await.map_err(disk)?;
+                    // What cannot be taken back now is at the next start.
+                    if self.all_steps(&back).await.is_ok() {
+                        staging.done(id).await.map_err(disk)?;
+                    }
+                    return Err(self.refused(folder, error));
+                }
+            }
+        }
+        staging.done(id).await.map_err(disk)?;
+        Ok(told)
+    }
+
+    async fn all_steps(&self, plan: &Plan) -> Result<(), api::Error> {
+        for step in &plan.steps {
+            self.step(step).await?;
+        }
+        Ok(())
+    }
+
+    /// One call, and where its answer is lost, a look at what became of it.
+    async fn step(&self, step: &Step) -> Result<Option<FileInfo>, api::Error> {
+        match step {
+            Step::Delete { file, at } => {
+                let file = FileId(file.as_str().into());
+                self.deleted(&parsed(at)?, &file).await.map(|()| None)
+            }
+            Step::Move { file, from, to } => {
+                let (from, to) = (parsed(from)?, parsed(to)?);
+                let moved = self.unlocked(|| self.moved(&from, &to)).await;
+                match moved {
+                    Err(error) if is_lost(&error) => match self.whats_at(&to).await {
+                        Ok(Some(info)) if *info.id.0 == **file => Ok(Some(info)),
+                        Ok(_) | Err(_) => Err(error),
+                    },
+                    moved => moved,
+                }
+            }
+        }
+    }
+
+    async fn moved(&self, from: &FileUri, to: &FileUri) -> Result<Option<FileInfo>, api::Error> {
+        match (to.parent(), to.name()) {
+            (Some(folder), Some(name)) if Some(&folder) == from.parent().as_ref() => {
+                self.api.rename(from, name).await.map(Some)
+            }
+            (Some(folder), _) => {
+                let one = std::slice::from_ref(from);
+                self.api.move_into(one, &folder).await.map(|()| None)
+            }
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// Finishes what was under way when the process before this one ended. What cannot be finished now is tried at the
+    /// next start.
+    pub(super) async fn finish_steps(&self, staging: &Staging) {
+        for (id, text) in staging.unfinished() {
+            let Ok(plan) = serde_json::from_str::<Plan>(&text) else {
+                log::error!("a note of an unfinished change cannot be read, and stays");
+                continue;
+            };
+            match self.finish(&plan).await {
+                Ok(()) => {
+                    if let Err(error) = staging.done(id).await {
+                        log::error!("a finished change could not be noted as such: {error}");
+                    }
+                }
+                Err(error) => log::warn!("an unfinished change stays so for now: {error}"),
+            }
+        }
+    }
+
+    async fn finish(&self, plan: &Plan) -> Result<(), api::Error> {
+        if let Some((local, file)) = &plan.only_if {
+            let found = self.namespace.locals.numbered(LocalId(*local));
+            let base = found.and_then(|(shown, _)| shown.local.base());
+            if base.is_none_or(|base| *base.file.0 != **file) {
+                return Ok(());
+            }
+        }
+        for step in &plan.steps {
+            let (Step::Move { file, from: at, .. } | Step::Delete { file, at }) = step;
+            // Where it is not, it was moved on already, by us or by somebody else.
+            if !self.has(at, file).await? {
+                continue;
+            }
+            if matches!(step, Step::Delete { .. }) && !self.are_in_place(plan, file).await? {
+                // What was to replace it went somewhere else: then it stays what it was.
+                if let Some(home) = plan.home(file) {
+                    self.step(&home.back_from(at)).await?;
+                }
+                continue;
+            }
+            self.step(step).await?;
+        }
+        Ok(())
+    }
+
+    async fn has(&self, place: &str, file: &str) -> Result<bool, api::Error> {
+        let found = self.whats_at(&parsed(place)?).await?;
+        Ok(found.is_some_and(|info| *info.id.0 == *file))
+    }
+
+    /// Whether all that the plan moves, `but` that, is where it is to be in the end.
+    async fn are_in_place(&self, plan: &Plan, but: &str) -> Result<bool, api::Error> {
+        let mut last: HashMap<&str, &str> = HashMap::new();
+        for step in &plan.steps {
+            if let Step::Move { file, to, .. } = step {
+                last.insert(file, to);
+            }
+        }
+        for (file, place) in last.into_iter().filter(|(file, _)| *file != but) {
+            if !self.has(place, file).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn noted(plan: &Plan) -> Result<String, Error> {
+    serde_json::to_string(plan).map_err(|error| disk(std::io::Error::other(error)))
+}
+
+fn parsed(uri: &str) -> Result<FileUri, api::Error> {
+    FileUri::parse_wire(uri)
+        .map_err(|_| api::Error::Local("a noted place cannot be read".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> FileUri {
+        FileUri::parse_wire(text).unwrap()
+    }
+
+    /// The places that a file passes on its way, the first one left out.
+    #[track_caller]
+    fn check(from: &str, to: &str, free: (bool, bool), expected: &[&str]) {
+        let file = FileId("f".into());
+        let steps = way(&file, &uri(from), &uri(to), free.0, free.1);
+        let mut at = uri(from).to_wire();
+        let mut places = Vec::new();
+        for step in steps {
+            let Step::Move { from, to, .. } = step else {
+                panic!("nothing is deleted");
+            };
+            assert_eq!(from, at, "each step begins where the last one ended");
+            let (old, new) = (uri(&from), uri(&to));
+            let changes = (old.parent() != new.parent(), old.name() != new.name());
+            assert_ne!(changes, (true, true), "no call does both");
+            places.push(match new.name().unwrap().to_string().starts_with(ASIDE) {
+                true => new.parent().unwrap().to_wire() + "/*",
+                false => to.clone(),
+            });
+            at = to;
+        }
+        assert_eq!(places, expected, "{from} to {to}");
+    }
+
+    #[test]
+    fn a_file_goes_to_another_folder_and_another_name_by_names_that_are_free() {
+        let (a, b) = ("cloudreve://my/a/x.txt", "cloudreve://my/b/y.txt");
+        check(
+            a,
+            "cloudreve://my/a/y.txt",
+            (false, false),
+            &["cloudreve://my/a/y.txt"],
+        );
+        check(
+            a,
+            "cloudreve://my/b/x.txt",
+            (false, false),
+            &["cloudreve://my/b/x.txt"],
+        );
+        check(a, a, (true, true), &[]);
+        check(a, b, (true, true), &["cloudreve://my/a/y.txt", b]);
+        check(a, b, (false, true), &["cloudreve://my/b/x.txt", b]);
+        check(
+            a,
+            b,
+            (false, false),
+            &["cloudreve://my/a/*", "cloudreve://my/b/*", b],
+        );
+    }
+
+    #[test]
+    fn a_name_for_the_time_between_keeps_the_ending_and_is_another_each_time() {
+        let file = FileId("f".into());
+        let name = ServerName::from_wire(*b"report.final.pdf");
+        let (one, two) = (aside(&file, &name), aside(&file, &name));
+        assert!(
+            one.to_string().ends_with(".pdf") && one != two,
+            "{one} {two}"
+        );
+        let plain = aside(&file, &ServerName::from_wire(*b"README"));
+        assert_eq!(plain.as_bytes().len(), ASIDE.len() + 16);
+        let long = [b"x.".as_slice(), &[b'y'; 200]].concat();
+        assert!(aside(&file, &ServerName::from_wire(long)).as_bytes().len() < 64);
+    }
+
+    #[test]
+    fn a_plan_that_was_noted_is_read_as_it_was() {
+        let file = FileId("f".into());
+        let place = uri("cloudreve://my/a%20b/x%23y");
+        let plan = Plan {
+            steps: vec![
+                Step::shift(&file, &place, &uri("cloudreve://my/z")),
+                Step::delete(&file, &place),
+            ],
+            only_if: Some((7, "t".into())),
+        };
+        let text = noted(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    }
+
+    #[test]
+    fn what_is_taken_back_goes_the_same_way_home_and_a_deletion_is_not_taken_back() {
+        let file = FileId("f".into());
+        let (a, b) = (uri("cloudreve://my/a"), uri("cloudreve://my/b"));
+        assert_eq!(
+            Step::shift(&file, &a, &b).back(),
+            Some(Step::shift(&file, &b, &a))
+        );
+        assert_eq!(Step::delete(&file, &a).back(), None);
+    }
+}

@@ -1,0 +1,436 @@
+//! Renamed, replaced, exchanged.
+
+use super::*;
+use crate::fs::steps::{Plan, Step};
+
+const REPLACE: RenameHow = RenameHow::Replace;
+const EXCHANGE: RenameHow = RenameHow::Exchange;
+
+fn drive(server: &Server) {
+    server.put("a/one.txt", "one");
+    server.put("b/two.txt", "twotwo");
+}
+
+/// A file that is too large to be copied, and one that it is to replace.
+fn large(server: &Server) {
+    server.put_generated("large.bin", 3 << 20, 1);
+    server.put("two.txt", "two");
+}
+
+fn place(name: &str) -> FileUri {
+    FileUri::parse(&format!("cloudreve://my/{name}")).unwrap()
+}
+
+impl Mounted {
+    fn id(&self, path: &str) -> String {
+        self.server.file_id(path)
+    }
+
+    fn content(&self, path: &str) -> Vec<u8> {
+        self.server.content(path).expect(path)
+    }
+
+    fn is_all_done(&self) -> bool {
+        self.owing.staging.unfinished().is_empty()
+    }
+}
+
+#[tokio::test]
+async fn what_the_server_has_keeps_its_id_and_its_number_under_a_new_name_and_in_a_new_folder() {
+    let mounted = Mounted::new(drive).await;
+    for folder in ["a", "b"] {
+        mounted.names(folder).await;
+    }
+    let id = mounted.id("a/one.txt");
+    let ino = mounted.ino("a/one.txt").await;
+    let mut at = "a/one.txt";
+    for (to, calls) in [("a/1.txt", 1), ("b/1.txt", 1), ("a/other.md", 2)] {
+        mounted.server.reset_counters();
+        mounted.mv(at, to).await;
+        assert_eq!(mounted.requests(), calls, "{at} to {to}");
+        assert_eq!(mounted.id(to), id);
+        assert_eq!(mounted.ino(to).await, ino);
+        assert!(mounted.find(at).await.is_none(), "{at}");
+        at = to;
+    }
+    assert_eq!(mounted.names("a").await, ["other.md"]);
+    assert_eq!(mounted.names("b").await, ["two.txt"]);
+    assert!(mounted.is_all_done());
+}
+
+#[tokio::test]
+async fn a_new_file_is_renamed_without_a_request_and_delivered_under_its_last_name() {
+    let mut mounted = Mounted::new(drive).await;
+    for folder in ["a", "b"] {
+        mounted.names(folder).await;
+    }
+    let local = mounted.write("a/temp", b"new").await;
+    let ino = mounted.ino("a/temp").await;
+    mounted.server.reset_counters();
+    mounted.mv("a/temp", "b/final").await;
+    assert_eq!(mounted.requests(), 0);
+    assert_eq!(mounted.names("a").await, ["one.txt"]);
+    assert_eq!(mounted.names("b").await, ["final", "two.txt"]);
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.on_server("b"), ["final", "two.txt"]);
+    assert_eq!(mounted.ino("b/final").await, ino);
+}
+
+#[tokio::test]
+async fn a_save_by_temporary_file_and_rename_is_one_upload_onto_the_same_file() {
+    let mut mounted = Mounted::new(drive).await;
+    mounted.names("a").await;
+    let id = mounted.id("a/one.txt");
+    let old = mounted.ino("a/one.txt").await;
+    let local = mounted.write("a/.one.swp", b"saved").await;
+    let new = mounted.ino("a/.one.swp").await;
+    mounted.server.reset_counters();
+    mounted.mv("a/.one.swp", "a/one.txt").await;
+    assert_eq!(mounted.requests(), 0);
+    let shown = mounted.find("a/one.txt").await.unwrap();
+    assert_eq!((shown.ino, shown.size_bytes), (new, 5));
+    assert_eq!(mounted.fs.attr(old).await.unwrap().attr.links, 0);
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.id("a/one.txt"), id);
+    assert_eq!(mounted.content("a/one.txt"), b"saved");
+    assert_eq!(mounted.on_server("a"), ["one.txt"]);
+    assert_eq!(mounted.ino("a/one.txt").await, new);
+    assert_eq!(mounted.names("a").await, ["one.txt"]);
+    // And once more, over what is ours by now.
+    let local = mounted.write("a/.one.swp", b"again").await;
+    mounted.mv("a/.one.swp", "a/one.txt").await;
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.id("a/one.txt"), id);
+    assert_eq!(mounted.content("a/one.txt"), b"again");
+}
+
+#[tokio::test]
+async fn a_new_file_that_replaces_a_new_file_is_the_only_one_delivered() {
+    let mut mounted = Mounted::new(drive).await;
+    let first = mounted.write("first", b"1").await;
+    let second = mounted.write("second", b"22").await;
+    mounted.mv("second", "first").await;
+    assert_eq!(first.state(), State::Unlinked);
+    mounted.deliver(&second).await;
+    assert_eq!(mounted.on_server(""), ["a", "b", "first"]);
+    assert_eq!(mounted.content("first"), b"22");
+}
+
+#[tokio::test]
+async fn what_was_overwritten_here_takes_its_content_along() {
+    let mut mounted = Mounted::new(drive).await;
+    let id = mounted.id("a/one.txt");
+    let local = mounted.overwrite("a/one.txt", b"rewritten").await;
+    let ino = mounted.ino("a/one.txt").await;
+    mounted.mv("a/one.txt", "b/moved.txt").await;
+    assert_eq!(mounted.id("b/moved.txt"), id);
+    let shown = mounted.find("b/moved.txt").await.unwrap();
+    assert_eq!((shown.ino, shown.size_bytes), (ino, 9));
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.content("b/moved.txt"), b"rewritten");
+    assert_eq!(mounted.id("b/moved.txt"), id);
+    assert!(mounted.names("a").await.is_empty());
+}
+
+#[tokio::test]
+async fn what_was_overwritten_here_replaces_another_file_whose_id_survives() {
+    let mut mounted = Mounted::new(drive).await;
+    let id = mounted.id("b/two.txt");
+    let local = mounted.overwrite("a/one.txt", b"rewritten").await;
+    let ino = mounted.ino("a/one.txt").await;
+    mounted.mv("a/one.txt", "b/two.txt").await;
+    assert!(mounted.on_server("a").is_empty());
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.id("b/two.txt"), id);
+    assert_eq!(mounted.content("b/two.txt"), b"rewritten");
+    assert_eq!(mounted.ino("b/two.txt").await, ino);
+}
+
+#[tokio::test]
+async fn a_small_file_of_the_servers_replaces_another_one_whose_id_survives() {
+    let mut mounted = Mounted::new(drive).await;
+    let id = mounted.id("b/two.txt");
+    let ino = mounted.ino("a/one.txt").await;
+    mounted.mv("a/one.txt", "b/two.txt").await;
+    assert!(mounted.names("a").await.is_empty());
+    let shown = mounted.find("b/two.txt").await.unwrap();
+    assert_eq!((shown.ino, shown.size_bytes), (ino, 3));
+    let owed = mounted.owing.staging.owed();
+    mounted.deliver(&owed[0]).await;
+    assert_eq!(mounted.id("b/two.txt"), id);
+    assert_eq!(mounted.content("b/two.txt"), b"one");
+    assert!(mounted.on_server("a").is_empty());
+    assert!(mounted.is_all_done());
+}
+
+#[tokio::test]
+async fn a_copy_that_was_not_finished_replaces_nothing_and_is_gone_at_the_next_start() {
+    let mounted = Mounted::new(drive).await;
+    let unreadable = Fault::on(Route::Url).code(403, "no");
+    mounted.server.fail(unreadable);
+    let done = mounted.rename("a/one.txt", "b/two.txt", REPLACE).await;
+    assert!(done.is_err());
+    assert!(mounted.owing.staging.owed().is_empty());
+    let place = staging::Place {
+        folder: mounted.fs.namespace.folder_key(Ino::ROOT).unwrap(),
+        folder_uri: FileUri::my(),
+        name: crate::fs::steps::aside(&FileId("x".into()), &ServerName::from_wire(*b"two.txt")),
+    };
+    let half = mounted.owing.staging.create(place, None, SystemTime::now());
+    half.unwrap().write(0, b"h", SystemTime::now()).unwrap();
+    let mounted = mounted.again().await;
+    assert!(mounted.owing.staging.owed().is_empty());
+    assert_eq!(mounted.names("").await, ["a", "b"]);
+    assert_eq!(mounted.on_server(""), ["a", "b"]);
+    assert_eq!(mounted.content("b/two.txt"), b"twotwo");
+}
+
+#[tokio::test]
+async fn a_large_file_of_the_servers_is_swapped_for_another_one() {
+    let mounted = Mounted::new(large).await;
+    let id = mounted.id("large.bin");
+    let ino = mounted.ino("large.bin").await;
+    mounted.mv("large.bin", "two.txt").await;
+    assert_eq!(mounted.id("two.txt"), id);
+    assert_eq!(mounted.on_server(""), ["two.txt"]);
+    assert_eq!(mounted.ino("two.txt").await, ino);
+    assert_eq!(mounted.names("").await, ["two.txt"]);
+    assert!(mounted.is_all_done());
+}
+
+#[tokio::test]
+async fn a_swap_that_is_refused_in_the_middle_is_taken_back() {
+    let mounted = Mounted::new(large).await;
+    let before = (mounted.id("large.bin"), mounted.id("two.txt"));
+    let refused = Fault::on(Route::Rename).code(403, "no").after(1).times(1);
+    mounted.server.fail(refused);
+    let done = mounted.rename("large.bin", "two.txt", REPLACE).await;
+    assert!(matches!(done, Err(Error::Denied(_))), "{done:?}");
+    assert_eq!((mounted.id("large.bin"), mounted.id("two.txt")), before);
+    assert_eq!(mounted.names("").await, ["large.bin", "two.txt"]);
+    assert!(mounted.is_all_done());
+}
+
+#[tokio::test]
+async fn a_swap_that_could_neither_go_on_nor_back_is_undone_at_the_next_start() {
+    let mounted = Mounted::new(large).await;
+    let before = (mounted.id("large.bin"), mounted.id("two.txt"));
+    mounted
+        .server
+        .fail(Fault::on(Route::Rename).code(403, "no").after(1));
+    let done = mounted.rename("large.bin", "two.txt", REPLACE).await;
+    assert!(done.is_err());
+    assert!(!mounted.is_all_done());
+    mounted.server.clear_faults();
+    let mounted = mounted.again().await;
+    assert_eq!((mounted.id("large.bin"), mounted.id("two.txt")), before);
+    assert!(mounted.is_all_done());
+}
+
+/// A swap of `new.txt` for `old.txt`, which is at `old` by now, noted and not done with.
+async fn noted_swap(mounted: &Mounted, new: &str, old: &str) {
+    let id = |name: &str| FileId(mounted.id(name).into());
+    let (new, old) = (id(new), id(old));
+    let parked = place("aside.txt");
+    let plan = Plan {
+        steps: vec![
+            Step::shift(&old, &place("old.txt"), &parked),
+            Step::shift(&new, &place("new.txt"), &place("old.txt")),
+            Step::delete(&old, &parked),
+        ],
+        only_if: None,
+    };
+    let text = serde_json::to_string(&plan).unwrap();
+    mounted.owing.staging.begin(text).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_swap_is_finished_from_wherever_it_was_when_the_process_was_killed() {
+    for [new, old] in [
+        ["new.txt", "old.txt"],
+        ["new.txt", "aside.txt"],
+        ["old.txt", "aside.txt"],
+    ] {
+        let mounted = Mounted::new(|server| {
+            server.put(new, "new");
+            server.put(old, "old");
+        })
+        .await;
+        noted_swap(&mounted, new, old).await;
+        let mounted = mounted.again().await;
+        assert_eq!(mounted.on_server(""), ["old.txt"], "{new}, {old}");
+        assert_eq!(mounted.content("old.txt"), b"new");
+        assert!(mounted.is_all_done());
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_is_aside_comes_home_where_its_successor_went_elsewhere_meanwhile() {
+    let mounted = Mounted::new(|server| {
+        server.put("theirs.txt", "new");
+        server.put("aside.txt", "old");
+    })
+    .await;
+    noted_swap(&mounted, "theirs.txt", "aside.txt").await;
+    let mounted = mounted.again().await;
+    assert_eq!(mounted.on_server(""), ["old.txt", "theirs.txt"]);
+    assert_eq!(mounted.content("old.txt"), b"old");
+}
+
+#[tokio::test]
+async fn a_file_of_the_servers_replaces_one_that_is_only_here() {
+    let mounted = Mounted::new(drive).await;
+    let local = mounted.write("b/here", b"here").await;
+    let id = mounted.id("a/one.txt");
+    mounted.mv("a/one.txt", "b/here").await;
+    assert_eq!(local.state(), State::Unlinked);
+    assert_eq!(mounted.id("b/here"), id);
+    assert_eq!(mounted.find("b/here").await.unwrap().size_bytes, 3);
+    assert_eq!(mounted.names("b").await, ["here", "two.txt"]);
+}
+
+#[tokio::test]
+async fn a_folder_takes_along_what_is_not_on_the_server_yet() {
+    let mut mounted = Mounted::new(drive).await;
+    mounted.mkdir("a/inner").await.unwrap();
+    let new = mounted.write("a/inner/new", b"new").await;
+    let old = mounted.overwrite("a/one.txt", b"rewritten").await;
+    mounted.mv("a", "b/moved").await;
+    assert_eq!(mounted.names("b/moved").await, ["inner", "one.txt"]);
+    assert_eq!(mounted.names("b/moved/inner").await, ["new"]);
+    assert_eq!(new.place().uri(), place("b/moved/inner/new"));
+    mounted.deliver(&new).await;
+    mounted.deliver(&old).await;
+    assert_eq!(mounted.on_server(""), ["b"]);
+    assert_eq!(mounted.content("b/moved/inner/new"), b"new");
+    assert_eq!(mounted.content("b/moved/one.txt"), b"rewritten");
+    // What is written just behind a rename goes where the folder is now.
+    mounted.mv("b/moved", "c").await;
+    let late = mounted.write("c/inner/late", b"late").await;
+    mounted.deliver(&late).await;
+    assert_eq!(mounted.on_server(""), ["b", "c"]);
+    assert_eq!(mounted.on_server("c/inner"), ["late", "new"]);
+}
+
+#[tokio::test]
+async fn a_folder_replaces_an_empty_one_and_no_other() {
+    let mounted = Mounted::new(|server| {
+        drive(server);
+        server.mkdir("empty");
+    })
+    .await;
+    let id = mounted.id("a");
+    let full = mounted.rename("a", "b", REPLACE).await;
+    assert!(matches!(full, Err(Error::NotEmpty)), "{full:?}");
+    mounted.mv("a", "empty").await;
+    assert_eq!(mounted.id("empty"), id);
+    assert_eq!(mounted.names("empty").await, ["one.txt"]);
+    assert_eq!(mounted.on_server(""), ["b", "empty"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_renamed_is_refused_before_anything_happens() {
+    let mounted = Mounted::new(|server| {
+        drive(server);
+        server.mkdir("a/inner");
+    })
+    .await;
+    let into_itself = mounted.rename("a", "a/inner/a", REPLACE).await;
+    assert!(matches!(into_itself, Err(Error::Invalid)));
+    let file_onto_folder = mounted.rename("a/one.txt", "b", REPLACE).await;
+    assert!(matches!(file_onto_folder, Err(Error::IsAFolder)));
+    let folder_onto_file = mounted.rename("a", "b/two.txt", REPLACE).await;
+    assert!(matches!(folder_onto_file, Err(Error::NotAFolder)));
+    let no_replace = RenameHow::NoReplace;
+    let taken = mounted.rename("a/one.txt", "b/two.txt", no_replace).await;
+    assert!(matches!(taken, Err(Error::Exists)));
+    let absent = mounted.rename("a/none", "a/other", REPLACE).await;
+    assert!(matches!(absent, Err(Error::NotFound)));
+    let absent = mounted.rename("a/one.txt", "a/none", EXCHANGE).await;
+    assert!(matches!(absent, Err(Error::NotFound)));
+    mounted.mv("a/one.txt", "a/one.txt").await;
+    for route in [Route::Rename, Route::Move, Route::Delete] {
+        assert_eq!(mounted.server.count(route), 0);
+    }
+}
+
+#[tokio::test]
+async fn two_names_are_exchanged_whatever_is_behind_them() {
+    let mut mounted = Mounted::new(drive).await;
+    let (one, two) = (mounted.id("a/one.txt"), mounted.id("b/two.txt"));
+    let done = mounted.rename("a/one.txt", "b/two.txt", EXCHANGE).await;
+    done.unwrap();
+    assert_eq!(
+        (mounted.id("b/two.txt"), mounted.id("a/one.txt")),
+        (one, two.clone())
+    );
+    assert_eq!(mounted.find("a/one.txt").await.unwrap().size_bytes, 6);
+    let local = mounted.write("new", b"new").await;
+    mounted.rename("new", "a/one.txt", EXCHANGE).await.unwrap();
+    assert_eq!(mounted.find("a/one.txt").await.unwrap().size_bytes, 3);
+    assert_eq!(mounted.id("new"), two);
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.content("a/one.txt"), b"new");
+    mounted.rename("a", "b", EXCHANGE).await.unwrap();
+    assert_eq!(mounted.names("a").await, ["two.txt"]);
+    assert_eq!(mounted.names("b").await, ["one.txt"]);
+    assert!(mounted.is_all_done());
+}
+
+#[tokio::test]
+async fn a_move_whose_answer_was_lost_is_looked_up() {
+    let mounted = Mounted::new(drive).await;
+    mounted.names("b").await;
+    for route in [Route::Rename, Route::Move] {
+        mounted
+            .server
+            .fail(Fault::on(route).truncate_after(0).times(1));
+    }
+    mounted.mv("a/one.txt", "a/1.txt").await;
+    mounted.mv("a/1.txt", "b/1.txt").await;
+    assert_eq!(mounted.on_server("b"), ["1.txt", "two.txt"]);
+    assert_eq!(mounted.names("b").await, ["1.txt", "two.txt"]);
+}
+
+#[tokio::test]
+async fn what_is_renamed_before_the_news_of_its_delivery_keeps_the_new_name() {
+    let mut mounted = Mounted::new(drive).await;
+    mounted.names("").await;
+    let local = mounted.write("new", b"new").await;
+    let ino = mounted.ino("new").await;
+    mounted.owing.uploader.deliver(&local).await.unwrap();
+    mounted.mv("new", "moved").await;
+    mounted.hear().await;
+    assert_eq!(mounted.names("").await, ["a", "b", "moved"]);
+    assert_eq!(mounted.on_server(""), ["a", "b", "moved"]);
+    assert_eq!(mounted.ino("moved").await, ino);
+    // Once more, with another content owed already.
+    mounted.overwrite("moved", b"second").await;
+    let local = mounted.fs.local_of(ino).unwrap().local;
+    mounted.owing.uploader.deliver(&local).await.unwrap();
+    mounted.fill(&local, b"the third");
+    mounted.mv("moved", "a/moved.txt").await;
+    mounted.hear().await;
+    assert_eq!(mounted.find("a/moved.txt").await.unwrap().size_bytes, 9);
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.content("a/moved.txt"), b"the third");
+    assert_eq!(mounted.names("a").await, ["moved.txt", "one.txt"]);
+    assert_eq!(mounted.names("").await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn what_is_unlinked_or_replaced_before_the_news_of_its_delivery_is_gone() {
+    let mut mounted = Mounted::new(drive).await;
+    for replaced in [false, true] {
+        let local = mounted.write("new", b"new").await;
+        mounted.owing.uploader.deliver(&local).await.unwrap();
+        if replaced {
+            mounted.write("other", b"other").await;
+            mounted.mv("other", "new").await;
+        }
+        mounted.unlink("new").await.unwrap();
+        mounted.hear().await;
+        assert_eq!(mounted.names("").await, ["a", "b"]);
+        assert_eq!(mounted.on_server(""), ["a", "b"]);
+    }
+}

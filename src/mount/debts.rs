@@ -1,0 +1,405 @@
+//! What a mount owes to the server, as `status`, `sync`, `why`, `umount` and the service manager tell of it.
+//!
+//! Looks at `staging` and `upload` and remembers nothing of its own but how fast it went lately, and which files were put
+//! beside another version. Stops and begins no upload.
+
+mod conflicts;
+mod pace;
+mod told;
+mod waited;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use crate::cli::values::show_moment;
+use crate::config::MountPlan;
+use crate::control::{Answer, OwedFile, OwedSum, Progress, Tell};
+use crate::failure::chain;
+use crate::fs::{Fs, Owing};
+use crate::staging::{self, Local, LocalId, Staging, State};
+use crate::upload::{News, Owed, Undelivered, Uploader};
+use crate::uri::{FileSystem, FileUri};
+use conflicts::Conflicts;
+use pace::{Pace, Rate};
+pub(super) use told::next;
+use told::{Brief, LISTED_MAX, Seen, Shown, Stand};
+pub(super) use waited::WaitedFor;
+
+/// Files whose delivery is waited for at once. What is delivered when is the uploader's business; this bounds what
+/// waiting costs.
+const WAITED_AT_ONCE: usize = 256;
+
+/// How often progress is told.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Which drive it is, for the slots of its state directory: the same text for each mount of the same root by the same
+/// account of the same site, however the share's password was typed.
+pub(super) fn staging_options(
+    plan: &MountPlan,
+    instance_id: &str,
+    user_id: &str,
+) -> staging::Options {
+    staging::Options {
+        dir: plan.state_dir.clone(),
+        drive: drive(instance_id, user_id, &plan.fs.root),
+    }
+}
+
+fn drive(instance_id: &str, user_id: &str, root: &FileUri) -> String {
+    let file_system = match root.file_system() {
+        FileSystem::Share { id, .. } => FileSystem::Share {
+            id: id.clone(),
+            password: None,
+        },
+        other => other.clone(),
+    };
+    let names = root.names().iter().cloned();
+    let root = names.fold(FileUri::root(file_system), |uri, name| uri.child(name));
+    // A line each: none of the three can hold a line break as it is written here.
+    format!("{instance_id}\n{user_id}\n{}", root.to_wire())
+}
+
+/// What a mount owes.
+pub(super) struct Debts {
+    fs: Arc<Fs>,
+    staging: Arc<Staging>,
+    uploader: Arc<Uploader>,
+    shown: Shown,
+    pace: Mutex<Pace>,
+    conflicts: Mutex<Conflicts>,
+    /// Nothing is delivered any more.
+    closed: watch::Sender<bool>,
+}
+
+impl Debts {
+    /// Of the mount of `plan`.
+    pub(super) fn new(plan: &MountPlan, fs: &Arc<Fs>, owing: Owing) -> Self {
+        Self {
+            fs: Arc::clone(fs),
+            staging: owing.staging,
+            uploader: owing.uploader,
+            shown: Shown {
+                point: plan.dir.clone(),
+                root: fs.root(),
+                names: plan.fs.names,
+            },
+            pace: Mutex::new(Pace::default()),
+            conflicts: Mutex::new(Conflicts::default()),
+            closed: watch::Sender::new(false),
+        }
+    }
+
+    /// To be told each news of the uploader: what went how fast, and what ended beside another version.
+    pub(super) fn heard(&self, news: &News) {
+        match news {
+            News::Delivered {
+                local,
+                info,
+                conflict,
+            } => {
+                let now = Instant::now();
+                self.pace
+                    .lock()
+                    .unwrap()
+                    .delivered(*local, info.size_bytes, now);
+                if *conflict {
+                    let path = self.shown.path(&info.uri);
+                    let at = show_moment(SystemTime::now());
+                    let line = format!(
+                        "another version had its place, so it is kept beside it: {path} ({at})"
+                    );
+                    self.conflicts.lock().unwrap().note(info.uri.clone(), line);
+                }
+            }
+        }
+    }
+
+    /// All that is owed, and what is open, in numbers.
+    fn glance(&self) -> (HashMap<LocalId, Brief>, Option<Rate>) {
+        let files = self.uploader.owed();
+        let files = files.iter().filter_map(brief);
+        let files: HashMap<_, _> = files.map(|brief| (brief.local, brief)).collect();
+        let rate = self.rate(files.values());
+        (files, rate)
+    }
+
+    /// The same with all that is known of each; in the order in which it is told.
+    fn look(&self) -> (Vec<Seen>, Option<Rate>) {
+        let files = self.uploader.owed();
+        let files: Vec<Seen> = files.iter().filter_map(seen).collect();
+        let rate = self.rate(files.iter().map(|file| &file.brief));
+        (told::in_order(files), rate)
+    }
+
+    /// How fast it goes, now that so much is sent.
+    fn rate<'a>(&self, files: impl Iterator<Item = &'a Brief>) -> Option<Rate> {
+        let now = Instant::now();
+        let mut pace = self.pace.lock().unwrap();
+        let sent = files.filter(|file| file.sent_bytes > 0);
+        pace.look(sent.map(|file| (file.local, file.sent_bytes)), now);
+        pace.rate(now)
+    }
+
+    /// For `status`: the files, all in numbers, and what a person should do.
+    pub(super) fn status(&self) -> (Vec<OwedFile>, OwedSum, Vec<String>) {
+        let (files, rate) = self.look();
+        let sum = OwedSum {
+            disk_bytes: self.staging.disk_bytes(),
+            ..told::sum(files.iter().map(|file| file.brief), rate)
+        };
+        (
+            told::list(&files, &self.shown, rate),
+            sum,
+            told::next_steps(&files, &self.shown),
+        )
+    }
+
+    /// For the service manager: in a few words; none where nothing is owed.
+    pub(super) fn in_short(&self) -> Option<String> {
+        let (files, rate) = self.glance();
+        told::in_short(&told::sum(files.into_values(), rate))
+    }
+
+    /// Files at or below `path` that are owed or still open.
+    pub(super) fn count_below(&self, path: &Path) -> usize {
+        let owed = self.staging.owed();
+        let below = owed.iter().filter(|local| {
+            !matches!(local.state(), State::Delivered | State::Unlinked)
+                && self.shown.is_within(&local.place().uri(), path)
+        });
+        below.count()
+    }
+
+    /// A line for each conflict of this mount, and for each file that is about to become one.
+    pub(super) fn conflicts(&self) -> Vec<String> {
+        let coming = self.uploader.owed().into_iter().filter_map(|owed| {
+            let name = owed.local.delivery().conflict?;
+            let path = self.shown.path(&owed.local.place().uri());
+            Some(format!(
+                "another version has the place of {path}; it will be kept as {name}"
+            ))
+        });
+        let ended = self.conflicts.lock().unwrap();
+        let ended: Vec<String> = ended.all().map(str::to_owned).collect();
+        ended.into_iter().chain(coming).take(LISTED_MAX).collect()
+    }
+
+    /// The one at `path` below the mount point, as it is told.
+    pub(super) fn at(&self, path: &Path) -> Option<OwedFile> {
+        let (files, rate) = self.look();
+        let at = |file: &Seen| self.shown.below(&file.uri).as_deref() == Some(path);
+        let index = files.iter().position(at)?;
+        // With all before it, since it waits for them.
+        told::list(&files[..=index], &self.shown, rate)
+            .pop()
+            .or_else(|| files.get(index).map(|file| told::tell(file, &self.shown)))
+    }
+
+    /// What is closed and owed, and lies at or below `path`.
+    fn owed_below(&self, path: &Path) -> Vec<Arc<Local>> {
+        let mut owed = self.staging.owed();
+        owed.retain(|local| {
+            matches!(local.state(), State::Staged(_))
+                && self.shown.is_within(&local.place().uri(), path)
+        });
+        owed
+    }
+
+    /// Waits until the server knows of all that was deleted here.
+    pub(super) async fn settle(&self) {
+        self.fs.settle().await;
+    }
+
+    /// Waits until what is owed now at or below `path` is on the server, or cannot be for now. What was deleted, anywhere, is
+    /// deleted there then.
+    pub(super) async fn sync(&self, path: &Path, tell: &Tell) -> Answer {
+        let conflicts_before = self.conflicts.lock().unwrap().count();
+        let owed = self.owed_below(path);
+        let waited_for = WaitedFor::of(&owed);
+        let failed = async {
+            self.settle().await;
+            self.deliver(owed).await
+        };
+        tokio::pin!(failed);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let failed = loop {
+            tokio::select! {
+                biased;
+                failed = &mut failed => break failed,
+                _ = tick.tick() => tell.tell(self.progress(&waited_for)),
+            }
+        };
+        let conflicts = self.conflicts.lock().unwrap();
+        let new = conflicts.since(conflicts_before);
+        let new = new.filter(|(uri, _)| self.shown.is_within(uri, path));
+        Answer::Synced {
+            files: waited_for.files(),
+            left: self.failures(&failed),
+            more_left: failed.len().saturating_sub(LISTED_MAX) as u64,
+            conflicts: new.map(|(_, line)| line.clone()).collect(),
+        }
+    }
+
+    /// No program can write any more: what is still open is owed as it is. May block on the disk for a moment.
+    fn stage_all(&self) {
+        for local in self.staging.owed() {
+            if local.state() != State::Dirty {
+                continue;
+            }
+            match local.stage(SystemTime::now()) {
+                Ok(_) => self.uploader.staged(&local),
+                // It is kept, and owed as it is from the next start on.
+                Err(err) => log::warn!("{}: {err}", self.shown.path(&local.place().uri())),
+            }
+        }
+    }
+
+    /// For when no program can write any more: waits until all that is owed is on the server, or cannot be for now.
+    pub(super) async fn delivered(self: &Arc<Self>) {
+        let debts = Arc::clone(self);
+        let staged = tokio::task::spawn_blocking(move || debts.stage_all()).await;
+        if let Err(err) = staged {
+            log::error!("what was open is owed from the next start on: {err}");
+        }
+        self.deliver(self.owed_below(Path::new(""))).await;
+    }
+
+    /// Waits for each of `owed`, and tells which of them failed.
+    async fn deliver(&self, owed: Vec<Arc<Local>>) -> Vec<(Arc<Local>, Undelivered)> {
+        let each = owed.into_iter().map(|local| async move {
+            let outcome = tokio::select! {
+                biased;
+                outcome = self.uploader.deliver(&local) => outcome,
+                ended = self.ended() => Err(ended),
+            };
+            outcome.err().map(|why| (local, why))
+        });
+        let outcomes = stream::iter(each).buffer_unordered(WAITED_AT_ONCE);
+        outcomes
+            .filter_map(|failed| async { failed })
+            .collect()
+            .await
+    }
+
+    fn failures(&self, failed: &[(Arc<Local>, Undelivered)]) -> Vec<OwedFile> {
+        let owed = self.uploader.owed();
+        let owed: HashMap<LocalId, &Owed> =
+            owed.iter().map(|owed| (owed.local.id(), owed)).collect();
+        let failed = failed.iter().take(LISTED_MAX);
+        failed
+            .map(|(local, why)| {
+                let known = owed.get(&local.id()).and_then(|owed| seen(owed));
+                let told = match known {
+                    Some(file) => told::tell(&file, &self.shown),
+                    // Gone since then, by whoever deleted it.
+                    None => OwedFile {
+                        path: self.shown.path(&local.place().uri()),
+                        ..OwedFile::default()
+                    },
+                };
+                OwedFile {
+                    last_reason: Some(chain(why)),
+                    ..told
+                }
+            })
+            .collect()
+    }
+
+    /// How far the delivery of those that are waited for is.
+    pub(super) fn progress(&self, waited_for: &WaitedFor) -> Progress {
+        let (files, rate) = self.glance();
+        waited_for.progress(&files, rate)
+    }
+
+    /// All that is owed now, to be waited for.
+    pub(super) fn all(&self) -> WaitedFor {
+        WaitedFor::of(&self.owed_below(Path::new("")))
+    }
+
+    /// Stops the uploads, so that nothing of ours is locked at the server. Who waits for them is told.
+    pub(super) async fn close(&self) {
+        self.uploader.close().await;
+        self.closed.send_replace(true);
+    }
+
+    /// Resolves when nothing is delivered any more.
+    async fn ended(&self) -> Undelivered {
+        let mut closed = self.closed.subscribe();
+        // The sender lives as long as `self`.
+        closed.wait_for(|closed| *closed).await.ok();
+        let why = "the mount ended before it was delivered; the next one delivers it";
+        Undelivered::Blocked(why.to_owned())
+    }
+
+    /// Paths of what stays owed when the mount ends, those that are still open among them; and how many more there are.
+    pub(super) fn stays_queued(&self) -> (Vec<String>, u64) {
+        let mut owed = self.staging.owed();
+        owed.retain(|local| !matches!(local.state(), State::Delivered | State::Unlinked));
+        let more = owed.len().saturating_sub(LISTED_MAX) as u64;
+        let paths = owed.iter().take(LISTED_MAX);
+        let paths = paths.map(|local| self.shown.path(&local.place().uri()));
+        (paths.collect(), more)
+    }
+}
+
+/// None where nothing of it is owed by now, nor will be.
+fn brief(owed: &Owed) -> Option<Brief> {
+    let local = &owed.local;
+    let stand = match local.state() {
+        State::Dirty => Stand::Open,
+        State::Staged(_) => Stand::of(owed.state),
+        State::Delivered | State::Unlinked => return None,
+    };
+    Some(Brief {
+        local: local.id(),
+        stand,
+        size_bytes: local.size_bytes(),
+        sent_bytes: owed.sent_bytes,
+    })
+}
+
+fn seen(owed: &Owed) -> Option<Seen> {
+    let local = &owed.local;
+    Some(Seen {
+        brief: brief(owed)?,
+        uri: local.place().uri(),
+        since: match local.state() {
+            State::Staged(since) => Some(since),
+            State::Dirty | State::Delivered | State::Unlinked => None,
+        },
+        next_try: owed.next_try,
+        base_entity: local.base().map(|base| base.entity.id.to_string()),
+        delivery: local.delivery(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> FileUri {
+        FileUri::parse_wire(text).unwrap()
+    }
+
+    #[test]
+    fn a_drive_is_the_same_however_the_shares_password_was_typed() {
+        let of = |root: &str| drive("site", "user", &uri(root));
+        assert_eq!(
+            of("cloudreve://AbCd:hunter2@share/a"),
+            of("cloudreve://AbCd@share/a")
+        );
+        assert!(!of("cloudreve://AbCd:hunter2@share/a").contains("hunter2"));
+        assert_ne!(of("cloudreve://my/a"), of("cloudreve://my"));
+        assert_ne!(
+            of("cloudreve://my"),
+            drive("site", "other", &uri("cloudreve://my"))
+        );
+    }
+}
