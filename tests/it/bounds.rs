@@ -37,8 +37,8 @@ fn sixty_four_readers_take_no_more_memory_than_was_allowed_for_content() {
     const SIZE: u64 = 8 * MIB;
     /// Beside `--memory`: the program itself (24 MiB), what is yet to be written to disk (a quarter of `--memory`, by
     /// buffers that may be half empty), and for each reader its connection, what it has received, and its answer to the
-    /// kernel: 2 MiB, and half as much again where the machine is so busy that all of them wait for a processor at once.
-    const BESIDE_KIB: u64 = (24 + 8 + 3 * READERS) * KIB;
+    /// kernel.
+    const BESIDE_KIB: u64 = (24 + 8 + 2 * READERS) * KIB;
     let server = Server::start(Options::default()).unwrap();
     for number in 0..READERS {
         server.put_generated(&format!("{number}.bin"), SIZE, number);

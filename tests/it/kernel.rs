@@ -115,9 +115,10 @@ fn a_file_that_is_complete_in_the_cache_is_read_by_the_kernel_without_the_daemon
     assert_eq!(file.metadata().unwrap().len(), size);
     drop_pages(&file);
     let again = file.try_clone().unwrap();
+    // In this order: after a read the kernel asks for the time of access, which is part of what stat(2) tells.
     let read = move || {
-        let mapped = Map::of(&again, size as usize).to_vec();
-        (whole(&again), mapped)
+        let found = whole(&again);
+        (found, Map::of(&again, size as usize).to_vec())
     };
     let (found, mapped) = without_the_daemon(&mount, read).expect("the kernel needs nobody");
     assert_same(&found, &source, "read");
@@ -133,6 +134,61 @@ fn a_file_that_is_complete_in_the_cache_is_read_by_the_kernel_without_the_daemon
     drop((file, beside));
     wait_until("it is closed", || by_itself(&mount) == 0);
     assert_eq!(server.count(Route::Content), 0, "nothing was fetched again");
+}
+
+#[test]
+fn who_writes_to_what_the_kernel_reads_by_itself_leaves_the_readers_what_they_opened() {
+    let size = 2 * MIB;
+    let (server, mount) = drive(size, &["--upload-delay", "0s"]);
+    let (path, source) = (mount.path("file.bin"), generated_bytes(size, 0..size));
+    complete(&mount, &path);
+    let reader = File::open(&path).unwrap();
+    assert_eq!(by_itself(&mount), 1);
+    let writer = File::options().read(true).write(true).open(&path).unwrap();
+    writer.write_all_at(b"new", 7).unwrap();
+    let mut written = source.clone();
+    written[7..10].copy_from_slice(b"new");
+    assert_same(&whole(&writer), &written, "who writes");
+    assert_same(&std::fs::read(&path).unwrap(), &written, "who opens it now");
+    let mut old = vec![0; size as usize];
+    reader.read_exact_at(&mut old, 0).unwrap();
+    assert_same(&old, &source, "who had it open");
+    drop(writer);
+    wait_until("it is delivered", || {
+        server.content("file.bin").as_deref() == Some(&written[..])
+    });
+    shell::stdout(Command::new("truncate").args(["-s", "5"]).arg(&path));
+    assert_same(
+        &std::fs::read(&path).unwrap(),
+        &source[..5],
+        "cut by its name",
+    );
+    reader.read_exact_at(&mut old, 0).unwrap();
+    assert_same(&old, &source, "who had it open, still");
+    drop(reader);
+    wait_until("it is delivered", || {
+        server.content("file.bin").as_deref() == Some(&source[..5])
+    });
+}
+
+#[test]
+fn what_is_written_to_here_is_not_read_by_the_kernel_itself_so_that_followers_see_it_grow() {
+    let size = 2 * MIB;
+    let (_server, mount) = drive(size, &["--upload-delay", "0s"]);
+    let path = mount.path("file.bin");
+    complete(&mount, &path);
+    let append = |text: &[u8]| {
+        let mut file = File::options().append(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut file, text).unwrap();
+    };
+    append(b"first");
+    let follower = File::open(&path).unwrap();
+    assert_eq!(by_itself(&mount), 0);
+    append(b"second");
+    let mut end = [0; 6];
+    follower.read_exact_at(&mut end, size + 5).unwrap();
+    assert_eq!(&end, b"second");
+    assert_eq!(follower.metadata().unwrap().len(), size + 11);
 }
 
 #[test]

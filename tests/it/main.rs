@@ -3,10 +3,12 @@
 //! Needs `/dev/fuse`, and root or fusermount3. `support/` has the world these suites stand on.
 
 mod accounts;
+mod at_random;
 mod bad_input;
 mod bounds;
 mod bytes;
 mod cache;
+mod crashes;
 mod damage;
 mod elsewhere;
 mod ends;
@@ -16,7 +18,13 @@ mod helper;
 mod keeping;
 mod kernel;
 mod names;
+mod owed;
 mod places;
+mod power;
+mod programs;
+mod races;
+mod refusals;
+mod saves;
 mod secrets;
 mod shown;
 mod stalls;
@@ -26,3 +34,4 @@ mod sweeps;
 mod thumbnails;
 mod walks;
 mod ways;
+mod write;

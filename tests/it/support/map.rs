@@ -14,22 +14,27 @@ pub(crate) struct Map {
 impl Map {
     /// Maps the first `length` bytes, at least one.
     pub(crate) fn of(file: &File, length: usize) -> Self {
-        Self::with(file, length, libc::MAP_SHARED).expect("it can be mapped")
+        Self::with(file, length, libc::PROT_READ, libc::MAP_SHARED).expect("it can be mapped")
     }
 
     /// As [`Map::of`], but a private mapping, as programs and libraries are mapped.
     pub(crate) fn private(file: &File, length: usize) -> io::Result<Self> {
-        Self::with(file, length, libc::MAP_PRIVATE)
+        Self::with(file, length, libc::PROT_READ, libc::MAP_PRIVATE)
     }
 
-    fn with(file: &File, length: usize, kind: libc::c_int) -> io::Result<Self> {
+    fn with(
+        file: &File,
+        length: usize,
+        protection: libc::c_int,
+        kind: libc::c_int,
+    ) -> io::Result<Self> {
         // SAFETY: a fresh mapping of a descriptor that is open; the kernel chooses the place.
         #[expect(unsafe_code, reason = "std has no mmap(2)")]
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
                 length,
-                libc::PROT_READ,
+                protection,
                 kind,
                 file.as_raw_fd(),
                 0,
@@ -57,7 +62,7 @@ impl Deref for Map {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the mapping lives as long as `self`, and nobody writes the file on this read-only mount.
+        // SAFETY: the mapping lives as long as `self`, and nobody writes to the file meanwhile.
         #[expect(unsafe_code, reason = "a mapping is known to Rust by its pointer only")]
         unsafe {
             std::slice::from_raw_parts(self.start.cast(), self.length)
@@ -71,6 +76,26 @@ impl Drop for Map {
         #[expect(unsafe_code, reason = "std has no munmap(2)")]
         unsafe {
             libc::munmap(self.start, self.length);
+        }
+    }
+}
+
+/// The first bytes of a file, mapped to be written to by who has it open to read and write.
+pub(crate) struct MapMut(Map);
+
+impl MapMut {
+    /// Maps the first `length` bytes, at least one.
+    pub(crate) fn new(file: &File, length: usize) -> Self {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let map = Map::with(file, length, protection, libc::MAP_SHARED);
+        Self(map.expect("it can be mapped"))
+    }
+
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping lives as long as `self`, can be written to, and is lent out to one at a time.
+        #[expect(unsafe_code, reason = "a mapping is known to Rust by its pointer only")]
+        unsafe {
+            std::slice::from_raw_parts_mut(self.0.start.cast(), self.0.length)
         }
     }
 }

@@ -126,6 +126,11 @@ impl Mounted {
         inside
     }
 
+    /// As [`Mounted::new`], with directories that were prepared.
+    pub(crate) fn in_that_home(home: Home, server: &Server, uri: &str, options: &[&str]) -> Self {
+        Self::in_home(home, server, uri, options, |_| {})
+    }
+
     /// Mounts again where an ended mount was, with its directories as it left them.
     pub(crate) fn again(mut self, server: &Server, uri: &str, options: &[&str]) -> Self {
         Self::in_home(self.take_home(), server, uri, options, |_| {})
@@ -253,6 +258,15 @@ impl Mounted {
     /// Runs one of the program's own commands in this mount's home and gives its standard output.
     pub(crate) fn command(&self, args: &[impl AsRef<OsStr>]) -> String {
         shell::stdout(self.home.program().args(args))
+    }
+
+    /// Waits until nothing is owed any more.
+    #[track_caller]
+    pub(crate) fn sync(&self) {
+        let output = shell::output(self.home.program().arg("sync").arg(self.path("")));
+        let said = String::from_utf8_lossy(&output.stderr);
+        let (status, log) = (|| self.status(), || self.log());
+        assert!(output.status.success(), "{said}\n{}\n{}", status(), log());
     }
 
     /// What a command reports on standard output, also where it finds something amiss and ends with an error.
