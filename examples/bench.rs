@@ -1,4 +1,4 @@
-//! How fast the mount reads, beside referees in the same run, and what became of each floor.
+//! How fast the mount reads and writes, beside referees in the same run, and what became of each floor.
 //!
 //! `cargo run --release --example bench [-- [--plot] CASE…]`; without a case, all of them, which takes some minutes.
 //! `--plot` draws the lines that have a floor into `bench.svg` beside this file.
@@ -10,7 +10,8 @@
 //! root the kernel's caches are dropped as well. What is known was listed before, by a mount with `--metadata-ttl 1h`;
 //! the first pass, which is dropped, fills the kernel's caches with it, so what follows is mostly the kernel's own
 //! answer. Latency is the server's: it waits before the headers of every answer, so a round trip is that. So is
-//! bandwidth: it hands bodies out no faster.
+//! bandwidth: it hands bodies out no faster. What is written is on the server before the next pass begins: a pass
+//! after which a name is missing, or an upload is open, fails.
 //!
 //! **Reading the table.** Figures are medians, with least and most in brackets. The fourth column is speed in percent
 //! of the referee's, whatever the unit: 100 % is as fast, 50 % is half as fast. The fifth says what is wanted at least,
@@ -18,14 +19,20 @@
 //! CPU is that of the daemon alone, user and system, unless said. All processes share the machine, so figures of
 //! different runs or machines do not compare; the percentages do. Last figures: `bench.md` beside this file.
 
+#[path = "bench/accept.rs"]
+mod accept;
 #[path = "bench/aim.rs"]
 mod aim;
+#[path = "bench/burden.rs"]
+mod burden;
 #[path = "bench/cpu.rs"]
 mod cpu;
 #[path = "bench/daemon.rs"]
 mod daemon;
 #[path = "bench/disk.rs"]
 mod disk;
+#[path = "bench/drain.rs"]
+mod drain;
 #[path = "bench/far.rs"]
 mod far;
 #[path = "bench/flow.rs"]
@@ -34,6 +41,8 @@ mod flow;
 mod footprint;
 #[path = "bench/interrupt.rs"]
 mod interrupt;
+#[path = "bench/large.rs"]
+mod large;
 #[path = "bench/mounted.rs"]
 mod mounted;
 #[path = "bench/names.rs"]
@@ -46,12 +55,18 @@ mod plot;
 mod raw;
 #[path = "bench/reading.rs"]
 mod reading;
+#[path = "bench/removal.rs"]
+mod removal;
 #[path = "bench/table.rs"]
 mod table;
+#[path = "bench/upload.rs"]
+mod upload;
 #[path = "bench/watchdog.rs"]
 mod watchdog;
 #[path = "bench/world.rs"]
 mod world;
+#[path = "bench/writing.rs"]
+mod writing;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -66,7 +81,7 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 /// A case: its name on the command line, and what it measures in a world of its own.
 type Case = (&'static str, fn(&World) -> Outcome<Vec<Row>>);
 
-const CASES: [Case; 22] = [
+const CASES: [Case; 33] = [
     ("cold", near::cold_sequential),
     ("cold-diskless", near::cold_without_disk),
     ("cached", disk::cached),
@@ -89,6 +104,17 @@ const CASES: [Case; 22] = [
     ("far-deep", far::deep_random_reads),
     ("far-small", far::small_files),
     ("far-seeks", far::seeks),
+    ("create", accept::closed),
+    ("fsync", accept::flushed),
+    ("drain", drain::small),
+    ("drain-larger", drain::larger),
+    ("far-drain", drain::small_far),
+    ("far-drain-larger", drain::larger_far),
+    ("copy", large::copied),
+    ("edit", disk::edited),
+    ("rm", removal::many),
+    ("uploads", burden::uploads),
+    ("written", burden::growth),
 ];
 
 /// Draws the plot.

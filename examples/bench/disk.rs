@@ -1,7 +1,7 @@
 //! Content that is on this machine already: in the disk cache, or in the kernel's pages.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cloudreve_test_server::generated_bytes;
@@ -12,6 +12,7 @@ use crate::mounted::{Home, Mounted};
 use crate::reading::{mib, offsets, per_gib, piece, read, read_rate};
 use crate::table::{Row, Series, Unit};
 use crate::world::{REMEMBERING, World, drop_caches, timed};
+use crate::writing::change_byte;
 
 const BYTES: u64 = 256 << 20;
 const NAME: &str = "kept.bin";
@@ -106,6 +107,69 @@ pub(crate) fn warm_passthrough(world: &World) -> Outcome<Vec<Row>> {
         row.aim(Aim::percent(60.0).goal(85.0)),
         random.aim(Aim::percent(75.0)).beside_the_point(!kept.whole),
     ])
+}
+
+/// One byte in the middle of a file that is kept: open, write and close, until the program may go on.
+pub(crate) fn edited(world: &World) -> Outcome<Vec<Row>> {
+    let mut kept = Kept::new(world, "auto")?;
+    let mount = kept.mount(world)?;
+    let path = mount.path(NAME);
+    let middle = BYTES / 2;
+    let (mut fetched, mut delivery) = (Series::default(), Series::default());
+    let mut whole = kept.whole;
+    let edit = |path: &Path, round| {
+        let (seconds, ()) = timed(|| change_byte(path, middle, round as u8))?;
+        Ok(1000.0 * seconds)
+    };
+    let ours = |round| {
+        whole &= keep_again(&mount)?;
+        let before = world.server.content_bytes_sent();
+        let milliseconds = edit(&path, round)?;
+        let (seconds, ()) = timed(|| mount.sync())?;
+        delivery.note(round, 1000.0 * seconds);
+        let bytes = world.server.content_bytes_sent() - before;
+        fetched.note(round, mib(bytes));
+        delivered(world, middle, round as u8)?;
+        Ok(milliseconds)
+    };
+    let row = Row::in_turns(
+        "one byte in the middle of a cached 256 MiB file: open, write, close",
+        Unit::Milliseconds,
+        ours,
+        ("plain file", |round| edit(&kept.plain, round)),
+    )?;
+    kept.whole = whole;
+    let besides = format!("on the server {delivery} ms later; {fetched} MiB fetched for it");
+    let row = row.aim(Aim::at_most(20.0)).besides(besides);
+    Ok(vec![row.beside_the_point(!kept.whole)])
+}
+
+/// Whether all of the file is kept; reads what is not.
+fn keep_again(mount: &Mounted) -> Outcome<bool> {
+    for _ in 0..TRIES {
+        let began = Instant::now();
+        while began.elapsed() < KEEP_TIME {
+            if mount.cached(NAME)? == WHOLE {
+                return Ok(true);
+            }
+            std::thread::sleep(LOOK);
+        }
+        read(&mount.path(NAME))?;
+    }
+    Ok(false)
+}
+
+/// An error unless the server has the new byte, and the old ones beside it.
+fn delivered(world: &World, offset: u64, byte: u8) -> Outcome<()> {
+    let content = world.server.content(NAME).unwrap_or_default();
+    let around = offset - 1..offset + 2;
+    let mut expected = generated_bytes(SEED, around.clone());
+    expected[1] = byte;
+    let found = content.get(around.start as usize..around.end as usize);
+    match content.len() as u64 == BYTES && found == Some(&expected[..]) {
+        true => Ok(()),
+        false => Err("the server has other bytes than were written".into()),
+    }
 }
 
 fn from_pages(kept: &Kept, mount: &Mounted, measured: &str) -> Outcome<Row> {

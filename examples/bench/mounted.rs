@@ -105,6 +105,22 @@ impl Mounted {
         Ok(String::from_utf8_lossy(&value[..length]).into_owned())
     }
 
+    /// Waits until all that is owed is on the server, as a user does.
+    pub(crate) fn sync(&self) -> Outcome<()> {
+        let output = program(self.home.path())?
+            .arg("sync")
+            .arg(self.path(""))
+            .stdin(Stdio::null())
+            .output()?;
+        match output.status.success() {
+            true => Ok(()),
+            false => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                Err(format!("sync: {}", said.trim()).into())
+            }
+        }
+    }
+
     /// Memory of the daemon by the name of its line in `/proc/PID/status`, in MiB.
     pub(crate) fn memory_mib(&self, name: &str) -> Outcome<f64> {
         let status = self.proc("status")?;

@@ -24,9 +24,9 @@ const STALLED: Duration = Duration::from_secs(30);
 
 /// A client that is signed in.
 pub(crate) struct Raw {
-    runtime: Runtime,
-    http: Client,
-    api: String,
+    pub(crate) runtime: Runtime,
+    pub(crate) http: Client,
+    pub(crate) api: String,
     token: String,
 }
 
@@ -224,7 +224,11 @@ impl Raw {
         Ok(urls.pop().ok_or("no URL in the answer")?.url)
     }
 
-    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Outcome<T> {
+    /// The data of an answer of the API, which must be a success.
+    pub(crate) async fn answer<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Outcome<T> {
         let response = request.bearer_auth(&self.token).send().await?;
         let body = response.error_for_status()?.bytes().await?;
         Ok(serde_json::from_slice::<Envelope<T>>(&body)?.data)

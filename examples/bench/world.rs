@@ -78,6 +78,19 @@ impl World {
         }
     }
 
+    /// An error unless a folder of the server has so many names, and no upload is under way any more.
+    pub(crate) fn holds(&self, folder: &str, count: u64) -> Outcome<()> {
+        let names = self.server.names(folder).unwrap_or_default().len() as u64;
+        let open = self.server.open_uploads();
+        match (names == count, open) {
+            (true, 0) => Ok(()),
+            _ => Err(format!(
+                "{names} files are on the server instead of {count}, and {open} uploads are open"
+            )
+            .into()),
+        }
+    }
+
     /// A directory of this machine, for the referees.
     pub(crate) fn plain(&self) -> &Path {
         self.plain.path()
