@@ -276,7 +276,7 @@ impl Debts {
         let each = owed.into_iter().map(|local| async move {
             let outcome = tokio::select! {
                 biased;
-                outcome = self.uploader.deliver(&local) => outcome,
+                outcome = self.uploader.deliver_patiently(&local) => outcome,
                 ended = self.ended() => Err(ended),
             };
             outcome.err().map(|why| (local, why))
