@@ -12,6 +12,7 @@ mod deliver;
 mod fleet;
 mod halt;
 mod look;
+mod orphans;
 mod outcome;
 mod place;
 mod policy;
@@ -28,6 +29,8 @@ use crate::api::{Api, Delete};
 use crate::model::FileInfo;
 use crate::staging::{Local, Staging};
 use fleet::Fleet;
+
+pub(crate) use orphans::is_note;
 
 /// What becomes of the old content of a file that is overwritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -241,6 +241,10 @@ impl Fs {
     /// next start.
     pub(super) async fn finish_steps(&self, staging: &Staging) {
         for (id, text) in staging.unfinished() {
+            if crate::upload::is_note(&text) {
+                // The uploader finishes it.
+                continue;
+            }
             let Ok(plan) = serde_json::from_str::<Plan>(&text) else {
                 log::error!("a note of an unfinished change cannot be read, and stays");
                 continue;

@@ -261,6 +261,11 @@ impl Courier {
             // Taken over by its identity: the next turn finds it as what this content is written over.
             return self.adopt(flight, info).await;
         }
+        if info.kind == FileKind::File && info.size_bytes == 0 && !empty {
+            // Nothing is there yet, and perhaps never: an upload is under way, which may be one of ours whose answer was
+            // lost. What comes of it tells whether there are two versions.
+            return Err(Failure::Api(Error::Locked(Vec::new())));
+        }
         if empty || self.is_there(&info, content).await? {
             return self.land(flight, there(info, content)).await;
         }

@@ -11,6 +11,7 @@ use super::aim::Aim;
 use super::attempt::{Attempt, Content, Over};
 use super::body::{Flight, blocking, sample};
 use super::look::{Look, has_sample, look};
+use super::orphans::Orphans;
 use super::outcome::Failure;
 use super::place::Places;
 use super::verdict::{Verdict, came_between, judge};
@@ -19,7 +20,7 @@ use crate::api::{Api, Error};
 use crate::entity::Entity;
 use crate::expiry::Expiry;
 use crate::model::{EntityId, FileInfo};
-use crate::staging::{Local, State};
+use crate::staging::{Local, Staging, State};
 
 /// Turns of one delivery: each ends with the file there, or with something learned that makes another turn worth while.
 const ROUNDS: u32 = 6;
@@ -32,6 +33,9 @@ pub(super) struct Courier {
     pub(super) complete: Complete,
     pub(super) options: Options,
     pub(super) places: Places,
+    pub(super) staging: Arc<Staging>,
+    /// What is left of files that are no more.
+    pub(super) orphans: Orphans,
 }
 
 /// How a delivery ended that did not fail.
@@ -98,6 +102,7 @@ impl Courier {
         if let Some(step) = self.settle(flight, &content, sent).await? {
             return Ok(step);
         }
+        self.inherit(flight).await?;
         let Some(target) = self.target(flight, &content).await? else {
             return Ok(Step::Again);
         };
@@ -265,6 +270,10 @@ impl Courier {
 
     /// It is there: the journal forgets it, and the version that it replaced goes.
     pub(super) async fn land(&self, flight: &Arc<Flight>, landed: Landed) -> Result<Step, Failure> {
+        if flight.local.state() == State::Unlinked {
+            // What is there is one of the orphans, by the note that stays.
+            return Ok(Step::Done(Outcome::Overtaken));
+        }
         let conflict = flight.local.delivery().conflict.is_some();
         let local = Arc::clone(&flight.local);
         let (generation, file) = (landed.generation, landed.info.id.clone());

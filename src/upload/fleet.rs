@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::body::Flight;
 use super::deliver::{Courier, Outcome, is_owed};
+use super::orphans::Orphans;
 use super::outcome::Failure;
 use super::place::Places;
 use super::queue::{Queue, Rules, Stage};
@@ -45,9 +46,7 @@ struct Fleeting {
     files: HashMap<LocalId, Known>,
     /// The last failure was one of the wire.
     cut_off: bool,
-    /// Files that were unlinked while a session of theirs could not be cancelled.
-    orphans: Vec<Arc<Local>>,
-    /// When that is tried again.
+    /// When it is tried to cancel what was left of files that are no more.
     tidy_due: Option<Instant>,
 }
 
@@ -90,9 +89,12 @@ impl Fleet {
             queue: Queue::new(rules),
             files: HashMap::new(),
             cut_off: false,
-            orphans: Vec::new(),
             tidy_due: None,
         };
+        let orphans = Orphans::found(&staging);
+        if !orphans.is_empty() {
+            state.tidy_due = Some(now);
+        }
         for local in staging.owed() {
             if is_owed(&local) {
                 state.queue.owed(local.id(), local.size_bytes(), now);
@@ -105,6 +107,8 @@ impl Fleet {
                 complete,
                 options,
                 places: Places::default(),
+                staging: Arc::clone(&staging),
+                orphans,
             },
             staging,
             news,
@@ -228,6 +232,9 @@ impl Fleet {
         }
         state.land(id, failed);
         drop(state);
+        if flight.local.state() == State::Unlinked && self.courier.orphans.released(&flight.local) {
+            self.tidy_at(now);
+        }
         self.changed.notify_one();
     }
 
@@ -251,21 +258,17 @@ impl Fleet {
 
     /// Cancels what was left of files that are no more.
     async fn tidy(self: Arc<Self>) {
-        let orphans = std::mem::take(&mut self.state.lock().unwrap().orphans);
-        for local in orphans {
-            self.abandon(&local).await;
-            self.keep_orphan(&local);
+        self.courier.settle_orphans().await;
+        if !self.courier.orphans.is_empty() {
+            self.tidy_at(Instant::now() + TIDYING);
         }
     }
 
-    fn keep_orphan(&self, local: &Arc<Local>) {
-        if local.state() == State::Unlinked && local.delivery().session.is_some() {
-            let mut state = self.state.lock().unwrap();
-            state.orphans.push(Arc::clone(local));
-            state
-                .tidy_due
-                .get_or_insert_with(|| Instant::now() + TIDYING);
-        }
+    fn tidy_at(&self, due: Instant) {
+        let mut state = self.state.lock().unwrap();
+        state.tidy_due = Some(state.tidy_due.map_or(due, |before| before.min(due)));
+        drop(state);
+        self.changed.notify_one();
     }
 
     /// See [`Uploader::staged`](super::Uploader::staged).
@@ -362,6 +365,9 @@ impl Fleet {
                 local.place().uri()
             );
         }
+        if local.delivery().session.is_some() {
+            self.courier.orphans.expect(&self.staging, local).await;
+        }
     }
 
     /// Resolves when no upload of it is under way and no session of it known to be open.
@@ -387,14 +393,6 @@ impl Fleet {
         }
         let flight = Arc::new(Flight::new(Arc::clone(local)));
         match self.courier.abandon_noted(&flight).await {
-            Ok(Outcome::Delivered { info, .. }) if local.state() == State::Unlinked => {
-                // It got there with an answer that was lost, and was unlinked before anybody knew.
-                let how = self.courier.options.delete;
-                let deleted = self.courier.api.delete(&[info.uri], how).await;
-                if let Err(error) = deleted {
-                    log::warn!("a file that was unlinked here is left on the server: {error}");
-                }
-            }
             Ok(Outcome::Delivered { info, conflict }) => {
                 // Nobody listens at the end of a mount.
                 let _ = self.news.send(News::Delivered {
@@ -419,7 +417,9 @@ impl Fleet {
         state.queue.release(id, is_owed(local));
         state.drop_idle(id);
         drop(state);
-        self.keep_orphan(local);
+        if self.courier.orphans.released(local) {
+            self.tidy_at(Instant::now() + TIDYING);
+        }
         self.changed.notify_one();
     }
 

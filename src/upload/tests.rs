@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod crashes;
+mod orphans;
 mod races;
 mod real;
 mod storages;

@@ -1,0 +1,344 @@
+//! Tries whose file is no more: it was unlinked or replaced while the server did not answer.
+//!
+//! Such a try may have left a session, which locks its place, or a file that nobody knows of. It is noted among the steps
+//! of the staging before its row goes, so that a restart does not forget it. What it achieved goes to the local file that
+//! took its place; it is deleted only where it made a new file of which nobody else is the heir.
+
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+
+use super::attempt::Attempt;
+use super::body::{Flight, blocking};
+use super::deliver::{Courier, OUTDATED};
+use super::look::{Look, has_sample, look};
+use super::outcome::Failure;
+use super::verdict::{Verdict, judge};
+use crate::api::Error;
+use crate::entity::Entity;
+use crate::entry::{FileKey, Tree};
+use crate::model::{FileId, FileInfo};
+use crate::staging::{Local, LocalId, Place, Staging, State, StepsId};
+use crate::uri::{FileSystem, FileUri};
+
+/// As it is noted. Holds secrets.
+#[derive(Clone, Serialize, Deserialize)]
+struct Note {
+    /// Number of the local file.
+    orphan: u64,
+    /// Where that belonged.
+    uri: String,
+    tree: u64,
+    folder: String,
+    attempt: Attempt,
+}
+
+/// One of them, or a file that may become one.
+#[derive(Clone)]
+struct Orphan {
+    id: LocalId,
+    /// None where it is from before a restart.
+    local: Option<Arc<Local>>,
+    place: Place,
+    attempt: Attempt,
+    steps: Option<StepsId>,
+    /// Somebody has it in his hands, and may be about to unlink it.
+    held: bool,
+}
+
+impl Orphan {
+    /// What `local` has noted; none where that is nothing.
+    fn of(local: &Arc<Local>) -> Option<Self> {
+        Some(Self {
+            id: local.id(),
+            place: local.place(),
+            attempt: Attempt::noted(&local.delivery())?,
+            local: Some(Arc::clone(local)),
+            steps: None,
+            held: true,
+        })
+    }
+
+    fn parse(steps: StepsId, text: &str) -> Option<Self> {
+        let note: Note = serde_json::from_str(text).ok()?;
+        let uri = FileUri::parse_wire(&note.uri).ok()?;
+        let place = Place {
+            folder: FileKey {
+                tree: Tree::of_number(note.tree),
+                id: FileId(note.folder.as_str().into()),
+            },
+            folder_uri: uri.parent()?,
+            name: uri.name()?.clone(),
+        };
+        Some(Self {
+            id: LocalId(note.orphan),
+            local: None,
+            place,
+            attempt: note.attempt,
+            steps: Some(steps),
+            held: false,
+        })
+    }
+
+    fn text(&self) -> Option<String> {
+        let note = Note {
+            orphan: self.id.0,
+            uri: self.place.uri().to_wire(),
+            tree: self.place.folder.tree.number(),
+            folder: self.place.folder.id.0.to_string(),
+            attempt: self.attempt.clone(),
+        };
+        serde_json::to_string(&note).ok()
+    }
+
+    /// Whether its file is no more.
+    fn is_one(&self) -> bool {
+        let state = self.local.as_ref().map(|local| local.state());
+        state.is_none_or(|state| state == State::Unlinked)
+    }
+
+    /// Whether `local` took its place.
+    fn has_heir(&self, local: &Local) -> bool {
+        if local.id() == self.id || !matches!(local.state(), State::Dirty | State::Staged(_)) {
+            return false;
+        }
+        match (&self.attempt.over, local.base()) {
+            (Some(over), Some(base)) => base.file == over.file() && base.entity.id == over.entity(),
+            (None, None) => {
+                let (mine, other) = (&self.place, local.place());
+                mine.name == other.name
+                    && (mine.folder == other.folder || mine.folder_uri == other.folder_uri)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct Orphans {
+    all: Mutex<Vec<Orphan>>,
+    /// Whoever settles one.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// Whether a note among the steps of a staging is one of these.
+pub(crate) fn is_note(text: &str) -> bool {
+    serde_json::from_str::<Note>(text).is_ok()
+}
+
+impl Orphans {
+    /// Those that were noted before the restart; what is owed still looks after its own.
+    pub(super) fn found(staging: &Staging) -> Self {
+        let noted = staging.unfinished().into_iter();
+        let all = noted.filter_map(|(id, text)| Orphan::parse(id, &text));
+        let owed = staging.owed();
+        let all = all.map(|orphan| Orphan {
+            local: owed.iter().find(|local| local.id() == orphan.id).cloned(),
+            ..orphan
+        });
+        Self {
+            all: Mutex::new(all.collect()),
+            turn: Default::default(),
+        }
+    }
+
+    /// Whether there is anything to be settled, or to be forgotten.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.lock().unwrap().iter().all(|orphan| orphan.held)
+    }
+
+    /// A session of `local` could not be cancelled: whoever holds it may unlink it now. Noted when this returns.
+    pub(super) async fn expect(&self, staging: &Staging, local: &Arc<Local>) {
+        let Some(mut orphan) = Orphan::of(local) else {
+            return;
+        };
+        let known = {
+            let all = self.all.lock().unwrap();
+            all.iter().find(|one| one.id == orphan.id).cloned()
+        };
+        orphan.steps = known.and_then(|known| known.steps);
+        let noted = match (orphan.steps, orphan.text()) {
+            (Some(id), Some(text)) => staging.go_on(id, text).await,
+            (None, Some(text)) => staging.begin(text).await.map(|id| orphan.steps = Some(id)),
+            (_, None) => Ok(()),
+        };
+        if let Err(error) = noted {
+            log::warn!("an upload session could not be noted before its file goes: {error}");
+        }
+        self.put(orphan);
+    }
+
+    /// Nobody holds `local` any more. Whether there is anything to be settled, or to be forgotten, now.
+    pub(super) fn released(&self, local: &Arc<Local>) -> bool {
+        let is_one = local.state() == State::Unlinked;
+        let known = {
+            let mut all = self.all.lock().unwrap();
+            let known = all.iter_mut().find(|orphan| orphan.id == local.id());
+            known.map(|known| known.held = false).is_some()
+        };
+        match Orphan::of(local) {
+            Some(orphan) if is_one && !known => {
+                self.put(Orphan {
+                    held: false,
+                    ..orphan
+                });
+                true
+            }
+            _ => known,
+        }
+    }
+
+    fn put(&self, orphan: Orphan) {
+        let mut all = self.all.lock().unwrap();
+        all.retain(|one| one.id != orphan.id);
+        all.push(orphan);
+    }
+
+    fn those(&self, which: impl Fn(&Orphan) -> bool) -> Vec<Orphan> {
+        let all = self.all.lock().unwrap();
+        all.iter().filter(|orphan| which(orphan)).cloned().collect()
+    }
+
+    async fn forget(&self, staging: &Staging, orphan: &Orphan) {
+        self.all.lock().unwrap().retain(|one| one.id != orphan.id);
+        if let Some(id) = orphan.steps
+            && let Err(error) = staging.done(id).await
+        {
+            log::warn!("what is left of an upload could not be noted as settled: {error}");
+        }
+    }
+}
+
+impl Courier {
+    /// Settles what is left of tries of files that are no more, as far as that goes now.
+    pub(super) async fn settle_orphans(&self) {
+        let _turn = self.orphans.turn.lock().await;
+        for orphan in self.orphans.those(|orphan| !orphan.held) {
+            if !orphan.is_one() {
+                // Its file is still there, and has its own note.
+                self.orphans.forget(&self.staging, &orphan).await;
+            } else if let Err(failure) = self.settle_orphan(&orphan, None).await {
+                log::info!(
+                    "what is left of an upload of {} stays for now: {}",
+                    orphan.place.uri(),
+                    failure.words()
+                );
+            }
+        }
+    }
+
+    /// Settles what is left of files in whose place `flight` goes, before it looks there.
+    pub(super) async fn inherit(&self, flight: &Arc<Flight>) -> Result<(), Failure> {
+        let concerns = |orphan: &Orphan| orphan.is_one() && orphan.has_heir(&flight.local);
+        if self.orphans.those(concerns).is_empty() {
+            return Ok(());
+        }
+        let _turn = self.orphans.turn.lock().await;
+        for orphan in self.orphans.those(concerns) {
+            self.settle_orphan(&orphan, Some(flight)).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle_orphan(
+        &self,
+        orphan: &Orphan,
+        heir: Option<&Arc<Flight>>,
+    ) -> Result<(), Failure> {
+        let newest = match &orphan.local {
+            Some(local) => Attempt::noted(&local.delivery()),
+            None => Some(orphan.attempt.clone()),
+        };
+        let achieved = match newest {
+            Some(attempt) => self.achieved(&orphan.place, &attempt).await?,
+            None => None,
+        };
+        if let Some((info, entity)) = achieved {
+            match heir {
+                Some(flight) => {
+                    let local = Arc::clone(&flight.local);
+                    let file = info.id.clone();
+                    blocking(move || local.delivered(OUTDATED, file, entity.id)).await?;
+                }
+                // It is told by its own upload, which knows what it goes over.
+                None if self
+                    .staging
+                    .owed()
+                    .iter()
+                    .any(|local| orphan.has_heir(local)) =>
+                {
+                    return Ok(());
+                }
+                None if orphan.attempt.over.is_none() && info.entity == entity.id => {
+                    self.delete_orphan(&info.id, &entity).await?;
+                }
+                // A version more of a file that somebody else may have.
+                None => {}
+            }
+        }
+        self.orphans.forget(&self.staging, orphan).await;
+        Ok(())
+    }
+
+    /// Cancels its session. The version that came of it, if one did.
+    async fn achieved(
+        &self,
+        place: &Place,
+        attempt: &Attempt,
+    ) -> Result<Option<(FileInfo, Entity)>, Failure> {
+        let Some(uri) = attempt.uri() else {
+            return Ok(None);
+        };
+        let looked = || look(&self.api, &self.places, place, attempt, &uri);
+        let judged =
+            |look: &Option<Look>| judge(attempt, look.as_ref().map(|(info, all)| (info, &all[..])));
+        let mut look = looked().await?;
+        let mut verdict = judged(&look);
+        let mark = match &verdict {
+            Verdict::Open => attempt.session_id().map(str::to_owned),
+            Verdict::Lost(mark) => Some(mark.clone()),
+            _ => None,
+        };
+        if let (Some(mark), Some((info, _))) = (mark, &look) {
+            let cancelled = self.api.cancel_session(&mark, &info.uri).await;
+            // An error may come after the deed, and its last request may have been at work still.
+            look = looked().await?;
+            verdict = judged(&look);
+            if matches!(verdict, Verdict::Open | Verdict::Lost(_)) {
+                let why = cancelled.err().unwrap_or(Error::Locked(Vec::new()));
+                return Err(why.into());
+            }
+        }
+        match (verdict, look) {
+            (Verdict::There { entity, .. }, Some((info, _)))
+                if has_sample(&self.api, &info.uri, &entity, attempt.sample).await? =>
+            {
+                Ok(Some((info, entity)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Deletes the file `id`, wherever it is, if nobody changed it and nothing that is owed goes there.
+    pub(super) async fn delete_orphan(&self, id: &FileId, entity: &Entity) -> Result<(), Failure> {
+        let has_base = |local: &Arc<Local>| local.base().is_some_and(|base| base.file == *id);
+        if self.staging.owed().iter().any(has_base) {
+            return Ok(());
+        }
+        let info = match self.api.info_by_id(id).await {
+            Ok(info) => info,
+            Err(Error::NotFound) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let in_trash = *info.uri.file_system() == FileSystem::Trash;
+        if info.id != *id || info.entity != entity.id || in_trash {
+            return Ok(());
+        }
+        let deleted = self.api.delete(&[info.uri], self.options.delete).await?;
+        match deleted.into_iter().next() {
+            None | Some(Ok(()) | Err(Error::NotFound)) => Ok(()),
+            Some(Err(error)) => Err(error.into()),
+        }
+    }
+}

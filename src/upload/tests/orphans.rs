@@ -1,0 +1,152 @@
+//! Files that are unlinked or replaced while the server does not answer: what their uploads left is seen to.
+
+use super::*;
+
+/// No request gets through from here on.
+fn cut(drive: &Drive) {
+    drive.server.fail(Fault::everywhere().status(503));
+}
+
+fn mend(drive: &Drive, run: &Run) {
+    drive.server.clear_faults();
+    run.uploader.wake();
+}
+
+/// All of `content` gets to the server as `f`, and its answer is lost, as all later ones.
+async fn landed_unheard(drive: &Drive, run: &Run, base: Option<Base>) -> Arc<Local> {
+    drive
+        .server
+        .fail(Fault::on(Route::UploadChunk).reset_before_headers());
+    let local = run.save_over("f", base, b"landed");
+    until(|| drive.content("f").as_deref() == Some(b"landed")).await;
+    cut(drive);
+    local
+}
+
+/// Another content takes the place of `old`, as by a rename onto it.
+async fn replace(run: &Run, old: &Arc<Local>, base: Option<Base>, content: &[u8]) {
+    let held = run.uploader.hold(old).await;
+    let new = run.staging.create(place("temp"), None, then()).unwrap();
+    let now = SystemTime::now();
+    new.write(0, content, now).unwrap();
+    new.stage(now).unwrap();
+    new.relocate_over(place("f"), base, old).unwrap();
+    run.uploader.staged(&new);
+    drop(held);
+}
+
+/// `f` alone is there, with this content, and nothing is left open or noted.
+async fn check(drive: &Drive, run: &Run, content: Option<&[u8]>) {
+    run.drained().await;
+    run.uploader.wake();
+    until(|| run.staging.unfinished().is_empty()).await;
+    let names: &[&str] = if content.is_some() { &["f"] } else { &[] };
+    assert_eq!(drive.names(), names);
+    assert_eq!(drive.content("f").as_deref(), content);
+    drive.is_tidy();
+}
+
+#[tokio::test]
+async fn a_version_whose_answer_was_lost_is_the_base_of_what_replaced_its_file() {
+    for is_killed in [false, true] {
+        let drive = Drive::new();
+        drive.server.put("f", "old");
+        let file = drive.server.file_id("f");
+        let base = drive.base("f", 3);
+        let mut run = drive.run();
+        let old = landed_unheard(&drive, &run, Some(base.clone())).await;
+        replace(&run, &old, Some(base), b"newer").await;
+        drop(old);
+        if is_killed {
+            run.kill().await;
+            drive.api.drain().await;
+            drive.server.clear_faults();
+            run = drive.run();
+        }
+        mend(&drive, &run);
+        check(&drive, &run, Some(b"newer")).await;
+        assert_eq!(drive.server.file_id("f"), file);
+    }
+}
+
+#[tokio::test]
+async fn a_new_file_whose_answer_was_lost_is_the_base_of_what_replaced_it() {
+    for is_killed in [false, true] {
+        let drive = Drive::new();
+        let mut run = drive.run();
+        let old = landed_unheard(&drive, &run, None).await;
+        let file = drive.server.file_id("f");
+        replace(&run, &old, None, b"newer").await;
+        drop(old);
+        if is_killed {
+            run.kill().await;
+            drive.api.drain().await;
+            drive.server.clear_faults();
+            run = drive.run();
+        }
+        mend(&drive, &run);
+        check(&drive, &run, Some(b"newer")).await;
+        assert_eq!(drive.server.file_id("f"), file);
+    }
+}
+
+#[tokio::test]
+async fn a_new_file_whose_answer_was_lost_goes_where_it_was_unlinked_before_anybody_knew() {
+    for is_killed in [false, true] {
+        let drive = Drive::new();
+        let mut run = drive.run();
+        let old = landed_unheard(&drive, &run, None).await;
+        let held = run.uploader.hold(&old).await;
+        old.unlink().unwrap();
+        drop((held, old));
+        if is_killed {
+            run.kill().await;
+            drive.api.drain().await;
+            drive.server.clear_faults();
+            run = drive.run();
+        }
+        mend(&drive, &run);
+        check(&drive, &run, None).await;
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_could_not_be_cancelled_is_no_conflict_with_what_replaced_its_file() {
+    for is_killed in [false, true] {
+        let drive = Drive::new();
+        let mut run = drive.run();
+        drive
+            .server
+            .fail(Fault::on(Route::UploadChunk).delay(Duration::from_millis(20)));
+        let old = run.save("f", &bytes(1, 40 * CHUNK));
+        until(|| drive.server.count(Route::UploadChunk) > 3).await;
+        cut(&drive);
+        replace(&run, &old, None, b"newer").await;
+        drop(old);
+        assert_eq!(drive.server.open_uploads(), 1, "held in vain");
+        if is_killed {
+            run.kill().await;
+            drive.api.drain().await;
+            drive.server.clear_faults();
+            run = drive.run();
+        }
+        mend(&drive, &run);
+        check(&drive, &run, Some(b"newer")).await;
+    }
+}
+
+#[tokio::test]
+async fn an_upload_of_a_new_file_that_nobody_remembers_is_waited_for() {
+    let drive = Drive::new();
+    drive.server.add_unfinished_upload("f", 9);
+    let run = drive.run();
+    let local = run.save("f", b"ours");
+    let why = run.uploader.deliver(&local).await;
+    assert!(
+        matches!(why, Err(Undelivered::Api(crate::api::Error::Locked(_)))),
+        "{why:?}"
+    );
+    assert_eq!(local.delivery().conflict, None);
+    drive.server.remove("f");
+    check(&drive, &run, Some(b"ours")).await;
+}
