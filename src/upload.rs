@@ -11,6 +11,7 @@ mod conflict;
 mod deliver;
 mod fleet;
 mod halt;
+mod home;
 mod look;
 mod orphans;
 mod outcome;
@@ -27,7 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::{Api, Delete};
 use crate::model::FileInfo;
-use crate::staging::{Local, Staging};
+use crate::staging::{Local, Place, Staging};
 use fleet::Fleet;
 
 pub(crate) use orphans::is_note;
@@ -143,12 +144,14 @@ impl Uploader {
 
     /// Stops what is under way of `local` and cancels its session, so that neither it nor its folders are locked by us,
     /// until the guard is dropped. What was all sent already may be delivered meanwhile. Waits no longer than
-    /// [`Options::timeout`], and is in vain where the server does not answer: then its lock is met.
+    /// [`Options::timeout`], and is in vain where the server does not answer: then its lock is met, and what gets there all
+    /// the same follows the file to its new place, or goes with it.
     pub async fn hold(&self, local: &Arc<Local>) -> Held {
         self.fleet.hold(local);
         let held = Held {
             fleet: Arc::clone(&self.fleet),
             local: Arc::clone(local),
+            before: local.place(),
         };
         self.fleet.grounded_soon(local).await;
         held
@@ -194,11 +197,14 @@ pub enum Undelivered {
 pub struct Held {
     fleet: Arc<Fleet>,
     local: Arc<Local>,
+    /// Where it belonged.
+    before: Place,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.fleet.release(&self.local);
+        let moved = self.local.place() != self.before;
+        self.fleet.release(&self.local, moved);
     }
 }
 

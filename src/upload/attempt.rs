@@ -154,6 +154,12 @@ impl Attempt {
         Some(self.session.as_ref()?.session_id.as_str())
     }
 
+    /// Whether it goes into the folder of `place`, wherever that was then.
+    pub(super) fn is_into_folder_of(&self, place: &Place) -> bool {
+        let folder = self.meant.split(' ').next();
+        folder == Some(&*place.folder.id.0)
+    }
+
     /// Whether the local file still belongs where it did when this began.
     pub(super) fn is_meant(&self, place: &Place, base: Option<&Base>) -> bool {
         self.meant == meant(place, base)

@@ -229,22 +229,19 @@ impl Courier {
                 return Err(why.into());
             }
         }
-        let meant = attempt.is_meant(&flight.local.place(), flight.local.base().as_ref());
         let landed = match (verdict, look) {
             (
                 Verdict::There {
                     entity, beneath, ..
                 },
                 Some((info, _)),
-            ) if meant && has_sample(&self.api, &info.uri, &entity, attempt.sample).await? => {
-                Some(Landed {
-                    info,
-                    entity: entity.id,
-                    over: attempt.over.as_ref().map(Over::entity),
-                    beneath,
-                    generation: attempt.generation,
-                })
-            }
+            ) if has_sample(&self.api, &info.uri, &entity, attempt.sample).await? => Some(Landed {
+                info,
+                entity: entity.id,
+                over: attempt.over.as_ref().map(Over::entity),
+                beneath,
+                generation: attempt.generation,
+            }),
             _ => None,
         };
         if landed.is_none() {
@@ -270,15 +267,22 @@ impl Courier {
 
     /// It is there: the journal forgets it, and the version that it replaced goes.
     pub(super) async fn land(&self, flight: &Arc<Flight>, landed: Landed) -> Result<Step, Failure> {
-        if flight.local.state() == State::Unlinked {
-            // What is there is one of the orphans, by the note that stays.
-            return Ok(Step::Done(Outcome::Overtaken));
-        }
+        let landed = match self.at_home(flight, landed).await? {
+            Some(landed) => landed,
+            None => {
+                flight.note(|delivery| delivery.session = None).await?;
+                return Ok(Step::Again);
+            }
+        };
         let conflict = flight.local.delivery().conflict.is_some();
         let local = Arc::clone(&flight.local);
         let (generation, file) = (landed.generation, landed.info.id.clone());
         let entity = landed.entity.clone();
-        blocking(move || local.delivered(generation, file, entity)).await?;
+        let state = blocking(move || local.delivered(generation, file, entity)).await?;
+        if state == State::Unlinked {
+            // What is there is one of the orphans, by the note that stays.
+            return Ok(Step::Done(Outcome::Overtaken));
+        }
         flight
             .note(|delivery| {
                 delivery.session = None;

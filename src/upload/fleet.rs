@@ -201,9 +201,10 @@ impl Fleet {
 
     fn ended(&self, flight: &Arc<Flight>, result: Result<Outcome, Failure>) {
         let id = flight.local.id();
-        let owed = is_owed(&flight.local);
         let now = Instant::now();
         let mut state = self.state.lock().unwrap();
+        // Under the lock: who stages it before this counts on it, and who does after this finds no flight.
+        let owed = is_owed(&flight.local);
         state.cut_off = false;
         let mut failed = None;
         match result {
@@ -410,10 +411,13 @@ impl Fleet {
         }
     }
 
-    /// One who held it is done.
-    pub(super) fn release(&self, local: &Arc<Local>) {
+    /// One who held it is done; `moved`: it belongs elsewhere than before.
+    pub(super) fn release(&self, local: &Arc<Local>, moved: bool) {
         let id = local.id();
         let mut state = self.state.lock().unwrap();
+        if moved {
+            state.queue.moved(id, Instant::now());
+        }
         state.queue.release(id, is_owed(local));
         state.drop_idle(id);
         drop(state);

@@ -158,6 +158,17 @@ impl<K: Copy + Eq + Hash + Ord> Queue<K> {
         }
     }
 
+    /// It belongs elsewhere now, where what it failed for may not hold: it is due as if it had not been tried.
+    pub(super) fn moved(&mut self, id: K, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&id)
+            && matches!(entry.stage, Stage::Retrying | Stage::Blocked)
+        {
+            entry.stage = Stage::Waiting;
+            entry.tries = 0;
+            entry.due = entry.due.min(now);
+        }
+    }
+
     /// Lets nothing begin any more.
     pub(super) fn close(&mut self) {
         self.closed = true;
@@ -388,6 +399,20 @@ mod tests {
             })
             .expect("begins at last");
         assert_eq!(begun, after(start, 30_000));
+    }
+
+    #[test]
+    fn what_failed_under_one_name_is_due_under_another() {
+        let (mut queue, start) = queue(8);
+        queue.owed(1, 10, start);
+        assert_eq!(queue.next(start), Some(1));
+        queue.failed(1, Fault::Blocked, start, 0.5);
+        assert_eq!(queue.next(after(start, 5000)), None);
+        queue.hold(1, after(start, 5000));
+        queue.moved(1, after(start, 5000));
+        assert_eq!(queue.next(after(start, 5000)), None, "still held");
+        queue.release(1, true);
+        assert_eq!(queue.next(after(start, 5000)), Some(1));
     }
 
     #[test]

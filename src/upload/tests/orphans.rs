@@ -135,6 +135,61 @@ async fn an_upload_that_could_not_be_cancelled_is_no_conflict_with_what_replaced
     }
 }
 
+/// A new file `f` that got there, with the answer still on its way when whoever holds it has waited long enough.
+async fn landing(drive: &mut Drive) -> (Run, Arc<Local>, Held) {
+    drive.options.timeout = Duration::from_millis(200);
+    drive.server.fail(Fault::on(Route::UploadChunk).stall());
+    let run = drive.run();
+    let local = run.save("f", b"landed");
+    until(|| drive.content("f").as_deref() == Some(b"landed")).await;
+    let held = run.uploader.hold(&local).await;
+    assert!(matches!(local.state(), State::Staged(_)), "held in vain");
+    (run, local, held)
+}
+
+#[tokio::test]
+async fn what_lands_after_its_file_was_renamed_follows_it() {
+    let mut drive = Drive::new();
+    let (run, local, held) = landing(&mut drive).await;
+    let file = drive.server.file_id("f");
+    local.relocate(place("g"), None).unwrap();
+    drop(held);
+    mend(&drive, &run);
+    run.drained().await;
+    assert_eq!(drive.names(), ["g"]);
+    assert_eq!(drive.content("g").as_deref(), Some(&b"landed"[..]));
+    assert_eq!(drive.server.file_id("g"), file);
+    drive.is_tidy();
+}
+
+#[tokio::test]
+async fn what_lands_after_its_file_was_put_onto_another_one_replaces_that() {
+    let mut drive = Drive::new();
+    drive.server.put("t", "old");
+    let base = drive.base("t", 3);
+    let file = drive.server.file_id("t");
+    let (run, local, held) = landing(&mut drive).await;
+    local.relocate(place("t"), Some(base)).unwrap();
+    drop(held);
+    mend(&drive, &run);
+    run.drained().await;
+    assert_eq!(drive.names(), ["t"]);
+    assert_eq!(drive.content("t").as_deref(), Some(&b"landed"[..]));
+    assert_eq!(drive.server.file_id("t"), file);
+    drive.is_tidy();
+}
+
+#[tokio::test]
+async fn what_lands_after_its_file_was_unlinked_goes() {
+    let mut drive = Drive::new();
+    let (run, local, held) = landing(&mut drive).await;
+    local.unlink().unwrap();
+    drop(held);
+    drive.server.clear_faults();
+    until(|| drive.names().is_empty()).await;
+    check(&drive, &run, None).await;
+}
+
 #[tokio::test]
 async fn an_upload_of_a_new_file_that_nobody_remembers_is_waited_for() {
     let drive = Drive::new();
