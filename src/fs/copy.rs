@@ -15,7 +15,6 @@ use crate::uri::FileUri;
 
 use super::changes::{End, Found, disk};
 use super::locals::{Shown, local_id};
-use super::rename::relocate_onto;
 use super::steps::{Plan, Step, aside};
 use super::{Error, Fs};
 
@@ -65,6 +64,7 @@ impl Fs {
             Err(error) => Err(error),
         };
         if let Err(error) = done {
+            // Before it replaces anything: what it is a copy of is where it was.
             local.unlink().map_err(disk)?;
             return Err(error);
         }
@@ -76,15 +76,17 @@ impl Fs {
             },
             local: Arc::clone(&local),
         };
-        self.retire(&target.key(to, self)?)?;
+        // The one that it replaces is not owed from here on.
+        let retired = target.key(to, self).and_then(|key| self.retire(&key));
         self.known_as(&source, shown.key.id.clone());
         self.show_moved(from, &shown, to);
         drop(held);
         owing.uploader.staged(&local);
-        Ok(())
+        retired
     }
 
-    /// The copy `local` of `entry` goes where it belongs, and `entry` is deleted. Where that is refused, nothing happened.
+    /// The copy `local` of `entry` goes where it belongs, and `entry` is deleted. Where that is refused, or `entry` has
+    /// another version by now, the copy is dropped and nothing happened: `target` is owed as before.
     async fn copy_replaces(
         &self,
         local: &Local,
@@ -95,18 +97,21 @@ impl Fs {
         target: &Found,
     ) -> Result<(), Error> {
         let plan = Plan {
-            steps: vec![Step::delete(&entry.id, &from.uri())],
+            steps: vec![Step::delete(&entry.id, &from.uri(), Some(&entry.entity))],
             only_if: Some((local.id().0, over.file.to_string())),
         };
-        let relocated = || relocate_onto(local, to, Some(over), target);
-        match self.carry_out_after(&from.folder, &plan, relocated).await {
-            Err(Error::TimedOut(error) | Error::Io(error)) => {
-                // It may be the only copy by now.
-                log::warn!("{} is copied, and may not be gone: {error}", from.uri());
-                Ok(())
+        let relocated = || match target {
+            Found::Known(_) => local.relocate(to.place(), Some(over)).map_err(disk),
+            Found::Local(old) => {
+                let placed = local.relocate_before(to.place(), Some(over), &old.local);
+                placed.map_err(disk)
             }
-            done => done.map(|_| ()),
-        }
+        };
+        let undo = || local.unlink().map_err(disk);
+        self.carry_out_after(&from.folder, &plan, relocated, undo)
+            .await
+            .map(|_| ())
+            .inspect_err(|_| self.doubt(from))
     }
 
     /// All of `entry` in `local`, as it would be after a close and an fsync.

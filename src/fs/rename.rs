@@ -377,7 +377,7 @@ impl Fs {
         let parked = to.folder.uri.child(aside(&over.file, &to.stored));
         let mut steps = vec![Step::shift(&over.file, &to.uri(), &parked)];
         steps.extend(self.plan_way(&entry.id, from, to).steps);
-        steps.push(Step::delete(&over.file, &parked));
+        steps.push(Step::delete(&over.file, &parked, None));
         let plan = Plan {
             steps,
             only_if: None,
@@ -410,12 +410,7 @@ fn over(target: &Found) -> Option<Base> {
 }
 
 /// `local` takes the place of `target`.
-pub(super) fn relocate_onto(
-    local: &Local,
-    to: &End,
-    over: Option<Base>,
-    target: &Found,
-) -> Result<(), Error> {
+fn relocate_onto(local: &Local, to: &End, over: Option<Base>, target: &Found) -> Result<(), Error> {
     match target {
         Found::Known(_) => local.relocate(to.place(), over),
         Found::Local(shown) => local.relocate_over(to.place(), over, &shown.local),

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::api;
 use crate::entry::stable_hash;
-use crate::model::{FileId, FileInfo};
+use crate::model::{EntityId, FileId, FileInfo};
 use crate::names::ServerName;
-use crate::staging::{LocalId, Staging};
+use crate::staging::{LocalId, Staging, StepsId};
 use crate::uri::FileUri;
 
 use super::Fs;
@@ -33,8 +33,13 @@ pub(super) enum Step {
         from: String,
         to: String,
     },
-    /// The file is deleted.
-    Delete { file: String, at: String },
+    /// The file is deleted; with `entity`, only while that is its version.
+    Delete {
+        file: String,
+        at: String,
+        #[serde(default)]
+        entity: Option<String>,
+    },
 }
 
 /// All calls of one change.
@@ -54,21 +59,27 @@ impl Step {
         }
     }
 
-    pub(super) fn delete(file: &FileId, at: &FileUri) -> Self {
+    /// With `seen`, it is only deleted while that is its version.
+    pub(super) fn delete(file: &FileId, at: &FileUri, seen: Option<&EntityId>) -> Self {
         Self::Delete {
             file: file.to_string(),
             at: at.to_wire(),
+            entity: seen.map(|entity| entity.0.to_string()),
         }
     }
 
     /// From `place` to where it began.
     fn back_from(&self, place: &str) -> Self {
-        let (Self::Move { file, from, .. } | Self::Delete { file, at: from }) = self;
+        let (Self::Move { file, from, .. } | Self::Delete { file, at: from, .. }) = self;
         Self::Move {
             file: file.clone(),
             from: place.to_owned(),
             to: from.clone(),
         }
+    }
+
+    fn is_deletion(&self) -> bool {
+        matches!(self, Self::Delete { .. })
     }
 
     /// What takes it back; none where nothing does.
@@ -155,58 +166,125 @@ impl Fs {
         let told = match plan.steps.as_slice() {
             [] => return Ok(None),
             [only] => self.step(only).await,
-            _ => return self.carry_out_after(folder, plan, || Ok(())).await,
+            _ => {
+                let nothing = || Ok(());
+                return self.carry_out_after(folder, plan, nothing, nothing).await;
+            }
         };
         told.map_err(|error| self.refused(folder, error))
     }
 
-    /// As [`Fs::carry_out`], once `prepare` was done, which a note of the plan precedes.
+    /// As [`Fs::carry_out`], once `prepare` was done, which a note of the plan precedes. `undo` takes that back where the
+    /// steps are not done.
+    ///
+    /// From a deletion on that may have happened it only goes forward: what the server has not done by then is done at the
+    /// next start.
     pub(super) async fn carry_out_after(
         &self,
         folder: &Folder,
         plan: &Plan,
         prepare: impl FnOnce() -> Result<(), Error>,
+        undo: impl FnOnce() -> Result<(), Error>,
     ) -> Result<Option<FileInfo>, Error> {
         let staging = &self.owing()?.staging;
         let id = staging.begin(noted(plan)?).await.map_err(disk)?;
         if let Err(error) = prepare() {
+            undo()?;
             staging.done(id).await.map_err(disk)?;
             return Err(error);
         }
         let mut told = None;
         for (index, step) in plan.steps.iter().enumerate() {
-            match self.step(step).await {
-                Ok(info) => told = info.or(told),
-                Err(error) => {
-                    let back = plan.steps[..index].iter().rev().filter_map(Step::back);
-                    let back = Plan {
-                        steps: back.collect(),
-                        only_if: None,
-                    };
-                    staging.go_on(id, noted(&back)?).await.map_err(disk)?;
-                    // What cannot be taken back now is at the next start.
-                    if self.all_steps(&back).await.is_ok() {
-                        staging.done(id).await.map_err(disk)?;
+            let (error, may_be_done) = match self.fits(step).await {
+                Err(error) => (error, false),
+                Ok(()) => match self.step(step).await {
+                    Ok(info) => {
+                        told = info.or(told);
+                        continue;
                     }
-                    return Err(self.refused(folder, error));
-                }
+                    Err(error) => {
+                        let lost = is_lost(&error);
+                        (error, lost)
+                    }
+                },
+            };
+            let tried = &plan.steps[..index + usize::from(may_be_done)];
+            if tried.iter().any(Step::is_deletion) {
+                self.go_on(id, plan, index, &error).await;
+                return Ok(told);
             }
+            undo()?;
+            self.take_back(id, tried).await?;
+            return Err(self.refused(folder, error));
         }
         staging.done(id).await.map_err(disk)?;
         Ok(told)
     }
 
-    async fn all_steps(&self, plan: &Plan) -> Result<(), api::Error> {
-        for step in &plan.steps {
-            self.step(step).await?;
+    /// The steps of `plan` from `index` on are still to be done, now or at the next start: there is no way back.
+    async fn go_on(&self, id: StepsId, plan: &Plan, index: usize, error: &api::Error) {
+        let rest = Plan {
+            steps: plan.steps[index..].to_vec(),
+            only_if: plan.only_if.clone(),
+        };
+        let noted = async {
+            let staging = &self.owing()?.staging;
+            staging.go_on(id, noted(&rest)?).await.map_err(disk)?;
+            // A server in trouble may be so for a moment only; one that was waited for long enough is not.
+            let is_slow = matches!(error, api::Error::Timeout(_));
+            if !is_slow && self.finish(&rest).await.is_ok() {
+                staging.done(id).await.map_err(disk)?;
+            } else {
+                log::warn!("a change is to be finished at the next start: {error}");
+            }
+            Ok::<(), Error>(())
+        };
+        if let Err(error) = noted.await {
+            // What was noted before leads to the same.
+            log::warn!("the rest of a change could not be noted: {error}");
         }
-        Ok(())
+    }
+
+    /// Takes back `tried`, of which the last may have been done or not. What cannot be now is at the next start.
+    async fn take_back(&self, id: StepsId, tried: &[Step]) -> Result<(), Error> {
+        let staging = &self.owing()?.staging;
+        let back = Plan {
+            steps: tried.iter().rev().filter_map(Step::back).collect(),
+            only_if: None,
+        };
+        staging.go_on(id, noted(&back)?).await.map_err(disk)?;
+        match self.finish(&back).await {
+            Ok(()) => staging.done(id).await.map_err(disk),
+            Err(error) => {
+                log::warn!("a change that failed is to be taken back at the next start: {error}");
+                Ok(())
+            }
+        }
+    }
+
+    /// An error where `step` would delete another version than the one that was seen.
+    async fn fits(&self, step: &Step) -> Result<(), api::Error> {
+        let Step::Delete {
+            file,
+            at,
+            entity: Some(seen),
+        } = step
+        else {
+            return Ok(());
+        };
+        match self.whats_at(&parsed(at)?).await? {
+            Some(info) if *info.id.0 == **file && *info.entity.0 != **seen => {
+                Err(api::Error::Changed)
+            }
+            Some(info) if *info.id.0 != **file => Err(api::Error::Changed),
+            _ => Ok(()),
+        }
     }
 
     /// One call, and where its answer is lost, a look at what became of it.
     async fn step(&self, step: &Step) -> Result<Option<FileInfo>, api::Error> {
         match step {
-            Step::Delete { file, at } => {
+            Step::Delete { file, at, .. } => {
                 let file = FileId(file.as_str().into());
                 self.deleted(&parsed(at)?, &file).await.map(|()| None)
             }
@@ -218,6 +296,12 @@ impl Fs {
                         Ok(Some(info)) if *info.id.0 == **file => Ok(Some(info)),
                         Ok(_) | Err(_) => Err(error),
                     },
+                    Ok(Some(info)) if *info.id.0 != **file => {
+                        // Somebody put it there a moment before.
+                        log::warn!("{from} was another file than expected, and stays");
+                        self.unlocked(|| self.moved(&to, &from)).await?;
+                        Err(api::Error::Changed)
+                    }
                     moved => moved,
                 }
             }
@@ -269,12 +353,16 @@ impl Fs {
             }
         }
         for step in &plan.steps {
-            let (Step::Move { file, from: at, .. } | Step::Delete { file, at }) = step;
+            let (Step::Move { file, from: at, .. } | Step::Delete { file, at, .. }) = step;
             // Where it is not, it was moved on already, by us or by somebody else.
             if !self.has(at, file).await? {
                 continue;
             }
-            if matches!(step, Step::Delete { .. }) && !self.are_in_place(plan, file).await? {
+            if let Err(api::Error::Changed) = self.fits(step).await {
+                log::warn!("{at} stays, for somebody else changed it meanwhile");
+                continue;
+            }
+            if step.is_deletion() && !self.are_in_place(plan, file).await? {
                 // What was to replace it went somewhere else: then it stays what it was.
                 if let Some(home) = plan.home(file) {
                     self.step(&home.back_from(at)).await?;
@@ -397,7 +485,7 @@ mod tests {
         let plan = Plan {
             steps: vec![
                 Step::shift(&file, &place, &uri("cloudreve://my/z")),
-                Step::delete(&file, &place),
+                Step::delete(&file, &place, Some(&EntityId("e".into()))),
             ],
             only_if: Some((7, "t".into())),
         };
@@ -413,6 +501,6 @@ mod tests {
             Step::shift(&file, &a, &b).back(),
             Some(Step::shift(&file, &b, &a))
         );
-        assert_eq!(Step::delete(&file, &a).back(), None);
+        assert_eq!(Step::delete(&file, &a, None).back(), None);
     }
 }

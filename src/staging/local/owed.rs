@@ -183,6 +183,18 @@ impl Local {
         Ok(())
     }
 
+    /// The first half of [`Local::relocate_over`]: it lies where `replaced` does, which is to be unlinked once that is
+    /// certain. Whoever unlinks this one instead leaves `replaced` as it was. After a crash in between, `replaced` is
+    /// unlinked at the next start.
+    pub fn relocate_before(
+        &self,
+        place: Place,
+        base: Option<Base>,
+        replaced: &Local,
+    ) -> io::Result<()> {
+        self.put(place, base, Some(replaced.id()))
+    }
+
     /// The local file that had its place before.
     pub(in crate::staging) fn replaces(&self) -> Option<LocalId> {
         self.inner.read().unwrap().about.replaces

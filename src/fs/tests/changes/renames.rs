@@ -164,6 +164,42 @@ async fn a_small_file_of_the_servers_replaces_another_one_whose_id_survives() {
 }
 
 #[tokio::test]
+async fn what_a_copy_would_have_replaced_is_owed_as_before_where_its_source_stays() {
+    let mut mounted = Mounted::new(drive).await;
+    let local = mounted.overwrite("b/two.txt", b"edited here").await;
+    mounted
+        .server
+        .fail(Fault::on(Route::Delete).code(403, "no").times(1));
+    let done = mounted.rename("a/one.txt", "b/two.txt", REPLACE).await;
+    assert!(matches!(done, Err(Error::Denied(_))), "{done:?}");
+    assert!(matches!(local.state(), State::Staged(_)));
+    assert_eq!(mounted.owing.staging.owed().len(), 1);
+    assert!(mounted.is_all_done());
+    drop(local);
+    mounted = mounted.again().await;
+    assert_eq!(mounted.names("a").await, ["one.txt"]);
+    assert_eq!(mounted.find("b/two.txt").await.unwrap().size_bytes, 11);
+    let owed = mounted.owing.staging.owed();
+    mounted.deliver(&owed[0]).await;
+    assert_eq!(mounted.content("b/two.txt"), b"edited here");
+    assert_eq!(mounted.content("a/one.txt"), b"one");
+}
+
+#[tokio::test]
+async fn a_copy_of_a_version_that_somebody_replaced_meanwhile_replaces_nothing() {
+    let mounted = Mounted::new(drive).await;
+    mounted.find("a/one.txt").await;
+    mounted.find("b/two.txt").await;
+    let (gone, theirs) = ("a/one.txt", "their newer one");
+    mounted.server.put(gone, theirs);
+    let done = mounted.rename(gone, "b/two.txt", REPLACE).await;
+    assert!(done.is_err(), "{done:?}");
+    assert_eq!(mounted.content("a/one.txt"), theirs.as_bytes());
+    assert_eq!(mounted.content("b/two.txt"), b"twotwo");
+    assert!(mounted.owing.staging.owed().is_empty());
+}
+
+#[tokio::test]
 async fn a_copy_that_was_not_finished_replaces_nothing_and_is_gone_at_the_next_start() {
     let mounted = Mounted::new(drive).await;
     let unreadable = Fault::on(Route::Url).code(403, "no");
@@ -236,7 +272,7 @@ async fn noted_swap(mounted: &Mounted, new: &str, old: &str) {
         steps: vec![
             Step::shift(&old, &place("old.txt"), &parked),
             Step::shift(&new, &place("new.txt"), &place("old.txt")),
-            Step::delete(&old, &parked),
+            Step::delete(&old, &parked, None),
         ],
         only_if: None,
     };
