@@ -33,6 +33,7 @@ mod xattrs;
 
 pub use crate::listing::{Order, OrderBy};
 pub use changes::{Owing, drop_copies};
+pub use copy::is_copy;
 pub use error::Error;
 pub use files::{Change, Reserve, complete};
 pub use rename::RenameHow;

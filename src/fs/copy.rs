@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::api;
 use crate::entity::Entity;
 use crate::entry::{Entry, FileKey};
 use crate::model::FileId;
@@ -15,7 +16,7 @@ use crate::uri::FileUri;
 
 use super::changes::{End, Found, disk};
 use super::locals::{Shown, local_id};
-use super::steps::{Plan, Step, aside};
+use super::steps::{Plan, Step, aside, is_aside};
 use super::{Error, Fs};
 
 /// Content up to this size is brought here to be uploaded onto the file that it replaces; it takes a moment, no more.
@@ -23,6 +24,11 @@ const SMALL_BYTES: u64 = 1024 * 1024;
 
 /// Brought at once where content is copied.
 const PIECE_BYTES: u32 = 1024 * 1024;
+
+/// Whether `local` is a copy of what the server has, which is under way or was given up, and is not to be delivered.
+pub fn is_copy(local: &Local) -> bool {
+    local.base().is_none() && is_aside(&local.place().name)
+}
 
 impl Fs {
     /// Whether the content of `entry` is here in a moment.
@@ -111,7 +117,13 @@ impl Fs {
         self.carry_out_after(&from.folder, &plan, relocated, undo)
             .await
             .map(|_| ())
-            .inspect_err(|_| self.doubt(from))
+            .map_err(|error| {
+                self.doubt(from);
+                match error {
+                    Error::Busy(api::Error::Changed) => Error::Gone,
+                    error => error,
+                }
+            })
     }
 
     /// All of `entry` in `local`, as it would be after a close and an fsync.

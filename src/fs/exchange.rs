@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::api;
 use crate::model::{FileId, FileKind};
 
 use super::changes::{End, Found, disk, renamed};
 use super::locals::{Locals, Shown};
+use super::remove::Now;
 use super::steps::{Plan, Step, aside, way};
 use super::{Error, Fs};
 
@@ -26,7 +28,11 @@ impl Fs {
         let source = self.again(from, source).await?;
         let target = self.again(to, target).await?;
         let plan = Plan {
-            steps: self.exchange_steps(from, &source, to, &target),
+            steps: {
+                let a = self.stands(&source, from).await?;
+                let b = self.stands(&target, to).await?;
+                exchange_steps(from, a, to, b)
+            },
             only_if: None,
         };
         let below = [(&source, from), (&target, to)].map(|(found, end)| match found {
@@ -47,21 +53,17 @@ impl Fs {
         Ok(())
     }
 
-    /// Three ways, the one over a name that nobody has; fewer where the server has one of the two only.
-    fn exchange_steps(&self, from: &End, source: &Found, to: &End, target: &Found) -> Vec<Step> {
-        let (a, b) = (on_server(source), on_server(target));
-        let (here, there) = (from.uri(), to.uri());
-        match (a, b) {
-            (None, None) => Vec::new(),
-            (Some(a), None) => way(&a, &here, &there, false, false),
-            (None, Some(b)) => way(&b, &there, &here, false, false),
-            (Some(a), Some(b)) => {
-                let parked = from.folder.uri.child(aside(&a, &from.stored));
-                let mut steps = vec![Step::shift(&a, &here, &parked)];
-                steps.extend(way(&b, &there, &here, false, false));
-                steps.extend(way(&a, &parked, &there, false, true));
-                steps
-            }
+    /// What the server has of `found`, which is still at `end`.
+    async fn stands(&self, found: &Found, end: &End) -> Result<Option<FileId>, Error> {
+        let Some(id) = on_server(found) else {
+            return Ok(None);
+        };
+        match (self.now_at(end, &id, None).await?, found) {
+            (Now::Same, _) => Ok(Some(id)),
+            // Its content is here.
+            (Now::Nothing, Found::Local(_)) => Ok(None),
+            (Now::Nothing, Found::Known(_)) => Err(Error::NotFound),
+            (Now::Another, _) => Err(Error::Busy(api::Error::Changed)),
         }
     }
 
@@ -89,6 +91,23 @@ impl Fs {
             }
         }
         Ok(())
+    }
+}
+
+/// Three ways, the one over a name that nobody has; fewer where the server has one of the two only.
+fn exchange_steps(from: &End, a: Option<FileId>, to: &End, b: Option<FileId>) -> Vec<Step> {
+    let (here, there) = (from.uri(), to.uri());
+    match (a, b) {
+        (None, None) => Vec::new(),
+        (Some(a), None) => way(&a, &here, &there, false, false),
+        (None, Some(b)) => way(&b, &there, &here, false, false),
+        (Some(a), Some(b)) => {
+            let parked = from.folder.uri.child(aside(&a, &from.stored));
+            let mut steps = vec![Step::shift(&a, &here, &parked)];
+            steps.extend(way(&b, &there, &here, false, false));
+            steps.extend(way(&a, &parked, &there, false, true));
+            steps
+        }
     }
 }
 

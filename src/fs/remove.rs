@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use crate::api::{self, PagePosition};
 use crate::entry::{Entry, FileKey};
 use crate::inodes::Ino;
-use crate::model::{FileId, FileKind};
+use crate::model::{EntityId, FileId, FileKind};
 use crate::uri::FileUri;
 
 use super::changes::{End, Found, has_trash, is_lost};
@@ -17,6 +17,17 @@ use super::locals::Shown;
 use super::namespace::within;
 use super::root::PEEK;
 use super::{Error, Fs};
+
+/// What has a name by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Now {
+    /// What was seen there.
+    Same,
+    /// Nothing.
+    Nothing,
+    /// Another file, or another version of it.
+    Another,
+}
 
 impl Fs {
     /// unlink(2). Who has the file open goes on with what it was.
@@ -36,16 +47,20 @@ impl Fs {
             Found::Known(entry) => return self.unlink_known(end, &entry).await,
         };
         self.vanishing(&shown.key).await;
+        let mut now = Now::Nothing;
         if let Some(base) = shown.local.base() {
-            // Where it was renamed over another file, somebody may have put that elsewhere since.
-            let is_its_own = shown.key.id == base.file;
-            if is_its_own || self.is_at(&base.file, &end.uri()).await? {
+            // Somebody may have put that elsewhere since, and another file in its place.
+            now = self.now_at(end, &base.file, None).await?;
+            if now == Now::Same {
                 self.delete(end, &base.file).await?;
             }
         }
         self.retire(&self.key_of(&shown))?;
-        // An upload that was stopped may have left its mark in a listing.
-        self.believe(end, None);
+        match now {
+            Now::Another => self.doubt(end),
+            // An upload that was stopped may have left its mark in a listing.
+            Now::Same | Now::Nothing => self.believe(end, None),
+        }
         drop(held);
         Ok(())
     }
@@ -62,7 +77,7 @@ impl Fs {
         if self.removals.takes(self, end, entry).await {
             return self.retire(&key);
         }
-        let deleted = self.delete(end, &entry.id).await;
+        let deleted = self.delete_seen(end, &entry.id).await;
         self.removals.ended(&end.folder.key);
         deleted?;
         self.retire(&key)?;
@@ -120,6 +135,20 @@ impl Fs {
         }
     }
 
+    /// Deletes the file `id`, if it is still at `end`. Another file there stays, for nobody has seen it here.
+    async fn delete_seen(&self, end: &End, id: &FileId) -> Result<(), Error> {
+        // In the trash each file has a place of its own.
+        let now = match end.folder.flat {
+            true => Now::Same,
+            false => self.now_at(end, id, None).await?,
+        };
+        match now {
+            Now::Same => self.delete(end, id).await,
+            Now::Nothing => Ok(()),
+            Now::Another => Err(Error::Busy(api::Error::Changed)),
+        }
+    }
+
     /// Deletes the file `id`, which is at `end`.
     pub(super) async fn delete(&self, end: &End, id: &FileId) -> Result<(), Error> {
         match self.deleted(&end.uri(), id).await {
@@ -159,10 +188,24 @@ impl Fs {
         }
     }
 
-    /// Whether the file `id` is at `uri`.
-    pub(super) async fn is_at(&self, id: &FileId, uri: &FileUri) -> Result<bool, Error> {
-        let found = self.whats_at(uri).await?;
-        Ok(found.is_some_and(|info| info.id == *id))
+    /// What has the name of the file `id` by now, which was at `end`; with `seen`, in that version. Calls to the server go by
+    /// path, so this comes right before each that drops or moves what was seen a moment ago.
+    pub(super) async fn now_at(
+        &self,
+        end: &End,
+        id: &FileId,
+        seen: Option<&EntityId>,
+    ) -> Result<Now, Error> {
+        let found = self.whats_at(&end.uri()).await;
+        let now = match found.map_err(|error| self.refused(&end.folder, error))? {
+            Some(info) if info.id == *id && seen.is_none_or(|seen| *seen == info.entity) => {
+                return Ok(Now::Same);
+            }
+            Some(_) => Now::Another,
+            None => Now::Nothing,
+        };
+        self.doubt(end);
+        Ok(now)
     }
 
     /// What was removed from `parent` under `name`, and not yet by the server, is.

@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::api;
 use crate::entry::Entry;
 use crate::inodes::Ino;
 use crate::model::{FileId, FileInfo, FileKind};
@@ -19,6 +20,7 @@ use crate::uri::FileUri;
 
 use super::changes::{End, Found, disk, renamed, replaced, stored};
 use super::locals::{Locals, Shown, local_id};
+use super::remove::Now;
 use super::steps::{Plan, Step, aside, way};
 use super::{Error, Fs};
 
@@ -39,8 +41,24 @@ pub(super) struct Stopped {
 }
 
 impl Fs {
-    /// rename(2).
+    /// rename(2). Where the server says that a name stands for something else by now, it is looked at once more: a file that
+    /// came meanwhile is replaced like one that was known.
     pub async fn rename(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+        new_parent: Ino,
+        new_name: &OsStr,
+        how: RenameHow,
+    ) -> Result<(), Error> {
+        let once = || self.rename_once(parent, name, new_parent, new_name, how);
+        match (once().await, how) {
+            (Err(Error::Gone | Error::Exists), RenameHow::Replace) => once().await,
+            (done, _) => done,
+        }
+    }
+
+    async fn rename_once(
         &self,
         parent: Ino,
         name: &OsStr,
@@ -168,12 +186,16 @@ impl Fs {
         if shown.local.state() != State::Delivered {
             return Ok(Found::Local(Shown { key, ..shown }));
         }
+        let base = shown.local.base().map(|base| base.file);
         if self.namespace.locals.shows(&key) {
             // The news of it is still on its way.
             let there = self.whats_at(&end.uri()).await?;
-            let base = shown.local.base().map(|base| base.file);
-            match there.filter(|info| Some(&info.id) == base.as_ref()) {
-                Some(info) => self.delivered(shown.local.id(), info, false),
+            match there {
+                Some(info) if Some(&info.id) == base.as_ref() => {
+                    self.delivered(shown.local.id(), info, false);
+                }
+                // It went beside somebody else's, as the news will tell: that one nobody has seen here.
+                Some(_) => return Err(Error::Busy(api::Error::Changed)),
                 None => {
                     self.namespace.locals.hide(&key);
                     self.doubt(end);
@@ -181,7 +203,12 @@ impl Fs {
             }
         }
         let (_, found) = self.end(end.parent, &end.name).await?;
-        found.ok_or(Error::NotFound)
+        match found.ok_or(Error::NotFound)? {
+            Found::Known(entry) if Some(&entry.id) != base.as_ref() => {
+                Err(Error::Busy(api::Error::Changed))
+            }
+            found => Ok(found),
+        }
     }
 
     /// A file with content here gets another name.
@@ -193,6 +220,7 @@ impl Fs {
         target: Option<Found>,
     ) -> Result<(), Error> {
         let base = shown.local.base();
+        let mut is_free = true;
         match (base, target) {
             (None, None) => shown.local.relocate(to.place(), None).map_err(disk)?,
             (None, Some(target)) => {
@@ -200,29 +228,57 @@ impl Fs {
                 self.retire(&target.key(to, self)?)?;
             }
             (Some(base), None) => {
-                let plan = self.plan_way(&base.file, from, to);
-                self.carry_out(&to.folder, &plan).await?;
+                is_free = self.move_base(&base.file, from, to).await?;
                 shown.local.relocate(to.place(), None).map_err(disk)?;
             }
             (Some(base), Some(target)) => match over(&target) {
                 Some(over) => {
-                    self.put_onto(from, &shown, &base, to, over, &target)
+                    is_free = self
+                        .put_onto(from, &shown, &base, to, over, &target)
                         .await?;
                 }
                 None => {
                     // The server has nothing there.
-                    let plan = self.plan_way(&base.file, from, to);
-                    self.carry_out(&to.folder, &plan).await?;
+                    is_free = self.move_base(&base.file, from, to).await?;
                     relocate_onto(&shown.local, to, None, &target)?;
                     self.retire(&target.key(to, self)?)?;
                 }
             },
         }
         self.show_moved(from, &shown, to);
+        if !is_free {
+            self.doubt(from);
+        }
         Ok(())
     }
 
-    /// Content over one file of the server's becomes content over another one, and the first is dropped.
+    /// The server's file `base`, over which there is content here, goes from one name to the other. False where it is not at
+    /// the first any more: then the content alone goes, which is over it wherever it is, or made anew.
+    async fn move_base(&self, base: &FileId, from: &End, to: &End) -> Result<bool, Error> {
+        if self.now_at(from, base, None).await? != Now::Same {
+            return Ok(false);
+        }
+        let plan = self.plan_way(base, from, to);
+        match self.carry_out(&to.folder, &plan).await {
+            Ok(_) => Ok(true),
+            Err(error) => {
+                self.doubt_both(from, to);
+                Err(error)
+            }
+        }
+    }
+
+    /// Nobody knows what is behind the two names, nor whether each is free beside the other.
+    fn doubt_both(&self, from: &End, to: &End) {
+        let metadata = &self.namespace.metadata;
+        for end in [from, to] {
+            metadata.doubt(&end.folder.key, &from.name);
+            metadata.doubt(&end.folder.key, &to.name);
+        }
+    }
+
+    /// Content over one file of the server's becomes content over another one, and the first is dropped. False where that
+    /// stays, because it is another one or has another version by now, which nobody has seen here.
     async fn put_onto(
         &self,
         from: &End,
@@ -231,15 +287,19 @@ impl Fs {
         to: &End,
         over: Base,
         target: &Found,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         self.bring(&shown.local, from, base).await?;
         shown.local.durable().await.map_err(disk)?;
         // First, for it may be refused. Whatever happens now, all of the content is here, and has a place and a name.
-        self.delete(from, &base.file).await?;
+        let now = self.now_at(from, &base.file, Some(&base.entity.id)).await?;
+        if now == Now::Same {
+            self.delete(from, &base.file).await?;
+        }
         // Its number is to follow the content, and not the file that is dropped.
         self.known_as(&self.key_of(shown), local_id(&shown.local));
         relocate_onto(&shown.local, to, Some(over), target)?;
-        self.retire(&target.key(to, self)?)
+        self.retire(&target.key(to, self)?)?;
+        Ok(now != Now::Another)
     }
 
     /// A local file shows under its new name.
@@ -257,19 +317,28 @@ impl Fs {
 
     /// What only the server has gets a name that is free.
     async fn rename_known(&self, from: &End, entry: &Entry, to: &End) -> Result<(), Error> {
+        self.is_still(from, entry).await?;
         let plan = self.plan_way(&entry.id, from, to);
         let below = self.below_of(from, entry);
         let told = match self.carry_out(&to.folder, &plan).await {
             Ok(told) => told,
             Err(error) => {
-                self.doubt(from);
-                self.doubt(to);
+                self.doubt_both(from, to);
                 return Err(error);
             }
         };
         self.show_known(from, entry, to, told)?;
         self.relocate_below(below, &from.uri(), &to.uri());
         Ok(())
+    }
+
+    /// An error where `entry` is not at `from` any more.
+    async fn is_still(&self, from: &End, entry: &Entry) -> Result<(), Error> {
+        match self.now_at(from, &entry.id, None).await? {
+            Now::Same => Ok(()),
+            Now::Nothing => Err(Error::NotFound),
+            Now::Another => Err(Error::Gone),
+        }
     }
 
     fn show_known(
@@ -285,6 +354,10 @@ impl Fs {
         if let Some(open) = self.namespace.locals.keyed(&key) {
             // Delivered, and open: what is written to it next goes where the file is.
             open.local.relocate(to.place(), None).map_err(disk)?;
+            if self.namespace.locals.shows(&open.key) {
+                // It was written to meanwhile, and is owed again.
+                self.show_moved(from, &open, to);
+            }
         }
         self.believe(from, None);
         self.believe(to, Some(now));
@@ -305,7 +378,10 @@ impl Fs {
         }
         for shown in below {
             let place = shown.local.place();
-            let inner = &place.folder_uri.names()[from.names().len()..];
+            let Some(inner) = place.folder_uri.names().strip_prefix(from.names()) else {
+                // It was moved out of there meanwhile.
+                continue;
+            };
             let folder_uri = inner
                 .iter()
                 .fold(to.clone(), |uri, name| uri.child(name.clone()));
@@ -374,10 +450,19 @@ impl Fs {
         target: &Found,
     ) -> Result<(), Error> {
         let key = target.key(to, self)?;
-        let parked = to.folder.uri.child(aside(&over.file, &to.stored));
-        let mut steps = vec![Step::shift(&over.file, &to.uri(), &parked)];
-        steps.extend(self.plan_way(&entry.id, from, to).steps);
-        steps.push(Step::delete(&over.file, &parked, None));
+        self.is_still(from, entry).await?;
+        let seen = has_version(target).then_some(&over.entity.id);
+        let now = self.now_at(to, &over.file, seen).await?;
+        let mut steps = self.plan_way(&entry.id, from, to).steps;
+        match now {
+            Now::Same => {
+                let parked = to.folder.uri.child(aside(&over.file, &to.stored));
+                steps.insert(0, Step::shift(&over.file, &to.uri(), &parked));
+                steps.push(Step::delete(&over.file, &parked, seen));
+            }
+            Now::Nothing => {}
+            Now::Another => return Err(Error::Busy(api::Error::Changed)),
+        }
         let plan = Plan {
             steps,
             only_if: None,
@@ -386,8 +471,7 @@ impl Fs {
         let told = match self.carry_out(&to.folder, &plan).await {
             Ok(told) => told,
             Err(error) => {
-                self.doubt(from);
-                self.doubt(to);
+                self.doubt_both(from, to);
                 return Err(error);
             }
         };
@@ -406,6 +490,16 @@ fn over(target: &Found) -> Option<Base> {
             visible_bytes: 0,
             ..base
         }),
+    }
+}
+
+/// Whether the version of `target` tells what is lost with it.
+fn has_version(target: &Found) -> bool {
+    match target {
+        Found::Known(entry) => {
+            entry.kind == FileKind::File && entry.shortcut.is_none() && !entry.unfinished
+        }
+        Found::Local(_) => true,
     }
 }
 

@@ -21,7 +21,7 @@ use crate::cli::values::show_moment;
 use crate::config::MountPlan;
 use crate::control::{Answer, OwedFile, OwedSum, Progress, Tell};
 use crate::failure::chain;
-use crate::fs::{Fs, Owing};
+use crate::fs::{Fs, Owing, is_copy};
 use crate::staging::{self, Local, LocalId, Staging, State};
 use crate::upload::{News, Owed, Undelivered, Uploader};
 use crate::uri::{FileSystem, FileUri};
@@ -206,6 +206,7 @@ impl Debts {
         let mut owed = self.staging.owed();
         owed.retain(|local| {
             matches!(local.state(), State::Staged(_))
+                && !is_copy(local)
                 && self.shown.is_within(&local.place().uri(), path)
         });
         owed
@@ -250,7 +251,8 @@ impl Debts {
     /// No program can write any more: what is still open is owed as it is. May block on the disk for a moment.
     fn stage_all(&self) {
         for local in self.staging.owed() {
-            if local.state() != State::Dirty {
+            // What a rename that was cut short has half copied is dropped at the next start.
+            if local.state() != State::Dirty || is_copy(&local) {
                 continue;
             }
             match local.stage(SystemTime::now()) {

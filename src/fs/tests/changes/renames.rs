@@ -44,7 +44,7 @@ async fn what_the_server_has_keeps_its_id_and_its_number_under_a_new_name_and_in
     let id = mounted.id("a/one.txt");
     let ino = mounted.ino("a/one.txt").await;
     let mut at = "a/one.txt";
-    for (to, calls) in [("a/1.txt", 1), ("b/1.txt", 1), ("a/other.md", 2)] {
+    for (to, calls) in [("a/1.txt", 2), ("b/1.txt", 2), ("a/other.md", 3)] {
         mounted.server.reset_counters();
         mounted.mv(at, to).await;
         assert_eq!(mounted.requests(), calls, "{at} to {to}");
@@ -186,17 +186,137 @@ async fn what_a_copy_would_have_replaced_is_owed_as_before_where_its_source_stay
 }
 
 #[tokio::test]
-async fn a_copy_of_a_version_that_somebody_replaced_meanwhile_replaces_nothing() {
-    let mounted = Mounted::new(drive).await;
+async fn what_is_copied_is_the_version_that_is_deleted_though_somebody_saved_it_meanwhile() {
+    let mut mounted = Mounted::new(drive).await;
     mounted.find("a/one.txt").await;
     mounted.find("b/two.txt").await;
     let (gone, theirs) = ("a/one.txt", "their newer one");
     mounted.server.put(gone, theirs);
-    let done = mounted.rename(gone, "b/two.txt", REPLACE).await;
-    assert!(done.is_err(), "{done:?}");
-    assert_eq!(mounted.content("a/one.txt"), theirs.as_bytes());
-    assert_eq!(mounted.content("b/two.txt"), b"twotwo");
-    assert!(mounted.owing.staging.owed().is_empty());
+    mounted.mv(gone, "b/two.txt").await;
+    assert!(mounted.on_server("a").is_empty());
+    let owed = mounted.owing.staging.owed();
+    mounted.deliver(&owed[0]).await;
+    assert_eq!(mounted.content("b/two.txt"), theirs.as_bytes());
+}
+
+/// What is at `path` goes to the folder `away`, and another file has its name.
+fn supplant(server: &Server, path: &str) {
+    server.mkdir("away");
+    server.move_into(path, "away");
+    server.put(path, "another one");
+}
+
+#[tokio::test]
+async fn what_took_the_place_of_a_file_meanwhile_is_neither_deleted_nor_moved() {
+    for edited in [false, true] {
+        let mounted = Mounted::new(drive).await;
+        for folder in ["a", "b", ""] {
+            mounted.names(folder).await;
+        }
+        if edited {
+            mounted.overwrite("a/one.txt", b"edited").await;
+        }
+        supplant(&mounted.server, "a/one.txt");
+        let done = mounted.unlink("a/one.txt").await;
+        assert_eq!(done.is_ok(), edited, "{done:?}");
+        assert_eq!(mounted.content("a/one.txt"), b"another one");
+        assert_eq!(mounted.content("away/one.txt"), b"one");
+        assert_eq!(mounted.find("a/one.txt").await.unwrap().size_bytes, 11);
+    }
+}
+
+#[tokio::test]
+async fn what_was_edited_here_goes_to_its_new_name_alone_where_another_file_has_the_old_one() {
+    for to in ["b/three.txt", "b/two.txt"] {
+        let mut mounted = Mounted::new(drive).await;
+        for folder in ["a", "b", ""] {
+            mounted.names(folder).await;
+        }
+        let local = mounted.overwrite("a/one.txt", b"edited").await;
+        supplant(&mounted.server, "a/one.txt");
+        mounted.mv("a/one.txt", to).await;
+        assert_eq!(mounted.content("a/one.txt"), b"another one");
+        assert_eq!(mounted.find("a/one.txt").await.unwrap().size_bytes, 11);
+        assert_eq!(mounted.find(to).await.unwrap().size_bytes, 6);
+        mounted.deliver(&local).await;
+        let all = mounted.server.contents();
+        assert!(all.contains(&b"edited".to_vec()));
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_somebody_saved_meanwhile_is_not_dropped_by_a_rename() {
+    // The source was edited here, and elsewhere.
+    let mounted = Mounted::new(drive).await;
+    mounted.overwrite("a/one.txt", b"edited").await;
+    mounted.server.put("a/one.txt", "theirs");
+    mounted.mv("a/one.txt", "b/two.txt").await;
+    assert_eq!(mounted.content("a/one.txt"), b"theirs");
+    assert_eq!(mounted.find("b/two.txt").await.unwrap().size_bytes, 6);
+    // The target of a swap.
+    let mounted = Mounted::new(large).await;
+    mounted.names("").await;
+    mounted.server.put("two.txt", "theirs");
+    let done = mounted.rename("large.bin", "two.txt", REPLACE).await;
+    assert!(matches!(done, Err(Error::Busy(_))), "{done:?}");
+    assert_eq!(mounted.content("two.txt"), b"theirs");
+    mounted.mv("large.bin", "two.txt").await;
+    assert_eq!(mounted.on_server(""), ["two.txt"]);
+}
+
+#[tokio::test]
+async fn a_file_whose_base_somebody_deleted_is_renamed_and_made_anew() {
+    let mut mounted = Mounted::new(drive).await;
+    let local = mounted.overwrite("a/one.txt", b"edited").await;
+    mounted.server.remove("a/one.txt");
+    mounted.mv("a/one.txt", "b/three.txt").await;
+    assert!(mounted.names("a").await.is_empty());
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.content("b/three.txt"), b"edited");
+}
+
+#[tokio::test]
+async fn a_name_that_somebody_took_meanwhile_is_replaced_like_one_that_was_known() {
+    let mounted = Mounted::new(large).await;
+    mounted.names("").await;
+    let id = mounted.id("large.bin");
+    mounted.server.put("new.bin", "theirs");
+    mounted.mv("large.bin", "new.bin").await;
+    assert_eq!(mounted.id("new.bin"), id);
+    assert_eq!(mounted.on_server(""), ["new.bin", "two.txt"]);
+}
+
+#[tokio::test]
+async fn a_swap_whose_deletion_may_have_happened_is_not_taken_back_and_is_finished_later() {
+    let mounted = Mounted::new(large).await;
+    let id = mounted.id("large.bin");
+    mounted.server.fail(Fault::on(Route::Delete).status(502));
+    mounted.mv("large.bin", "two.txt").await;
+    assert_eq!(mounted.id("two.txt"), id);
+    assert!(!mounted.is_all_done());
+    mounted.server.clear_faults();
+    let mounted = mounted.again().await;
+    assert_eq!(mounted.on_server(""), ["two.txt"]);
+    assert_eq!(mounted.id("two.txt"), id);
+    assert!(mounted.is_all_done());
+}
+
+#[tokio::test]
+async fn what_lost_its_place_while_it_was_stopped_hands_nobody_elses_file_over() {
+    for heard in [false, true] {
+        let mut mounted = Mounted::new(drive).await;
+        let local = mounted.overwrite("a/one.txt", b"edited").await;
+        mounted.server.put("a/one.txt", "theirs");
+        let (parent, name) = mounted.parent("a/one.txt").await;
+        let (end, found) = mounted.fs.end(parent, name.as_ref()).await.unwrap();
+        mounted.owing.uploader.deliver(&local).await.unwrap();
+        if heard {
+            mounted.hear().await;
+        }
+        let found = mounted.fs.again(&end, found.unwrap()).await;
+        assert!(matches!(found, Err(Error::Busy(_))));
+        assert_eq!(mounted.content("a/one.txt"), b"theirs");
+    }
 }
 
 #[tokio::test]
