@@ -341,7 +341,8 @@ impl Fs {
         }
     }
 
-    fn show_known(
+    /// `entry`, which was at `from`, shows at `to`, as the server `told`.
+    pub(super) fn show_known(
         &self,
         from: &End,
         entry: &Entry,

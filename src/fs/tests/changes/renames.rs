@@ -302,6 +302,55 @@ async fn a_swap_whose_deletion_may_have_happened_is_not_taken_back_and_is_finish
 }
 
 #[tokio::test]
+async fn a_move_that_was_done_and_not_answered_is_taken_back_with_those_before_it() {
+    let mounted = Mounted::new(large).await;
+    mounted.names("").await;
+    let before = (mounted.id("large.bin"), mounted.id("two.txt"));
+    let lost = Fault::on(Route::Rename).truncate_after(0);
+    mounted.server.fail(lost.after(1).times(1));
+    // The two looks before are answered, the one for what became of it is not.
+    let unseen = Fault::on(Route::Info).code(403, "no");
+    mounted.server.fail(unseen.after(2).times(1));
+    let done = mounted.rename("large.bin", "two.txt", REPLACE).await;
+    assert!(done.is_err(), "{done:?}");
+    assert_eq!((mounted.id("large.bin"), mounted.id("two.txt")), before);
+    assert_eq!(mounted.names("").await, ["large.bin", "two.txt"]);
+    assert!(mounted.is_all_done());
+}
+
+#[tokio::test]
+async fn what_is_written_to_while_it_is_renamed_shows_under_the_new_name_alone() {
+    let mut mounted = Mounted::new(drive).await;
+    mounted.names("a").await;
+    let ino = mounted.ino("a/one.txt").await;
+    let entry = mounted.fs.namespace.inodes.node(ino).unwrap().entry;
+    let parent = mounted.ino("a").await;
+    let fs = Arc::clone(&mounted.fs);
+    let (from, _) = fs.end(parent, "one.txt".as_ref()).await.unwrap();
+    let (to, _) = fs.end(parent, "other".as_ref()).await.unwrap();
+    let local = mounted.overwrite("a/one.txt", b"edited").await;
+    mounted.server.rename("a/one.txt", "other");
+    fs.show_known(&from, &entry, &to, None).unwrap();
+    assert_eq!(mounted.names("a").await, ["other"]);
+    let shown = mounted.find("a/other").await.unwrap();
+    assert_eq!((shown.ino, shown.size_bytes), (ino, 6));
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.content("a/other"), b"edited");
+    assert_eq!(mounted.names("a").await, ["other"]);
+}
+
+#[tokio::test]
+async fn what_left_a_folder_meanwhile_does_not_follow_it() {
+    let mounted = Mounted::new(drive).await;
+    let local = mounted.write("elsewhere", b"x").await;
+    let shown = mounted.fs.namespace.locals.all();
+    mounted
+        .fs
+        .relocate_below(shown, &place("a/inner"), &place("b"));
+    assert_eq!(local.place().uri(), place("elsewhere"));
+}
+
+#[tokio::test]
 async fn what_lost_its_place_while_it_was_stopped_hands_nobody_elses_file_over() {
     for heard in [false, true] {
         let mut mounted = Mounted::new(drive).await;
@@ -333,7 +382,10 @@ async fn a_copy_that_was_not_finished_replaces_nothing_and_is_gone_at_the_next_s
         name: crate::fs::steps::aside(&FileId("x".into()), &ServerName::from_wire(*b"two.txt")),
     };
     let half = mounted.owing.staging.create(place, None, SystemTime::now());
-    half.unwrap().write(0, b"h", SystemTime::now()).unwrap();
+    let half = half.unwrap();
+    half.write(0, b"h", SystemTime::now()).unwrap();
+    assert!(is_copy(&half), "it is not delivered at the end of a mount");
+    drop(half);
     let mounted = mounted.again().await;
     assert!(mounted.owing.staging.owed().is_empty());
     assert_eq!(mounted.names("").await, ["a", "b"]);
