@@ -1,7 +1,8 @@
 //! Changes that take the server several calls: noted before the first, finished or undone after a crash.
 //!
 //! Each step says which file goes from which place to which other, so it can be told by looking whether it was done, and
-//! done again it does nothing. A step that fails has those before it undone. What neither went on nor back (no network,
+//! done again it does nothing. A step that fails has those before it undone, until something may have been deleted: from
+//! there it only goes forward, and a version that nobody has seen here is not deleted. What neither went on nor back (no network,
 //! a crash) is finished at the next start: at every moment each file is somewhere, under a name of its own or one that
 //! [`aside`] makes.
 
