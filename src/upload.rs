@@ -17,6 +17,7 @@ mod orphans;
 mod outcome;
 mod place;
 mod policy;
+mod proof;
 mod queue;
 mod send;
 mod verdict;

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use super::attempt::Content;
 use super::body::{Flight, blocking};
 use super::deliver::{Courier, Landed, OUTDATED, Step, there};
-use super::look::has_sample;
 use super::outcome::Failure;
 use super::place::Target;
+use super::proof::{Proof, Witness};
 use super::verdict::{below, is_near};
 use super::{Options, Overwrite, conflict};
 use crate::api::{Error, Part};
@@ -90,9 +90,10 @@ impl Courier {
                 empty,
             })));
         }
-        match self.is_there(&info, content).await? {
-            true => Ok(Some(Aim::There(there(info, content)))),
-            false => {
+        match self.is_there(flight, &info, content).await? {
+            Proof::Same => Ok(Some(Aim::There(there(info, content)))),
+            Proof::Overtaken => Ok(None),
+            Proof::Other => {
                 self.beside(flight, CHANGED_ELSEWHERE).await?;
                 Ok(None)
             }
@@ -100,16 +101,28 @@ impl Courier {
     }
 
     /// Whether a file that we did not expect has our bytes: then somebody, perhaps we, brought them there.
-    async fn is_there(&self, info: &FileInfo, content: &Content) -> Result<bool, Failure> {
+    async fn is_there(
+        &self,
+        flight: &Arc<Flight>,
+        info: &FileInfo,
+        content: &Content,
+    ) -> Result<Proof, Failure> {
         let entity = Entity {
             id: info.entity.clone(),
             size_bytes: info.size_bytes,
         };
-        Ok(info.kind == FileKind::File
+        let looks_alike = info.kind == FileKind::File
             && info.upload_session().is_none()
             && info.size_bytes == content.size_bytes
-            && is_near(info.updated, content.modified)
-            && has_sample(&self.api, &info.uri, &entity, content.sample).await?)
+            && is_near(info.updated, content.modified);
+        if !looks_alike {
+            return Ok(Proof::Other);
+        }
+        let Content {
+            generation, sample, ..
+        } = *content;
+        let witness = Witness::of_content(&flight.local, generation, sample);
+        witness.prove(&self.api, &info.uri, &entity).await
     }
 
     /// Decides that the content goes beside what has its name, and under which one.
@@ -266,11 +279,17 @@ impl Courier {
             // lost. What comes of it tells whether there are two versions.
             return Err(Failure::Api(Error::Locked(Vec::new())));
         }
-        if empty || self.is_there(&info, content).await? {
+        if empty {
             return self.land(flight, there(info, content)).await;
         }
-        self.beside(flight, CHANGED_ELSEWHERE).await?;
-        Ok(Step::Again)
+        match self.is_there(flight, &info, content).await? {
+            Proof::Same => self.land(flight, there(info, content)).await,
+            Proof::Overtaken => Ok(Step::Again),
+            Proof::Other => {
+                self.beside(flight, CHANGED_ELSEWHERE).await?;
+                Ok(Step::Again)
+            }
+        }
     }
 
     /// The empty file that has our name is the one that gets the content.

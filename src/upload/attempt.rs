@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::body::Prints;
 use super::policy::Done;
 use crate::api::Session;
 use crate::model::{EntityId, FileId};
@@ -39,6 +40,9 @@ pub(super) struct Attempt {
     pub(super) session: Option<Session>,
     /// What the storage has.
     pub(super) done: Done,
+    /// What tells the bytes that were sent, also when the local file has others.
+    #[serde(default)]
+    pub(super) prints: Prints,
     /// Failures since the last chunk that got there.
     pub(super) strikes: u32,
 }
@@ -104,6 +108,7 @@ impl Attempt {
             began: began.as_secs(),
             session: None,
             done: Done::default(),
+            prints: Prints::default(),
             strikes: 0,
         }
     }

@@ -3,12 +3,14 @@
 //! Writers write on while a file is sent. Each piece is read from the local file, and handed on only if nothing was
 //! written meanwhile; otherwise the request breaks off in mid-body, which the server does not count (→ api part 2 §0.1).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::halt::Halt;
@@ -22,6 +24,45 @@ const SAMPLE_PIECES: u64 = 16;
 /// … of so many bytes each.
 const SAMPLE_BYTES: u64 = 16 << 10;
 
+/// So many bytes of a local file are read at a time where only their hash is wanted.
+const STEP_BYTES: u64 = 1 << 20;
+
+/// Hashes over the parts of a content as they were read to be sent: what tells it from another one when the local file has
+/// neither any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Prints {
+    /// By first byte: the byte behind the last one, and the hash.
+    parts: BTreeMap<u64, (u64, u64)>,
+}
+
+impl Prints {
+    fn add(&mut self, part: Range<u64>, print: u64) {
+        self.parts.insert(part.start, (part.end, print));
+    }
+
+    /// Takes over what `other` has.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.parts.extend(other.parts);
+    }
+
+    /// Whether they are of all bytes, each once.
+    pub(super) fn cover(&self, size_bytes: u64) -> bool {
+        let up_to = self
+            .parts
+            .iter()
+            .try_fold(0, |at, (start, (end, _))| (*start == at).then_some(*end));
+        up_to == Some(size_bytes)
+    }
+
+    /// Each part with its hash, in order.
+    pub(super) fn parts(&self) -> Vec<(Range<u64>, Option<u64>)> {
+        let parts = self.parts.iter();
+        parts
+            .map(|(start, (end, print))| (*start..*end, Some(*print)))
+            .collect()
+    }
+}
+
 /// A local file on its way.
 pub(super) struct Flight {
     /// The file.
@@ -32,6 +73,8 @@ pub(super) struct Flight {
     pub(super) sent_bytes: AtomicU64,
     /// Which content goes; the highest number until that is decided.
     generation: AtomicU64,
+    /// What was read to be sent, and of which generation.
+    prints: Mutex<(u64, Prints)>,
     /// Why its bytes could not be read here.
     broken: Mutex<Option<Arc<io::Error>>>,
     /// Who writes to the journal.
@@ -46,6 +89,7 @@ impl Flight {
             halt: Arc::default(),
             sent_bytes: AtomicU64::new(0),
             generation: AtomicU64::new(u64::MAX),
+            prints: Mutex::default(),
             broken: Mutex::new(None),
             turn: Arc::default(),
         }
@@ -54,6 +98,23 @@ impl Flight {
     /// The content that goes is that of `generation`.
     pub(super) fn takes(&self, generation: u64) {
         self.generation.store(generation, Ordering::Release);
+    }
+
+    /// What was read of `generation` to be sent.
+    pub(super) fn prints(&self, generation: u64) -> Prints {
+        let prints = self.prints.lock().unwrap();
+        match prints.0 == generation {
+            true => prints.1.clone(),
+            false => Prints::default(),
+        }
+    }
+
+    fn printed(&self, generation: u64, part: Range<u64>, print: u64) {
+        let mut prints = self.prints.lock().unwrap();
+        if prints.0 != generation {
+            *prints = (generation, Prints::default());
+        }
+        prints.1.add(part, print);
     }
 
     /// Whether what is in the file now is what goes, or will be taken.
@@ -92,6 +153,7 @@ impl Flight {
         let flight = Arc::clone(self);
         let (start, end) = (range.start, range.end);
         let handed_on = AtomicU64::new(0);
+        let hash = Mutex::new((0, Xxh3::new()));
         let read = move |offset: u64, most: usize| {
             if offset == 0 {
                 let again = handed_on.swap(0, Ordering::Relaxed);
@@ -100,6 +162,20 @@ impl Flight {
             let at = (start + offset).min(end);
             let bytes = flight.piece(generation, at..end.min(at + most as u64))?;
             let len = bytes.len() as u64;
+            {
+                let mut hash = hash.lock().unwrap();
+                if offset == 0 {
+                    *hash = (0, Xxh3::new());
+                }
+                // What is not read in order is not printed.
+                if hash.0 == offset {
+                    hash.0 += len;
+                    hash.1.update(&bytes);
+                    if at + len == end {
+                        flight.printed(generation, start..end, hash.1.digest());
+                    }
+                }
+            }
             handed_on.fetch_add(len, Ordering::Relaxed);
             flight.sent_bytes.fetch_add(len, Ordering::Relaxed);
             Ok(bytes)
@@ -171,9 +247,19 @@ pub(super) fn sampled(size_bytes: u64) -> Vec<Range<u64>> {
 
 /// A hash over the [`sampled`] parts of a local file. Blocks on the disk.
 pub(super) fn sample(local: &Local, size_bytes: u64) -> io::Result<u64> {
+    print(local, sampled(size_bytes))
+}
+
+/// A hash over these parts of a local file, one after the other. Blocks on the disk.
+pub(super) fn print(local: &Local, parts: impl IntoIterator<Item = Range<u64>>) -> io::Result<u64> {
     let mut hash = Xxh3::new();
-    for range in sampled(size_bytes) {
-        hash.update(&read_all(local, range)?);
+    for part in parts {
+        let mut at = part.start;
+        while at < part.end {
+            let step = at..part.end.min(at + STEP_BYTES);
+            at = step.end;
+            hash.update(&read_all(local, step)?);
+        }
     }
     Ok(hash.digest())
 }
@@ -181,6 +267,23 @@ pub(super) fn sample(local: &Local, size_bytes: u64) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prints_with_a_gap_or_an_overlap_are_not_of_all_bytes() {
+        let made = |parts: &[Range<u64>]| {
+            let mut prints = Prints::default();
+            for part in parts {
+                prints.add(part.clone(), 1);
+            }
+            prints
+        };
+        assert!(made(&[4..9, 0..4]).cover(9));
+        assert!(!made(&[0..4, 5..9]).cover(9));
+        assert!(!made(&[0..5, 4..9]).cover(9));
+        assert!(!made(&[0..4]).cover(9));
+        assert!(!made(&[4..9]).cover(9));
+        assert!(!made(&[]).cover(9));
+    }
 
     #[test]
     fn samples_lie_within_the_content_and_hold_its_ends() {

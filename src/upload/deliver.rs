@@ -10,10 +10,11 @@ use std::time::{Duration, SystemTime};
 use super::aim::Aim;
 use super::attempt::{Attempt, Content, Over};
 use super::body::{Flight, blocking, sample};
-use super::look::{Look, has_sample, look};
+use super::look::{Look, look};
 use super::orphans::Orphans;
 use super::outcome::Failure;
 use super::place::Places;
+use super::proof::{Proof, Witness};
 use super::verdict::{Verdict, came_between, judge};
 use super::{Complete, Options, Overwrite};
 use crate::api::{Api, Error};
@@ -235,7 +236,7 @@ impl Courier {
                     entity, beneath, ..
                 },
                 Some((info, _)),
-            ) if has_sample(&self.api, &info.uri, &entity, attempt.sample).await? => Some(Landed {
+            ) if self.is_ours(flight, attempt, &info, &entity).await? => Some(Landed {
                 info,
                 entity: entity.id,
                 over: attempt.over.as_ref().map(Over::entity),
@@ -248,6 +249,20 @@ impl Courier {
             flight.note(|delivery| delivery.session = None).await?;
         }
         Ok(landed)
+    }
+
+    /// Whether a version that looks like it has the bytes that the try sent.
+    pub(super) async fn is_ours(
+        &self,
+        flight: &Arc<Flight>,
+        attempt: &Attempt,
+        info: &FileInfo,
+        entity: &Entity,
+    ) -> Result<bool, Failure> {
+        let witness = Witness::of_attempt(&flight.local, attempt);
+        let proof = witness.prove(&self.api, &info.uri, entity).await?;
+        // What cannot be told any more is somebody else's: then both are kept.
+        Ok(proof == Proof::Same)
     }
 
     /// Ends what is noted of a file that is not to be uploaded now.

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::attempt::Attempt;
 use super::body::{Flight, blocking};
 use super::deliver::{Courier, OUTDATED};
-use super::look::{Look, has_sample, look};
+use super::look::{Look, look};
 use super::outcome::Failure;
+use super::proof::{Proof, Witness};
 use super::verdict::{Verdict, judge};
 use crate::api::Error;
 use crate::entity::Entity;
@@ -312,7 +313,10 @@ impl Courier {
         }
         match (verdict, look) {
             (Verdict::There { entity, .. }, Some((info, _)))
-                if has_sample(&self.api, &info.uri, &entity, attempt.sample).await? =>
+                if Witness::of_orphan(attempt)
+                    .prove(&self.api, &info.uri, &entity)
+                    .await?
+                    == Proof::Same =>
             {
                 Ok(Some((info, entity)))
             }

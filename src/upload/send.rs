@@ -9,7 +9,6 @@ use futures_util::FutureExt;
 use super::attempt::{Attempt, Content, Over, meant};
 use super::body::Flight;
 use super::deliver::{Courier, Landed, Outcome, Step};
-use super::look::has_sample;
 use super::outcome::{Failure, is_refusal};
 use super::place::Target;
 use super::policy::{Done, Note, Progress, Transfer, transfer};
@@ -132,7 +131,10 @@ impl Courier {
             progress: &progress,
         };
         let result = transfer(&whole).await;
-        shared.lock().unwrap().done = progress.done();
+        let mut attempt = shared.lock().unwrap();
+        attempt.done = progress.done();
+        attempt.prints.merge(flight.prints(generation));
+        drop(attempt);
         result
     }
 
@@ -163,9 +165,7 @@ impl Courier {
                     let Some((info, _)) = look else { break };
                     let current =
                         entity.id == info.entity && is_near(info.updated, attempt.modified());
-                    if !current
-                        && !has_sample(&self.api, &info.uri, &entity, attempt.sample).await?
-                    {
+                    if !current && !self.is_ours(flight, attempt, &info, &entity).await? {
                         break;
                     }
                     let landed = Landed {
@@ -246,6 +246,8 @@ fn journal(flight: &Arc<Flight>, shared: &Arc<Mutex<Attempt>>) -> Note {
             {
                 let mut attempt = shared.lock().unwrap();
                 attempt.done = done;
+                let prints = flight.prints(attempt.generation);
+                attempt.prints.merge(prints);
                 attempt.strikes = 0;
             }
             write(&flight, &shared).await;

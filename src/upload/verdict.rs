@@ -57,6 +57,10 @@ pub(super) fn judge(attempt: &Attempt, look: Option<(&FileInfo, &[Entity])>) -> 
     if over.as_ref() == Some(&info.entity) {
         return Verdict::Nothing;
     }
+    // Not one byte is sent without a session.
+    if attempt.session.is_none() {
+        return Verdict::Nothing;
+    }
     let current = Entity {
         id: info.entity.clone(),
         size_bytes: info.size_bytes,
@@ -227,6 +231,14 @@ mod tests {
             alone.clone(),
         );
         check(None, Some("sid"), &now, &versions[..1], alone);
+    }
+
+    #[test]
+    fn nothing_is_ours_of_which_not_a_byte_was_sent() {
+        let now = info("new", 100, UNIX_EPOCH + WHEN, None);
+        let versions = [entity("new", 100), entity("base", 7)];
+        check(Some("base"), None, &now, &versions, Verdict::Nothing);
+        check(None, None, &now, &versions[..1], Verdict::Nothing);
     }
 
     #[test]

@@ -124,3 +124,103 @@ async fn somebody_elses_upload_is_waited_for_and_its_content_kept() {
     let other = beside(&drive, "f");
     assert_eq!(drive.content(&other).as_deref(), Some(&b"ours"[..]));
 }
+
+/// Content of which a sample would not show that it differs from `bytes(1, size)`.
+fn nearly(size: u64) -> Vec<u8> {
+    let mut content = bytes(1, size);
+    content[20 << 10] ^= 1;
+    content
+}
+
+#[tokio::test]
+async fn versions_that_differ_in_one_byte_are_both_kept() {
+    let size = 10 * CHUNK;
+    for over in [false, true] {
+        let drive = Drive::new();
+        drive.server.put("f", bytes(7, size));
+        let base = over.then(|| drive.base("f", size));
+        drive.server.put("f", nearly(size));
+        drive.server.set_updated("f", then());
+        let mut run = drive.run();
+        run.save_over("f", base, &bytes(1, size));
+        assert!(run.news().await.2, "over: {over}");
+        assert!(drive.content("f") == Some(nearly(size)));
+        assert!(drive.content(&beside(&drive, "f")) == Some(bytes(1, size)));
+    }
+}
+
+#[tokio::test]
+async fn the_very_same_bytes_are_no_conflict() {
+    let size = 10 * CHUNK;
+    for over in [false, true] {
+        let drive = Drive::new();
+        drive.server.put("f", bytes(7, size));
+        let base = over.then(|| drive.base("f", size));
+        drive.server.put("f", bytes(1, size));
+        drive.server.set_updated("f", then());
+        let mut run = drive.run();
+        run.save_over("f", base, &bytes(1, size));
+        assert!(!run.news().await.2, "over: {over}");
+        assert_eq!(drive.names(), ["f"]);
+        assert_eq!(drive.server.count(Route::UploadCreate), u64::from(!over));
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_came_when_the_session_was_lost_is_not_taken_for_ours() {
+    let size = 10 * CHUNK;
+    for saved_again in [false, true] {
+        let drive = Drive::new();
+        drive.server.put("f", "old");
+        let mut run = drive.run();
+        drive
+            .server
+            .fail(Fault::on(Route::UploadChunk).after(9).status(502));
+        let local = run.save_over("f", Some(drive.base("f", 3)), &bytes(1, size));
+        until(|| drive.server.count(Route::UploadChunk) >= 10).await;
+        drive.server.lose_uploads();
+        drive.server.put("f", nearly(size));
+        drive.server.set_updated("f", then());
+        drive.server.clear_faults();
+        if saved_again {
+            run.rewrite(&local, b"again");
+        }
+        run.uploader.wake();
+        assert!(run.news().await.2, "saved again: {saved_again}");
+        assert!(drive.content("f") == Some(nearly(size)));
+        let ours = match saved_again {
+            true => b"again".to_vec(),
+            false => bytes(1, size),
+        };
+        assert!(drive.content(&beside(&drive, "f")) == Some(ours));
+    }
+}
+
+#[tokio::test]
+async fn a_content_that_landed_unseen_is_no_conflict_for_the_next_one() {
+    let size = 10 * CHUNK;
+    for over in [false, true] {
+        let drive = Drive::new();
+        if over {
+            drive.server.put("f", "old");
+        }
+        let mut run = drive.run();
+        let chunks = Fault::on(Route::UploadChunk).after(9);
+        drive.server.fail(chunks.reset_before_headers());
+        drive
+            .server
+            .fail(Fault::on(Route::Info).after(u64::from(over)).status(502));
+        let base = over.then(|| drive.base("f", 3));
+        let local = run.save_over("f", base, &bytes(1, size));
+        until(|| run.uploader.owed()[0].state == "retrying").await;
+        run.rewrite(&local, b"again");
+        drive.server.clear_faults();
+        run.uploader.wake();
+        while !run.staging.owed().is_empty() {
+            assert!(!run.news().await.2, "over: {over}");
+        }
+        assert_eq!(drive.names(), ["f"]);
+        assert_eq!(drive.content("f").as_deref(), Some(&b"again"[..]));
+        drive.is_tidy();
+    }
+}
