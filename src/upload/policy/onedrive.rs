@@ -88,7 +88,12 @@ async fn fragment(t: &Transfer<'_>, url: &str, at: u64) -> Result<Sent, Error> {
             let answer = send_to(t, "PUT", url, &headers, (t.body)(at..end)).await?;
             match answer.status {
                 200 | 201 if end == t.size_bytes => Ok(Sent::Whole),
-                200..=299 => next(&answer).map(Sent::UpTo).ok_or_else(no_storage),
+                200..=299 => match next(&answer) {
+                    Some(next) if next > at => Ok(Sent::UpTo(next)),
+                    // It took the fragment, and wants it again.
+                    Some(_) => Ok(Sent::Elsewhere),
+                    None => Err(no_storage()),
+                },
                 // A name that is taken is so by the same upload: no other has this name.
                 404 | 409 => Ok(Sent::Gone),
                 416 => Ok(Sent::Elsewhere),

@@ -446,3 +446,52 @@ async fn nothing_of_the_account_goes_to_a_store_and_nothing_of_a_store_into_an_e
     })
     .await;
 }
+
+/// A store that says the same to every request.
+async fn parrot(status: &'static str, body: &'static str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                let body_at = loop {
+                    let mut more = [0; 4096];
+                    let len = stream.read(&mut more).await.unwrap_or(0);
+                    if len == 0 {
+                        return;
+                    }
+                    head.extend_from_slice(&more[..len]);
+                    if let Some(at) = head.windows(4).position(|end| end == b"\r\n\r\n") {
+                        break at + 4;
+                    }
+                };
+                let text = String::from_utf8_lossy(&head[..body_at]).to_lowercase();
+                let length = text
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length:"));
+                let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
+                let rest = (body_at + length).saturating_sub(head.len());
+                stream.read_exact(&mut vec![0; rest]).await.ok();
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                stream.write_all(answer.as_bytes()).await.ok();
+            });
+        }
+    });
+    format!("http://{address}/u")
+}
+
+#[tokio::test]
+async fn onedrive_that_never_gets_any_further_is_given_up() {
+    let mut world = World::new(StoragePolicy::OneDrive, 2 * CHUNK).await;
+    let url = parrot("202 Accepted", r#"{"nextExpectedRanges":["0-"]}"#).await;
+    world.session.upload_urls = vec![url];
+    let sent = tokio::time::timeout(Duration::from_secs(20), world.transfer());
+    let error = sent.await.expect("an end").unwrap_err();
+    assert!(matches!(error, Error::SessionGone), "{error:?}");
+    assert_eq!(*world.done.lock().unwrap(), Done::default());
+}
