@@ -30,6 +30,7 @@ mod wire;
 pub use change::{Delete, METADATA_VALUE_MAX_BYTES, Owner};
 pub use content::Content;
 pub use error::Error;
+pub use files::Version;
 pub use transfer::{NewSession, Part, PartAnswer, PartRequest, Session};
 
 use std::fmt;

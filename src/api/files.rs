@@ -1,7 +1,7 @@
 //! Endpoints that speak of files: listings, info, signed URLs, content.
 
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use serde_json::json;
@@ -22,6 +22,15 @@ const UNCLASSIFIED: i64 = -1;
 const OWNER_ONLY: i64 = 40082;
 /// Between the two times that a deleted file is asked for.
 const SECOND_LOOK: Duration = Duration::from_millis(150);
+
+/// One version of a file's content, as its history tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// Which.
+    pub entity: Entity,
+    /// When the server made the record, by its clock; 1970 where it does not say. That of an upload is when it began.
+    pub created: SystemTime,
+}
 
 impl Api {
     /// `GET /file`: one page of at most `size` entries. Always sends size, order by name, and direction: left
@@ -89,8 +98,8 @@ impl Api {
         Ok(wire::data::<WireFile>(&answer.body)?.versions())
     }
 
-    /// As [`Api::versions`], with what they belong to and their sizes.
-    pub async fn history(&self, uri: &FileUri) -> Result<(FileInfo, Vec<Entity>), Error> {
+    /// As [`Api::versions`], with what they belong to, their sizes and moments.
+    pub async fn history(&self, uri: &FileUri) -> Result<(FileInfo, Vec<Version>), Error> {
         let call = info_of(uri).with("extended", "true");
         let answer = self.0.envelope(call).await?;
         let mut file = wire::data::<WireFile>(&answer.body)?;

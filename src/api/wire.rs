@@ -27,7 +27,7 @@ use text::Text;
 
 use super::error::Asked;
 use super::time::{moment_or_epoch, rfc3339};
-use super::{Boundary, Error, Owner, Page, PagePosition, SignedUrls};
+use super::{Boundary, Error, Owner, Page, PagePosition, SignedUrls, Version};
 use crate::entity::Entity;
 use crate::model::{
     Capabilities, EntityId, FileId, FileInfo, FileKind, FolderSummary, StoragePolicy,
@@ -195,6 +195,8 @@ struct WireEntity {
     kind: i64,
     #[serde(default)]
     size: i64,
+    #[serde(default)]
+    created_at: Option<String>,
 }
 
 impl<'a> WireFile<'a> {
@@ -267,20 +269,26 @@ impl<'a> WireFile<'a> {
     /// The versions of its content, newest first; unfinished uploads may be among them.
     pub(super) fn versions(mut self) -> Vec<EntityId> {
         let entities = self.take_history().into_iter();
-        entities.map(|entity| entity.id).collect()
+        entities.map(|version| version.entity.id).collect()
     }
 
-    /// The same, with their sizes.
-    pub(super) fn take_history(&mut self) -> Vec<Entity> {
+    /// The same, with their sizes and moments.
+    pub(super) fn take_history(&mut self) -> Vec<Version> {
         const VERSION: i64 = 0;
         let entities = self.extended_info.take().and_then(|info| info.entities);
         entities
             .unwrap_or_default()
             .into_iter()
             .filter(|entity| entity.kind == VERSION)
-            .map(|entity| Entity {
-                id: EntityId(entity.id.into()),
-                size_bytes: u64::try_from(entity.size).unwrap_or(0),
+            .map(|entity| Version {
+                created: entity
+                    .created_at
+                    .as_deref()
+                    .map_or(SystemTime::UNIX_EPOCH, moment_or_epoch),
+                entity: Entity {
+                    id: EntityId(entity.id.into()),
+                    size_bytes: u64::try_from(entity.size).unwrap_or(0),
+                },
             })
             .collect()
     }

@@ -2,14 +2,13 @@
 
 use super::attempt::Attempt;
 use super::place::Places;
-use crate::api::{Api, Error};
-use crate::entity::Entity;
+use crate::api::{Api, Error, Version};
 use crate::model::FileInfo;
 use crate::staging::Place;
 use crate::uri::FileUri;
 
 /// A file and its versions, newest first, unfinished ones among them.
-pub(super) type Look = (FileInfo, Vec<Entity>);
+pub(super) type Look = (FileInfo, Vec<Version>);
 
 /// What is where `attempt` goes, or where its file is now; none where nothing is.
 pub(super) async fn look(

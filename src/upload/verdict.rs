@@ -5,6 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::attempt::Attempt;
+use crate::api::Version;
 use crate::entity::Entity;
 use crate::model::{EntityId, FileInfo};
 
@@ -36,7 +37,7 @@ pub(super) enum Verdict {
 
 /// Holds what the server shows against the try. `versions` are those of the file, newest first, unfinished ones among
 /// them; `look` is none where nothing is at its place.
-pub(super) fn judge(attempt: &Attempt, look: Option<(&FileInfo, &[Entity])>) -> Verdict {
+pub(super) fn judge(attempt: &Attempt, look: Option<(&FileInfo, &[Version])>) -> Verdict {
     let Some((info, versions)) = look else {
         return Verdict::Nothing;
     };
@@ -51,7 +52,7 @@ pub(super) fn judge(attempt: &Attempt, look: Option<(&FileInfo, &[Entity])>) -> 
     let unfinished = info.upload_session().is_some()
         && versions
             .first()
-            .is_some_and(|newest| newest.id != info.entity);
+            .is_some_and(|newest| newest.entity.id != info.entity);
     let versions = &versions[usize::from(unfinished)..];
     let over = attempt.over.as_ref().map(|over| over.entity());
     if over.as_ref() == Some(&info.entity) {
@@ -102,33 +103,38 @@ pub(super) fn is_near(one: SystemTime, other: SystemTime) -> bool {
     apart <= SAME_TIME
 }
 
-/// An unfinished version of our size, made after the intent was noted.
-fn may_be_ours(attempt: &Attempt, info: &FileInfo, versions: &[Entity]) -> bool {
+/// An unfinished version of our size, made after the intent was noted. Those of others are older, or refused ours.
+fn may_be_ours(attempt: &Attempt, info: &FileInfo, versions: &[Version]) -> bool {
     let Some(newest) = versions.first() else {
         return false;
     };
     let began = std::time::UNIX_EPOCH + Duration::from_secs(attempt.began);
     let is_new = attempt.over.is_none();
-    newest.size_bytes == attempt.size_bytes
-        && newest.id != info.entity
+    newest.entity.size_bytes == attempt.size_bytes
+        && newest.entity.id != info.entity
+        && newest.created + SLACK >= began
         && (!is_new || (info.size_bytes == 0 && info.created + SLACK >= began))
 }
 
 /// The version below `entity`, if the server keeps one.
-pub(super) fn below(versions: &[Entity], entity: &EntityId) -> Option<Entity> {
-    let at = versions.iter().position(|version| version.id == *entity)?;
-    versions.get(at + 1).cloned()
+pub(super) fn below(versions: &[Version], entity: &EntityId) -> Option<Entity> {
+    let at = position(versions, entity)?;
+    Some(versions.get(at + 1)?.entity.clone())
 }
 
 /// The version that came right after `over`; of a new file the first one.
-fn first_after<'a>(versions: &'a [Entity], over: Option<&EntityId>) -> Option<&'a Entity> {
-    match over {
+fn first_after<'a>(versions: &'a [Version], over: Option<&EntityId>) -> Option<&'a Entity> {
+    let first = match over {
         None => versions.last(),
-        Some(over) => {
-            let at = versions.iter().position(|version| version.id == *over)?;
-            versions.get(at.checked_sub(1)?)
-        }
-    }
+        Some(over) => versions.get(position(versions, over)?.checked_sub(1)?),
+    };
+    first.map(|version| &version.entity)
+}
+
+fn position(versions: &[Version], entity: &EntityId) -> Option<usize> {
+    versions
+        .iter()
+        .position(|version| version.entity.id == *entity)
 }
 
 #[cfg(test)]
@@ -197,7 +203,27 @@ mod tests {
         versions: &[Entity],
         expected: Verdict,
     ) {
-        let verdict = judge(&attempt(over, session), Some((info, versions)));
+        check_made_at(UNIX_EPOCH + WHEN, over, session, info, versions, expected);
+    }
+
+    /// As [`check`], with versions that were made at `created`.
+    #[track_caller]
+    fn check_made_at(
+        created: SystemTime,
+        over: Option<&str>,
+        session: Option<&str>,
+        info: &FileInfo,
+        versions: &[Entity],
+        expected: Verdict,
+    ) {
+        let versions: Vec<Version> = versions
+            .iter()
+            .map(|entity| Version {
+                entity: entity.clone(),
+                created,
+            })
+            .collect();
+        let verdict = judge(&attempt(over, session), Some((info, &versions)));
         assert_eq!(verdict, expected);
     }
 
@@ -286,6 +312,24 @@ mod tests {
         let over = info("base", 7, UNIX_EPOCH, Some("x"));
         let versions = [entity("u", 100), entity("base", 7)];
         check(Some("base"), None, &over, &versions, lost);
+    }
+
+    #[test]
+    fn an_older_session_of_the_same_size_is_somebody_elses() {
+        let over = info("base", 7, UNIX_EPOCH, Some("x"));
+        let versions = [entity("u", 100), entity("base", 7)];
+        let at = |age| UNIX_EPOCH + WHEN - age;
+        let older = at(SLACK + Duration::from_secs(1));
+        check_made_at(
+            older,
+            Some("base"),
+            None,
+            &over,
+            &versions,
+            Verdict::Nothing,
+        );
+        let lost = Verdict::Lost("x".into());
+        check_made_at(at(SLACK), Some("base"), None, &over, &versions, lost);
     }
 
     #[test]

@@ -39,7 +39,8 @@ async fn all(drive: &Drive) -> BTreeSet<Vec<u8>> {
     for name in drive.names() {
         let uri = place(&name).uri();
         let (_, versions) = drive.api.history(&uri).await.unwrap();
-        for version in versions.iter().filter(|version| version.size_bytes > 0) {
+        let entities = versions.iter().map(|version| &version.entity);
+        for version in entities.filter(|version| version.size_bytes > 0) {
             let urls = drive
                 .api
                 .urls(std::slice::from_ref(&uri), Some(&version.id));
