@@ -194,6 +194,16 @@ impl Api {
         self.0.envelope(call).await.map(drop)
     }
 
+    /// `POST /file/version/current`: a version that is not current becomes so. [`Error::EntityGone`] where it is gone.
+    pub async fn make_current(&self, uri: &FileUri, entity: &EntityId) -> Result<(), Error> {
+        let body = json!({ "uri": uri.to_wire(), "version": &*entity.0 });
+        let call = on(
+            Call::send(Method::POST, "/file/version/current", &body),
+            uri,
+        );
+        self.0.envelope(call).await.map(drop)
+    }
+
     /// `DELETE /file/version`: drops a version that is not current. [`Error::EntityGone`] where it is gone,
     /// [`Error::Denied`] where it is the current one.
     pub async fn delete_version(&self, uri: &FileUri, entity: &EntityId) -> Result<(), Error> {

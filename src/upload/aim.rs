@@ -15,11 +15,11 @@ use super::deliver::{Courier, Landed, OUTDATED, Step, there};
 use super::outcome::Failure;
 use super::place::Target;
 use super::proof::{Proof, Witness};
-use super::verdict::{below, is_near};
+use super::verdict::{below, came_between, is_near};
 use super::{Options, Overwrite, conflict};
 use crate::api::{Error, Part};
 use crate::entity::Entity;
-use crate::model::{EntityId, FileInfo, FileKind};
+use crate::model::{EntityId, FileId, FileInfo, FileKind};
 use crate::names::ServerName;
 use crate::staging::Delivery;
 use crate::uri::FileUri;
@@ -149,13 +149,13 @@ impl Courier {
         Ok(flight.note(note).await?)
     }
 
-    /// What has to be done before the content goes there.
+    /// What has to be done before the content goes there; none where it may have to go elsewhere by now.
     pub(super) async fn prepare(
         &self,
         flight: &Arc<Flight>,
         target: Target,
         content: &Content,
-    ) -> Result<Target, Failure> {
+    ) -> Result<Option<Target>, Failure> {
         let Target::Over {
             uri,
             file,
@@ -163,25 +163,30 @@ impl Courier {
             empty,
         } = target
         else {
-            return Ok(target);
+            return Ok(Some(target));
         };
         if self.options.overwrite == Overwrite::Delete && !empty {
-            self.delete_first(flight, &uri).await?;
-            return Ok(Target::New(uri));
+            let deleted = self.delete_first(flight, &uri, &file, &entity).await?;
+            return Ok(deleted.then_some(Target::New(uri)));
         }
         if !empty || content.size_bytes == 0 {
-            return Ok(Target::Over {
+            return Ok(Some(Target::Over {
                 uri,
                 file,
                 entity,
                 empty,
-            });
+            }));
         }
         // A file that never had content dies with a session that is cancelled over it (→ api part 2 §5.8), and with its id
         // go its shares. Empty content is content.
         let nothing = Part::from(Bytes::new());
         let entity = match self.api.put_content(&uri, Some(&entity), nothing).await {
-            Ok(info) if info.id == file && info.size_bytes == 0 => info.entity,
+            Ok(info) if info.id == file && info.size_bytes == 0 => {
+                if self.unsee(&uri, &entity, &info.entity).await? {
+                    return Ok(None);
+                }
+                info.entity
+            }
             Ok(_) => entity,
             Err(error @ (Error::Transport { .. } | Error::Timeout(_))) => return Err(error.into()),
             Err(error) => {
@@ -189,18 +194,59 @@ impl Courier {
                 entity
             }
         };
-        Ok(Target::Over {
+        Ok(Some(Target::Over {
             uri,
             file,
             entity,
             empty,
-        })
+        }))
     }
 
-    /// Deletes the file that is to be replaced. The content is on our disk, not only in its cache, before that; and what is
-    /// owed then has a base that is gone, so that a restart makes the file anew.
-    async fn delete_first(&self, flight: &Arc<Flight>, uri: &FileUri) -> Result<(), Failure> {
+    /// Puts back a version that got between `before` and `ours` of no bytes, if one did: the server's check of what is
+    /// replaced leaves a gap (→ api part 2 §5.6). What could not be put back is named, and stays below.
+    async fn unsee(
+        &self,
+        uri: &FileUri,
+        before: &EntityId,
+        ours: &EntityId,
+    ) -> Result<bool, Failure> {
+        let (info, versions) = self.api.history(uri).await?;
+        let beneath = below(&versions, ours);
+        let Some(theirs) = came_between(Some(before), beneath.as_ref()) else {
+            return Ok(false);
+        };
+        if info.entity == *ours {
+            self.api.make_current(uri, &theirs.id).await.inspect_err(|_| {
+                log::warn!(
+                    "{uri} was changed by somebody else in the moment it was replaced: their version is {} of its versions",
+                    theirs.id
+                );
+            })?;
+        }
+        Ok(true)
+    }
+
+    /// Deletes the file that is to be replaced; false where it is not to be by now. The content is on our disk, not only in
+    /// its cache, before that; and what is owed then has a base that is gone, so that a restart makes the file anew.
+    async fn delete_first(
+        &self,
+        flight: &Arc<Flight>,
+        uri: &FileUri,
+        file: &FileId,
+        entity: &EntityId,
+    ) -> Result<bool, Failure> {
         flight.local.durable().await?;
+        // A disk may take its time: what is deleted is what the writer had before him, not what is there by now.
+        let info = match self.api.info(uri).await {
+            Ok(info) => info,
+            Err(Error::NotFound) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        // A mark of an upload alone is none: it stays where a server was restarted, and a live one's lock refuses this.
+        let is_seen = info.id == *file && info.entity == *entity;
+        if !is_seen || flight.halt.is_set() {
+            return Ok(false);
+        }
         let deleted = self
             .api
             .delete(std::slice::from_ref(uri), self.options.delete);
@@ -210,7 +256,7 @@ impl Courier {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// A file of no bytes: no session is opened for it, since some storages refuse that (→ api part 2 §4.3). Its time is

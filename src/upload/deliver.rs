@@ -114,7 +114,9 @@ impl Courier {
         if flight.halt.is_set() {
             return Ok(Step::Done(Outcome::Overtaken));
         }
-        let target = self.prepare(flight, target, &content).await?;
+        let Some(target) = self.prepare(flight, target, &content).await? else {
+            return Ok(Step::Again);
+        };
         match content.size_bytes {
             0 => self.put_empty(flight, target, &content).await,
             _ => match self.open(flight, &target, &content).await {
@@ -170,7 +172,9 @@ impl Courier {
         let look = self.look(flight, &attempt).await?;
         let verdict = judge(&attempt, look.as_ref().map(|(info, all)| (info, &all[..])));
         let is_open = verdict == Verdict::Open;
-        if is_open && same && meant && !self.is_spent(&attempt) {
+        // What a power cut may have torn replaces nothing.
+        let sound = attempt.over.is_none() || !local.is_doubtful();
+        if is_open && same && meant && sound && !self.is_spent(&attempt) {
             return Ok(Some(self.send(flight, content, attempt, sent).await?));
         }
         match self.clear(flight, &attempt, look).await? {

@@ -224,3 +224,26 @@ async fn a_content_that_landed_unseen_is_no_conflict_for_the_next_one() {
         drive.is_tidy();
     }
 }
+
+#[tokio::test]
+async fn a_version_that_came_before_the_old_one_was_deleted_is_kept() {
+    let mut drive = Drive::new();
+    drive.options.overwrite = Overwrite::Delete;
+    drive.server.put("f", "old");
+    let mut run = drive.run();
+    // The answer to the first look is on its way while somebody writes.
+    let infos = drive.server.count(Route::Info);
+    drive.server.fail(
+        Fault::on(Route::Info)
+            .after(1)
+            .times(1)
+            .delay(Duration::from_millis(300)),
+    );
+    run.save_over("f", Some(drive.base("f", 3)), b"ours");
+    until(|| drive.server.count(Route::Info) == infos + 2).await;
+    drive.server.put("f", "theirs");
+    assert!(run.news().await.2);
+    assert_eq!(drive.content("f").as_deref(), Some(&b"theirs"[..]));
+    let other = beside(&drive, "f");
+    assert_eq!(drive.content(&other).as_deref(), Some(&b"ours"[..]));
+}

@@ -188,3 +188,43 @@ async fn killed_at_random_moments_until_all_is_there() {
     }
     drive.is_tidy();
 }
+
+#[tokio::test]
+async fn what_a_power_cut_may_have_torn_replaces_nothing() {
+    for over in [false, true] {
+        let drive = Drive::new();
+        if over {
+            drive.server.put("f", "old");
+        }
+        let base = over.then(|| drive.base("f", 3));
+        drive
+            .server
+            .fail(Fault::on(Route::UploadChunk).after(2).status(502));
+        let content = bytes(1, 5 * CHUNK);
+        let run = drive.run();
+        run.save_over("f", base, &content);
+        until(|| drive.server.count(Route::UploadChunk) > 2).await;
+        run.kill().await;
+        drive.api.drain().await;
+        drive.server.clear_faults();
+        for slot in std::fs::read_dir(drive.dir.path().join("drives")).unwrap() {
+            let journal = slot.unwrap().path().join("journal.sqlite");
+            let journal = rusqlite::Connection::open(journal).unwrap();
+            journal.execute("UPDATE local SET kept = 2", []).unwrap();
+        }
+        let run = drive.run();
+        assert!(run.found[0].is_doubtful());
+        run.drained().await;
+        let names = drive.names();
+        drive.is_tidy();
+        match over {
+            false => assert_eq!(names, ["f"]),
+            true => {
+                assert_eq!(names.len(), 2, "{names:?}");
+                assert_eq!(drive.content("f").as_deref(), Some(&b"old"[..]));
+            }
+        }
+        let copy = names.iter().find(|name| !over || *name != "f").unwrap();
+        assert!(drive.content(copy) == Some(content));
+    }
+}
