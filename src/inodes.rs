@@ -299,6 +299,20 @@ impl Inodes {
         }
     }
 
+    /// As [`Inodes::part`], for each other number of the file of `ino` under which a version is open that `keeps` refuses.
+    pub fn part_others(&self, ino: Ino, keeps: impl Fn(&EntityId) -> bool) {
+        let mut table = self.table.lock().unwrap();
+        for other in table.all_of(ino) {
+            if other != ino
+                && let Some(slot) = table.slots.get_mut(&other)
+                && let Some(pin) = &mut slot.pin
+                && !keeps(&pin.version.entity)
+            {
+                pin.is_parted = true;
+            }
+        }
+    }
+
     /// A handle of `ino` is read from: pages that the kernel had from before it was opened are gone.
     pub fn fill_pages(&self, ino: Ino) {
         if let Some(slot) = self.table.lock().unwrap().slots.get_mut(&ino)

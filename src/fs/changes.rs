@@ -11,14 +11,14 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::api::{self, PagePosition};
 use crate::entity::Entity;
 use crate::entry::{Entry, FileKey};
-use crate::inodes::Ino;
+use crate::inodes::{Ino, Node};
 use crate::model::{Capabilities, FileId, FileInfo, FileKind};
 use crate::names::{NAME_MAX_BYTES, NameError, ServerName};
 use crate::staging::{Base, Local, Place, Staging, State};
 use crate::upload::{Held, Uploader};
 use crate::uri::{FileSystem, FileUri};
 
-use super::locals::{Locals, Shown, differing, gone_id, is_gone, local_id, server_id};
+use super::locals::{Locals, Shown, differing, gone_id, is_gone, is_of, local_id, server_id};
 use super::namespace::{Folder, within};
 use super::root::PEEK;
 use super::steps::is_aside;
@@ -292,7 +292,8 @@ impl Fs {
     }
 
     /// A local file for what is open as `ino` and read as the version `entity` up to now. It shows at once wherever `ino`
-    /// does; where that has no name any more, it never goes to the server. The one that is there already, if one is.
+    /// does; where that has no name any more, it never goes to the server. The one that is there already, if one is. Where
+    /// the name shows what was written over another version, it gets a place of its own beside that once it is delivered.
     pub(super) fn write_over(
         &self,
         ino: Ino,
@@ -318,37 +319,81 @@ impl Fs {
         };
         let local = owing.staging.create(place, Some(base), mtime);
         let local = local.map_err(disk)?;
+        if is_gone(&node.entry.id) {
+            // Its name may be another file's by now.
+            local.unlink().map_err(disk)?;
+            space.locals.keep(node.key(), &local);
+            return Ok(local);
+        }
+        if self.is_superseded(&node, &folder.key) {
+            self.keep_apart(ino, &node, &local);
+            return Ok(local);
+        }
+        space.inodes.part_others(ino, |open| is_of(open, &local));
         let shown = Shown {
             key: node.key(),
             local: Arc::clone(&local),
         };
-        let name = &node.entry.name;
-        space.locals.show(&folder.key, name, shown);
-        if is_gone(&node.entry.id) {
-            self.retire(&node.key())?;
-        }
+        space.locals.show(&folder.key, &node.entry.name, shown);
         Ok(local)
     }
 
-    /// The content, size or time of the local file behind `ino` changed: one that was on the server already is owed again,
-    /// and shows under its name.
-    pub(super) fn changed(&self, ino: Ino) {
+    /// Whether the name of `node` in `folder` stands for other content that is here.
+    fn is_superseded(&self, node: &Node, folder: &FileKey) -> bool {
+        let locals = &self.namespace.locals;
+        locals.named(folder, &node.entry.name).is_some() || locals.shows(&node.key())
+    }
+
+    /// `local` belongs to those who have `ino` open, and the name of that to other content.
+    fn keep_apart(&self, ino: Ino, node: &Node, local: &Arc<Local>) {
+        let space = &self.namespace;
+        space.inodes.part(ino);
+        let key = FileKey {
+            tree: node.tree,
+            id: local_id(local),
+        };
+        space.locals.keep(key, local);
+    }
+
+    /// The content, size or time of `local`, which is the content of `ino`, changed: one that was on the server already is
+    /// owed again, and shows under its name.
+    pub(super) fn changed(&self, ino: Ino, local: &Arc<Local>) {
         let space = &self.namespace;
         let Some(node) = space.inodes.node(ino) else {
             return;
         };
-        let Some(shown) = space.locals.keyed(&node.key()) else {
-            return;
+        let shown = Shown {
+            key: node.key(),
+            local: Arc::clone(local),
         };
         let entry = Locals::entry(&shown, &node.entry.name);
-        space.inodes.tell(ino, &entry);
-        let is_owed = matches!(shown.local.state(), State::Dirty | State::Staged(_));
-        if is_owed
-            && !space.locals.shows(&shown.key)
-            && let Ok(folder) = space.folder_key(node.parent)
-        {
-            space.locals.show(&folder, &node.entry.name, shown);
+        let keyed = space.locals.keyed(&shown.key);
+        if keyed.is_none_or(|keyed| keyed.local.id() != local.id()) {
+            // Its name leads elsewhere; those who have it open see what they write.
+            if space.locals.numbered(local.id()).is_none() {
+                self.keep_apart(ino, &node, local);
+            }
+            space.inodes.repin(ino, &entry);
+            return;
         }
+        match node.is_parted {
+            true => space.inodes.repin(ino, &entry),
+            false => drop(space.inodes.tell(ino, &entry)),
+        }
+        let is_owed = matches!(local.state(), State::Dirty | State::Staged(_));
+        if !is_owed || space.locals.shows(&shown.key) {
+            return;
+        }
+        let Ok(folder) = space.folder_key(node.parent) else {
+            return;
+        };
+        if space.locals.named(&folder, &node.entry.name).is_some() {
+            self.keep_apart(ino, &node, local);
+            space.inodes.repin(ino, &entry);
+            return;
+        }
+        space.inodes.part_others(ino, |open| is_of(open, local));
+        space.locals.show(&folder, &node.entry.name, shown);
     }
 
     /// What was known as `key` is known as `entry`. Under what that is.

@@ -81,7 +81,20 @@ impl Locals {
             local: Held::Here(shown.local),
             at: Some((folder.clone(), name.to_owned())),
         };
-        state.keyed.insert(shown.key, kept);
+        state.put(shown.key, kept);
+    }
+
+    /// Finds `local` as `key` while somebody has it open or it is owed; it takes no name.
+    pub(super) fn keep(&self, key: FileKey, local: &Arc<Local>) {
+        let mut state = self.state.lock().unwrap();
+        let id = local.id();
+        let kept = Kept {
+            id,
+            local: Held::Elsewhere(Arc::downgrade(local)),
+            at: None,
+        };
+        state.numbers.insert(id, key.clone());
+        state.put(key, kept);
     }
 
     /// What shows under `name` in `folder`.
@@ -156,7 +169,7 @@ impl Locals {
             names.insert(name.clone(), new.clone());
         }
         state.numbers.insert(kept.id, new.clone());
-        state.keyed.insert(new.clone(), kept);
+        state.put(new.clone(), kept);
     }
 
     /// It shows nowhere any more, and is found by its key while somebody has it open.
@@ -208,6 +221,12 @@ pub(super) fn local_id(local: &Local) -> FileId {
     FileId(format!("local:{}", local.id().0).into())
 }
 
+/// Whether `entity` is the content of `local`, as it shows at one time or another, or the version that it is written over.
+pub(super) fn is_of(entity: &EntityId, local: &Local) -> bool {
+    let own = format!("local:{}:", local.id().0);
+    entity.0.starts_with(&own) || local.base().is_some_and(|base| base.entity.id == *entity)
+}
+
 /// The id of a file that lost its name while somebody had it open. `number` tells two of one file apart.
 pub(super) fn gone_id(id: &FileId, number: u64) -> FileId {
     FileId(format!("gone:{number}:{}", server_id(id)).into())
@@ -248,6 +267,17 @@ impl State {
             key: key.clone(),
             local: self.keyed.get(key)?.local()?,
         })
+    }
+
+    /// Keeps `kept` as `key`. Another file that was known so is found by its number no more.
+    fn put(&mut self, key: FileKey, kept: Kept) {
+        let id = kept.id;
+        if let Some(before) = self.keyed.insert(key.clone(), kept)
+            && before.id != id
+            && self.numbers.get(&before.id) == Some(&key)
+        {
+            self.numbers.remove(&before.id);
+        }
     }
 
     fn take_name(&mut self, key: &FileKey) {

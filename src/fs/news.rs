@@ -87,7 +87,10 @@ impl Fs {
         let Shown { key, local } = shown;
         let home = local.place();
         let key = self.settled(&key, &entry);
-        if let Some(ino) = space.inodes.find(&key) {
+        if let Some(ino) = space.inodes.find(&key)
+            && space.inodes.node(ino).is_some_and(|node| !node.is_parted)
+        {
+            // Who has an older version open keeps that.
             space.inodes.repin(ino, &entry);
         }
         // What is believed is right before it shows: a lookup in between must not find what was there before.

@@ -94,7 +94,7 @@ impl Fs {
             true => local.size_bytes(),
             false => offset,
         };
-        self.changing(&file, |now| local.write(offset, bytes, now))
+        self.changing(&file, &local, |now| local.write(offset, bytes, now))
     }
 
     /// ftruncate(2).
@@ -104,7 +104,7 @@ impl Fs {
             return Ok(());
         }
         let local = self.local_to_write(&file)?;
-        self.changing(&file, |now| local.truncate(size_bytes, now))
+        self.changing(&file, &local, |now| local.truncate(size_bytes, now))
     }
 
     /// fallocate(2).
@@ -121,7 +121,7 @@ impl Fs {
         }
         let file = self.files.get(handle)?;
         let local = self.local_to_write(&file)?;
-        self.changing(&file, |now| {
+        self.changing(&file, &local, |now| {
             let within = offset..end.min(local.size_bytes());
             match how {
                 Reserve::Grow => local.allocate(offset..end, true, now),
@@ -185,7 +185,7 @@ impl Fs {
             return Ok(());
         }
         local.set_mtime(mtime).map_err(disk)?;
-        self.changed(ino);
+        self.changed(ino, &local);
         if !self.files.is_written(ino) {
             self.stage(&local)?;
         }
@@ -196,10 +196,11 @@ impl Fs {
     fn changing(
         &self,
         file: &File,
+        local: &Arc<Local>,
         change: impl FnOnce(SystemTime) -> std::io::Result<()>,
     ) -> Result<(), Error> {
         change(SystemTime::now()).map_err(disk)?;
-        self.changed(file.content.ino());
+        self.changed(file.content.ino(), local);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::upload::{self, News, Overwrite, Uploader};
 
 mod names;
 mod renames;
+mod versions;
 
 /// One drive, mounted.
 struct Mounted {
@@ -147,7 +148,7 @@ impl Mounted {
         let now = SystemTime::now();
         let local = self.fs.write_over(ino, entity, now).unwrap();
         self.fill(&local, content);
-        self.fs.changed(ino);
+        self.fs.changed(ino, &local);
         local
     }
 

@@ -142,7 +142,7 @@ async fn what_is_written_to_after_it_was_unlinked_stays_here() {
     let local = mounted.fs.write_over(ino, entity, SystemTime::now());
     let local = local.unwrap();
     mounted.fill(&local, b"more");
-    mounted.fs.changed(ino);
+    mounted.fs.changed(ino, &local);
     assert_eq!(local.state(), State::Unlinked);
     let shown = mounted.fs.attr(ino).await.unwrap().attr;
     assert_eq!((shown.size_bytes, shown.links), (4, 0));

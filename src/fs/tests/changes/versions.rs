@@ -1,0 +1,98 @@
+//! Files that are open while their names come to stand for something else.
+
+use super::*;
+
+impl Mounted {
+    async fn open(&self, ino: Ino) -> HandleId {
+        self.fs.open_to_write(ino, false).await.unwrap().handle
+    }
+
+    async fn read(&self, handle: HandleId) -> Vec<u8> {
+        self.fs.read(handle, 0, 100).await.unwrap().to_vec()
+    }
+
+    /// Somebody else's change is seen.
+    fn look_again(&self) {
+        let key = self.fs.namespace.folder_key(Ino::ROOT).unwrap();
+        self.fs.namespace.metadata.forget(&key);
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_over_an_old_version_never_mixes_with_what_is_written_over_a_new_one() {
+    let mut mounted = Mounted::new(|server| drop(server.put("a", "the old one"))).await;
+    let old = mounted.ino("a").await;
+    let p = mounted.open(old).await;
+    mounted.server.put("a", "a newer version");
+    mounted.look_again();
+    let new = mounted.ino("a").await;
+    assert_ne!(new, old);
+    let q = mounted.open(new).await;
+    let fs = Arc::clone(&mounted.fs);
+    fs.write(q, 0, b"A", false).unwrap();
+    let size = async |ino| fs.attr(ino).await.unwrap().attr.size_bytes;
+    assert_eq!(size(old).await, 11, "nothing was written to that");
+    assert_eq!(mounted.read(p).await, b"the old one");
+    fs.write(p, 0, b"T", false).unwrap();
+    fs.write(p, 11, b"!", false).unwrap();
+    assert_eq!(mounted.read(p).await, b"The old one!");
+    assert_eq!(mounted.read(q).await, b"A newer version");
+    assert_eq!((size(old).await, size(new).await), (12, 15));
+    let named = mounted.find("a").await.unwrap();
+    assert_eq!((named.ino, named.size_bytes), (new, 15));
+    for (handle, content) in [(q, &b"A NEWER VERSION"[..]), (p, b"THE OLD ONE!")] {
+        fs.write(handle, 0, content, false).unwrap();
+        fs.flush(handle).await.unwrap();
+    }
+    let owed = mounted.owing.staging.owed();
+    assert_eq!(owed.len(), 2);
+    let (over_old, over_new): (Vec<_>, Vec<_>) =
+        owed.iter().partition(|local| local.size_bytes() == 12);
+    mounted.deliver(over_new[0]).await;
+    mounted.deliver(over_old[0]).await;
+    assert_eq!(mounted.server.content("a").unwrap(), b"A NEWER VERSION");
+    let names = mounted.on_server("");
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert_eq!(mounted.names("").await, names, "it shows at once");
+    let beside = names.iter().find(|name| *name != "a").unwrap();
+    assert_eq!(mounted.server.content(beside).unwrap(), b"THE OLD ONE!");
+    assert_eq!(mounted.find("a").await.unwrap().size_bytes, 15);
+}
+
+#[tokio::test]
+async fn a_first_write_to_what_was_removed_leaves_the_new_file_of_that_name_alone() {
+    let mut mounted = Mounted::new(|server| drop(server.put("f", "old"))).await;
+    let ino = mounted.ino("f").await;
+    let open = mounted.open(ino).await;
+    mounted.unlink("f").await.unwrap();
+    let new = mounted.write("f", b"the new one").await;
+    let fs = Arc::clone(&mounted.fs);
+    fs.write(open, 0, b"lost", false).unwrap();
+    assert_eq!(mounted.find("f").await.unwrap().size_bytes, 11);
+    assert_eq!(mounted.names("").await, ["f"]);
+    let shown = fs.attr(ino).await.unwrap().attr;
+    assert_eq!((shown.size_bytes, shown.links), (4, 0));
+    assert_eq!(mounted.read(open).await, b"lost");
+    fs.flush(open).await.unwrap();
+    fs.release(open);
+    assert_eq!(mounted.owing.staging.owed().len(), 1);
+    mounted.deliver(&new).await;
+    assert_eq!(mounted.on_server(""), ["f"]);
+    assert_eq!(mounted.server.content("f").unwrap(), b"the new one");
+}
+
+#[tokio::test]
+async fn a_write_to_what_somebody_else_removed_leaves_the_new_file_of_that_name_alone() {
+    let mounted = Mounted::new(|server| drop(server.put("f", "old"))).await;
+    let ino = mounted.ino("f").await;
+    let open = mounted.open(ino).await;
+    mounted.server.remove("f");
+    mounted.look_again();
+    assert!(mounted.find("f").await.is_none());
+    mounted.write("f", b"the new one").await;
+    mounted.fs.write(open, 0, b"more", false).unwrap();
+    assert_eq!(mounted.find("f").await.unwrap().size_bytes, 11);
+    assert_eq!(mounted.fs.attr(ino).await.unwrap().attr.size_bytes, 4);
+    mounted.fs.flush(open).await.unwrap();
+    assert_eq!(mounted.owing.staging.owed().len(), 2, "both are owed");
+}
