@@ -269,11 +269,7 @@ impl Fs {
     /// Sends the removals that wait for others; for an ordered end, and for whoever wants to be sure. Waits no longer than
     /// any call.
     pub async fn settle(&self) {
-        let sent = self.removals.send_all();
-        if tokio::time::timeout(self.namespace.options.timeout, sent)
-            .await
-            .is_err()
-        {
+        if self.removals.send_all().await.is_err() {
             log::warn!("the server did not confirm in time what was deleted last");
         }
     }

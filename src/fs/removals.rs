@@ -3,27 +3,31 @@
 //! From the fourth removal in a row on, those of one folder are gathered and sent together: when the folder is quiet for a
 //! moment, when there are as many as the server takes at once, when they have waited long enough, and before anything that
 //! depends on them. Until then the names are `leaving`: nobody here sees them. What the server refuses to delete shows
-//! again, and is said in the log. Removals that were not sent when the process is killed did not happen: nothing is lost
-//! by that, and it is a matter of [`LONGEST`].
+//! again, and is said in the log; where it does not answer, all of a batch shows again, and the next removals are single
+//! ones that fail in the call. Removals that were not sent when the process is killed did not happen: nothing is lost by
+//! that, and it is a matter of [`LONGEST`].
+//!
+//! Nobody who waits for a batch ends it by going away, and nobody waits longer than a call may.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::task::AbortHandle;
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::api::{self, Api, Delete};
 use crate::entry::{Entry, FileKey};
 use crate::metadata::Metadata;
 use crate::uri::FileUri;
 
-use super::Fs;
-use super::changes::End;
+use super::changes::{End, is_lost};
 use super::leaving::Leaving;
 use super::namespace::Namespace;
+use super::{Error, Fs};
 
-/// Removals of one folder in a row that go to the server one by one; few files are gone when the call returns.
+/// Removals of one folder in a row, all done, that go to the server one by one; few files are gone when the call returns.
 const ONE_BY_ONE: u32 = 3;
 /// A longer break than this between two removals ends a row.
 const ROW_GAP: Duration = Duration::from_secs(1);
@@ -46,10 +50,15 @@ struct Shared {
     rows: Mutex<HashMap<FileKey, Row>>,
     /// Held by who sends, so that who comes next finds all done that was sent before.
     sending: tokio::sync::Mutex<()>,
+    /// Those who send, or wait for their turn.
+    senders: Mutex<JoinSet<()>>,
+    /// Longest that anybody waits for them.
+    timeout: Duration,
 }
 
 /// What happens in one folder.
 struct Row {
+    /// Removals in it that the server did.
     count: u32,
     last: Instant,
     waiting: Vec<Removal>,
@@ -70,6 +79,7 @@ impl Drop for Removals {
                 timer.abort();
             }
         }
+        self.shared.senders.lock().unwrap().abort_all();
     }
 }
 
@@ -83,6 +93,8 @@ impl Removals {
                 leaving: Arc::clone(&space.leaving),
                 rows: Mutex::default(),
                 sending: tokio::sync::Mutex::default(),
+                senders: Mutex::default(),
+                timeout: space.options.timeout,
             }),
         }
     }
@@ -110,31 +122,40 @@ impl Removals {
             }
             row.waiting.len() >= batch_max
         };
-        if is_full {
-            self.shared.send(key).await;
+        if is_full && let Err(error) = self.shared.send(vec![key.clone()]).await {
+            log::debug!("removals are slow: {error}");
         }
         true
     }
 
-    /// A removal in `folder` that went to the server alone has ended: the time it took is no break.
-    pub(super) fn ended(&self, folder: &FileKey) {
+    /// A removal in `folder` that went to the server alone has ended: the time it took is no break. One that failed ends
+    /// the row.
+    pub(super) fn ended(&self, folder: &FileKey, is_done: bool) {
         if let Some(row) = self.shared.rows.lock().unwrap().get_mut(folder) {
             row.last = Instant::now();
+            row.count = match is_done {
+                true => row.count.saturating_add(1),
+                false => 0,
+            };
         }
     }
 
-    /// Sends what waits of `folder`, and waits for what somebody else is sending.
-    pub(super) async fn send(&self, folder: &FileKey) {
-        if self.shared.leaving.any_in(folder) {
-            self.shared.send(folder).await;
+    /// Sends what waits of `folder`, and waits for what somebody else is sending. An error where that takes longer than a
+    /// call may: it goes on then.
+    pub(super) async fn send(&self, folder: &FileKey) -> Result<(), Error> {
+        match self.shared.leaving.any_in(folder) {
+            true => self.shared.send(vec![folder.clone()]).await,
+            false => Ok(()),
         }
     }
 
-    /// Sends all that wait.
-    pub(super) async fn send_all(&self) {
-        let folders: Vec<_> = self.shared.rows.lock().unwrap().keys().cloned().collect();
-        for folder in folders {
-            self.shared.send(&folder).await;
+    /// Sends all that wait. Errors as [`Removals::send`].
+    pub(super) async fn send_all(&self) -> Result<(), Error> {
+        let mut folders: Vec<_> = self.shared.rows.lock().unwrap().keys().cloned().collect();
+        folders.retain(|folder| self.shared.leaving.any_in(folder));
+        match folders.is_empty() {
+            true => Ok(()),
+            false => self.shared.send(folders).await,
         }
     }
 }
@@ -149,14 +170,13 @@ impl Row {
         }
     }
 
-    /// Notes a removal at `now`; whether so many came in a row that this one is to wait for others.
+    /// Notes a removal at `now`; whether so many were done in a row that this one is to wait for others.
     fn goes_on(&mut self, now: Instant) -> bool {
         if now.saturating_duration_since(self.last) > ROW_GAP {
             self.count = 0;
         }
-        self.count = self.count.saturating_add(1);
         self.last = now;
-        self.count > ONE_BY_ONE
+        self.count >= ONE_BY_ONE
     }
 
     /// How long those that wait may go on to; none where none wait.
@@ -178,7 +198,9 @@ fn send_when_quiet(shared: &Arc<Shared>, folder: FileKey) -> AbortHandle {
             let Some(shared) = shared.upgrade() else {
                 return;
             };
-            shared.send(&folder).await;
+            if let Err(error) = shared.send(vec![folder.clone()]).await {
+                log::debug!("removals are slow: {error}");
+            }
         }
     };
     tokio::spawn(task).abort_handle()
@@ -209,14 +231,36 @@ impl Shared {
         self.api.batch_max().await.unwrap_or(BATCH_UNTOLD)
     }
 
-    async fn send(&self, folder: &FileKey) {
-        let _sending = self.sending.lock().await;
+    /// Sends what waits of `folders` in a task of its own, and waits for that as long as a call may.
+    async fn send(self: &Arc<Self>, folders: Vec<FileKey>) -> Result<(), Error> {
+        let (done, ended) = oneshot::channel::<()>();
+        let shared = Arc::clone(self);
+        let work = async move {
+            let _sending = shared.sending.lock().await;
+            for folder in &folders {
+                shared.send_folder(folder).await;
+            }
+            drop(done);
+        };
+        {
+            let mut senders = self.senders.lock().unwrap();
+            while senders.try_join_next().is_some() {}
+            senders.spawn(work);
+        }
+        match tokio::time::timeout(self.timeout, ended).await {
+            // It is over when the other end is dropped.
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::TimedOut(api::Error::Timeout(self.timeout))),
+        }
+    }
+
+    async fn send_folder(&self, folder: &FileKey) {
         loop {
             let batch = self.next_batch(folder, self.batch_max().await);
             if batch.is_empty() {
                 return;
             }
-            self.send_batch(folder, batch).await;
+            self.send_batch(folder, &batch).await;
         }
     }
 
@@ -229,7 +273,7 @@ impl Shared {
         row.waiting.drain(..count).collect()
     }
 
-    async fn send_batch(&self, folder: &FileKey, batch: Vec<Removal>) {
+    async fn send_batch(&self, folder: &FileKey, batch: &[Removal]) {
         let uris: Vec<FileUri> = batch.iter().map(|removal| removal.uri.clone()).collect();
         let how = batch.first().map_or(Delete::Trash, |first| first.how);
         match self.api.delete(&uris, how).await {
@@ -240,16 +284,53 @@ impl Shared {
                     self.end(folder, removal, answer);
                 }
             }
-            // One that is locked makes the server do none of them.
-            Err(_) => {
-                for removal in &batch {
-                    let one = [removal.uri.clone()];
-                    let answer = self.api.delete(&one, how).await;
-                    let answer = answer.and_then(|all| all.into_iter().next().unwrap_or(Ok(())));
-                    self.end(folder, removal, answer);
+            Err(error) if is_of_few(&error) => self.send_singly(folder, batch, how).await,
+            Err(error) => self.give_back(folder, batch, &error),
+        }
+    }
+
+    /// One that is locked makes the server do none of them.
+    async fn send_singly(&self, folder: &FileKey, batch: &[Removal], how: Delete) {
+        for (index, removal) in batch.iter().enumerate() {
+            let one = [removal.uri.clone()];
+            let answer = self.api.delete(&one, how).await;
+            let answer = answer.and_then(|all| all.into_iter().next().unwrap_or(Ok(())));
+            match answer {
+                Err(error) if !is_of_few(&error) => {
+                    self.give_back(folder, &batch[index..], &error);
+                    return;
                 }
+                answer => self.end(folder, removal, answer),
             }
         }
+    }
+
+    /// Nobody knows what became of `batch`: it is looked for again, as all that waits behind it, and what comes next is not
+    /// believed to succeed.
+    fn give_back(&self, folder: &FileKey, batch: &[Removal], error: &api::Error) {
+        let what = match is_lost(error) {
+            true => "may not be deleted",
+            false => "could not be deleted",
+        };
+        let rest = self.rest_of(folder);
+        if let Some(first) = batch.first() {
+            let count = batch.len() + rest.len();
+            log::warn!("{count} files, the first {}, {what}: {error}", first.uri);
+        }
+        for removal in batch.iter().chain(&rest) {
+            self.metadata.doubt(folder, &removal.name);
+            self.leaving.take(folder, &removal.name);
+        }
+    }
+
+    /// All that waits of `folder`, whose row ends with that.
+    fn rest_of(&self, folder: &FileKey) -> Vec<Removal> {
+        let mut rows = self.rows.lock().unwrap();
+        let Some(row) = rows.get_mut(folder) else {
+            return Vec::new();
+        };
+        row.count = 0;
+        std::mem::take(&mut row.waiting)
     }
 
     /// The server said `answer` to `removal`.
@@ -266,4 +347,15 @@ impl Shared {
         }
         self.leaving.take(folder, &removal.name);
     }
+}
+
+/// Whether it says something of single files, so that the others can be deleted all the same.
+fn is_of_few(error: &api::Error) -> bool {
+    matches!(
+        error,
+        api::Error::Locked(_)
+            | api::Error::Refused { .. }
+            | api::Error::Denied { .. }
+            | api::Error::NotFound
+    )
 }

@@ -78,7 +78,7 @@ impl Fs {
             return self.retire(&key);
         }
         let deleted = self.delete_seen(end, &entry.id).await;
-        self.removals.ended(&end.folder.key);
+        self.removals.ended(&end.folder.key, deleted.is_ok());
         deleted?;
         self.retire(&key)?;
         self.believe(end, None);
@@ -115,7 +115,7 @@ impl Fs {
         if space.locals.any_in(&key) || space.locals.any_in(&inner) {
             return Err(Error::NotEmpty);
         }
-        self.removals.send(&key).await;
+        self.removals.send(&key).await?;
         let uri = match entry.shortcut.as_deref() {
             Some(crate::entry::Shortcut::To(uri)) => uri.clone(),
             Some(crate::entry::Shortcut::Broken) => return Ok(()),
@@ -213,7 +213,7 @@ impl Fs {
         let space = &self.namespace;
         let key = space.folder_key(parent)?;
         if space.leaving.has(&key, name) {
-            self.removals.send(&key).await;
+            self.removals.send(&key).await?;
         }
         Ok(())
     }

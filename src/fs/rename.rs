@@ -83,7 +83,7 @@ impl Fs {
             to.stored = stored(new_name, self.namespace.options.names)?;
         }
         if source.kind() == FileKind::Folder {
-            self.removals.send_all().await;
+            self.removals.send_all().await?;
         }
         if let Some(target) = &target {
             self.vanishing(&target.key(&to, self)?).await;
@@ -351,8 +351,9 @@ impl Fs {
     ) -> Result<(), Error> {
         let key = self.key_in(from.parent, &entry.id)?;
         let now = renamed(entry, to, told);
-        self.namespace.inodes.settle(&key, to.parent, &now);
-        if let Some(open) = self.namespace.locals.keyed(&key) {
+        let space = &self.namespace;
+        space.inodes.settle(&key, to.parent, &now);
+        if let Some(open) = space.locals.keyed(&key) {
             // Delivered, and open: what is written to it next goes where the file is.
             open.local.relocate(to.place(), None).map_err(disk)?;
             if self.namespace.locals.shows(&open.key) {

@@ -83,8 +83,12 @@ pub(super) async fn create<B>(
     mode: u32,
     flags: i32,
 ) -> Result<(Believed, Opened), Error> {
+    let mut new = None;
     let (made, how) = match fs.create(parent, name, mode).await {
-        Ok((made, _local)) => (made, Writing { truncate: false }),
+        Ok((made, local)) => {
+            new = Some(local);
+            (made, Writing { truncate: false })
+        }
         Err(Error::Exists) if flags & libc::O_EXCL == 0 => match fs.lookup(parent, name).await? {
             Lookup::Found(found) => (
                 found,
@@ -100,6 +104,9 @@ pub(super) async fn create<B>(
         Err(err) => {
             // The kernel hears nothing of the inode, so it will not give it back.
             fs.forget(ino, 1);
+            if let Some(local) = new {
+                fs.leave(&local);
+            }
             Err(err)
         }
     }

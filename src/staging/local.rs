@@ -64,6 +64,8 @@ struct Inner {
     wipes: u64,
     /// The disk did not take it when nobody waited: for the next who does.
     failed: Option<i32>,
+    /// The newest generation that was delivered since the start.
+    delivered: Option<u64>,
 }
 
 /// Its files, as far as they are open. Nothing else is locked while this is.
@@ -94,6 +96,7 @@ impl Local {
             kept: Kept::InCache,
             wipes: 0,
             failed: None,
+            delivered: None,
         };
         Ok(Self::with(slot, number, inner, 1, file, None))
     }
@@ -138,6 +141,7 @@ impl Local {
             kept: row.kept,
             wipes: 0,
             failed: None,
+            delivered: None,
         };
         Ok(Self::with(
             slot,
@@ -220,6 +224,12 @@ impl Local {
     /// or have holes. It is to be kept beside what is on the server, and to replace nothing.
     pub fn is_doubtful(&self) -> bool {
         self.inner.read().unwrap().kept == Kept::Doubtful
+    }
+
+    /// Whether the content of `generation`, or a later one, is on the server, or owed to nobody.
+    pub fn is_delivered(&self, generation: u64) -> bool {
+        let inner = self.inner.read().unwrap();
+        !inner.is_owed() || inner.delivered.is_some_and(|newest| newest >= generation)
     }
 
     /// How its delivery goes.

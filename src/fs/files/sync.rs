@@ -24,35 +24,38 @@ impl Fs {
         match file.content.local() {
             Some(local) if file.writes => {
                 self.stage(&local)?;
-                self.on_server(&local).await
+                let generation = local.generation();
+                self.on_server(&local, generation).await
             }
             _ => Ok(()),
         }
     }
 
-    /// fsync(2): what was written survives a power cut. That it cannot be delivered is told once to each handle.
+    /// fsync(2): what was written survives a power cut. That it cannot be delivered is told once to each handle, or
+    /// each time where the server is to have it.
     pub async fn sync(&self, handle: HandleId) -> Result<(), Error> {
         let file = self.files.get(handle)?;
         let Some(local) = file.content.local() else {
             return Ok(());
         };
         self.stage(&local)?;
+        let generation = local.generation();
         local.durable().await.map_err(disk)?;
-        if let Some(why) = local.delivery().blocked {
-            let is_told = file.is_told.swap(true, Relaxed);
-            return match is_told {
-                true => Ok(()),
-                false => Err(Error::Undelivered(why)),
-            };
+        if self.is_server_promised() {
+            return self.on_server(&local, generation).await;
         }
-        file.is_told.store(false, Relaxed);
-        self.on_server(&local).await
+        let blocked = local.delivery().blocked;
+        let is_told = file.is_told.swap(blocked.is_some(), Relaxed);
+        match blocked {
+            Some(why) if !is_told => Err(Error::Undelivered(why)),
+            _ => Ok(()),
+        }
     }
 
     /// fsync(2) of a folder: the names of what is here survive a power cut, too. What the server was told needs none of it.
     pub async fn sync_folder(&self, ino: Ino) -> Result<(), Error> {
         let folder = self.namespace.folder_key(ino)?;
-        self.removals.send(&folder).await;
+        self.removals.send(&folder).await?;
         let owed = self.namespace.locals.in_folder(&folder);
         let synced = owed
             .into_iter()
@@ -87,6 +90,13 @@ impl Fs {
         Ok(made)
     }
 
+    /// A file that [`Fs::create`] made and nobody could open: what is closed is owed.
+    pub fn leave(&self, local: &Arc<Local>) {
+        if let Err(err) = self.stage(local) {
+            log::error!("a new file is here, and not owed to the server yet: {err}");
+        }
+    }
+
     /// The file `key` is about to lose its name: those who have it open keep a way to its content.
     pub(in crate::fs) async fn vanishing(&self, key: &FileKey) {
         if let Some(ino) = self.namespace.inodes.find(key) {
@@ -113,17 +123,31 @@ impl Fs {
         Ok(())
     }
 
-    /// Waits until the server has it, if that was promised.
-    async fn on_server(&self, local: &Arc<Local>) -> Result<(), Error> {
-        let is_promised = self.namespace.options.durability == Durability::Server;
-        if !is_promised || !matches!(local.state(), State::Staged(_)) {
+    fn is_server_promised(&self) -> bool {
+        self.namespace.options.durability == Durability::Server
+    }
+
+    /// Waits until the server has the content of `generation` or a later one, if that was promised. What is written to it
+    /// meanwhile by others is owed with it.
+    async fn on_server(&self, local: &Arc<Local>, generation: u64) -> Result<(), Error> {
+        if !self.is_server_promised() {
             return Ok(());
         }
-        let delivered = self.owing()?.uploader.deliver(local).await;
-        delivered.map_err(|err| match err {
-            Undelivered::Api(err) => err.into(),
-            Undelivered::Blocked(why) => Error::Undelivered(why),
-            Undelivered::Disk(err) => Error::Disk(err),
-        })
+        let uploader = &self.owing()?.uploader;
+        loop {
+            if local.is_delivered(generation) {
+                return Ok(());
+            }
+            self.stage(local)?;
+            match uploader.deliver(local).await {
+                Ok(()) => return Ok(()),
+                // It was written to once more, which says nothing of whether it can be delivered.
+                Err(Undelivered::Blocked(_)) if local.state() == State::Dirty => {}
+                Err(Undelivered::Api(err)) => return Err(err.into()),
+                Err(Undelivered::Blocked(why)) => return Err(Error::Undelivered(why)),
+                Err(Undelivered::Disk(err)) => return Err(Error::Disk(err)),
+            }
+            tokio::task::yield_now().await;
+        }
     }
 }

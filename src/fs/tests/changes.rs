@@ -11,7 +11,9 @@ use crate::secret::Secret;
 use crate::staging::{self, Local, Staging, State};
 use crate::upload::{self, News, Overwrite, Uploader};
 
+mod durable;
 mod names;
+mod removals;
 mod renames;
 mod versions;
 

@@ -313,6 +313,10 @@ impl Local {
         };
         inner.is_guarded = false;
         self.forget_map(&mut inner);
+        // What was none of its contents is newer than all of them.
+        if generation <= self.generation() {
+            inner.delivered = inner.delivered.max(Some(generation));
+        }
         if is_current {
             inner.state = State::Delivered;
             inner.kept = Kept::InCache;
