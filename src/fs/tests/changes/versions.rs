@@ -96,3 +96,39 @@ async fn a_write_to_what_somebody_else_removed_leaves_the_new_file_of_that_name_
     mounted.fs.flush(open).await.unwrap();
     assert_eq!(mounted.owing.staging.owed().len(), 2, "both are owed");
 }
+
+#[tokio::test]
+async fn what_is_written_to_while_its_name_changes_shows_under_the_new_one_alone() {
+    let mut mounted = Mounted::new(|server| drop(server.put("a", "old"))).await;
+    assert_eq!(mounted.names("").await, ["a"]);
+    let open = mounted.open(mounted.ino("a").await).await;
+    mounted.server.set_latency(Duration::from_millis(20));
+    let write = async {
+        while mounted.server.count(Route::Rename) == 0 {
+            tokio::task::yield_now().await;
+        }
+        mounted.fs.write(open, 0, b"newer", false).unwrap();
+    };
+    let rename = mounted.rename("a", "b", RenameHow::Replace);
+    let (renamed, ()) = tokio::join!(rename, write);
+    renamed.unwrap();
+    assert_eq!(mounted.names("").await, ["b"]);
+    assert!(mounted.find("a").await.is_none());
+    assert_eq!(mounted.find("b").await.unwrap().size_bytes, 5);
+    mounted.fs.flush(open).await.unwrap();
+    let owed = mounted.owing.staging.owed();
+    mounted.deliver(&owed[0]).await;
+    assert_eq!(mounted.on_server(""), ["b"]);
+    assert_eq!(mounted.server.content("b").unwrap(), b"newer");
+}
+
+#[tokio::test]
+async fn a_file_that_was_made_and_not_opened_is_owed() {
+    let mut mounted = Mounted::new(|_| {}).await;
+    let fs = Arc::clone(&mounted.fs);
+    let (made, local) = fs.create(Ino::ROOT, "a".as_ref(), 0o644).await.unwrap();
+    fs.leave(&local);
+    fs.forget(made.attr.ino, 1);
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.on_server(""), ["a"]);
+}
