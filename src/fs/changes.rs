@@ -429,8 +429,14 @@ impl Fs {
                 id,
             };
             let name = place.name.to_local(self.namespace.options.names);
-            let shown = Shown { key, local };
-            self.namespace.locals.show(&place.folder, &name, shown);
+            let locals = &self.namespace.locals;
+            let before = locals.named(&place.folder, &name);
+            locals.show(&place.folder, &name, Shown { key, local });
+            if let Some(Shown { key, local }) = before {
+                // Written over another version of it: it is owed all the same, and gets a place beside it.
+                let id = local_id(&local);
+                locals.keep(FileKey { id, ..key }, &local);
+            }
         }
     }
 }

@@ -41,12 +41,27 @@ impl Fs {
         if state == State::Unlinked || is_known {
             return;
         }
+        if at.is_none() && self.is_anothers(&shown, &entry) {
+            let place = shown.local.place();
+            space.metadata.doubt(&place.folder, &entry.name);
+            return;
+        }
         match (state, at) {
             (State::Dirty | State::Staged(_), Some(at)) => {
                 self.goes_on(shown, at, &entry, conflict);
             }
             (_, at) => self.is_clean(shown, at, entry, above),
         }
+    }
+
+    /// Whether other content that is here is known as the file `entry`, which `shown` was delivered as.
+    fn is_anothers(&self, shown: &Shown, entry: &Entry) -> bool {
+        let key = FileKey {
+            tree: shown.key.tree,
+            id: entry.id.clone(),
+        };
+        let known = self.namespace.locals.keyed(&key);
+        known.is_some_and(|known| known.local.id() != shown.local.id())
     }
 
     /// A file of which one content was delivered, as `entry` says, and another one is owed already. It keeps its name, which

@@ -167,7 +167,7 @@ fn of_two_files_one_of_which_took_the_others_place_a_crash_leaves_one() {
             false => newer.relocate_over(place("a"), None, &older).unwrap(),
             true => newer.put(place("a"), None, Some(older.id())).unwrap(),
         }
-        drop((newer, older, staging));
+        drop((newer, older, owed, staging));
         let (_staging, owed) = world.open();
         let [local] = owed.as_slice() else {
             panic!("{} are owed", owed.len())

@@ -11,6 +11,16 @@ impl Mounted {
         self.fs.read(handle, 0, 100).await.unwrap().to_vec()
     }
 
+    /// What was written over a newer version, and then what was written over an older one.
+    async fn deliver_both(&mut self) {
+        let owed = self.owing.staging.owed();
+        assert_eq!(owed.len(), 2);
+        for size_bytes in [15, 12] {
+            let local = owed.iter().find(|local| local.size_bytes() == size_bytes);
+            self.deliver(local.unwrap()).await;
+        }
+    }
+
     /// Somebody else's change is seen.
     fn look_again(&self) {
         let key = self.fs.namespace.folder_key(Ino::ROOT).unwrap();
@@ -44,12 +54,7 @@ async fn what_is_written_over_an_old_version_never_mixes_with_what_is_written_ov
         fs.write(handle, 0, content, false).unwrap();
         fs.flush(handle).await.unwrap();
     }
-    let owed = mounted.owing.staging.owed();
-    assert_eq!(owed.len(), 2);
-    let (over_old, over_new): (Vec<_>, Vec<_>) =
-        owed.iter().partition(|local| local.size_bytes() == 12);
-    mounted.deliver(over_new[0]).await;
-    mounted.deliver(over_old[0]).await;
+    mounted.deliver_both().await;
     assert_eq!(mounted.server.content("a").unwrap(), b"A NEWER VERSION");
     let names = mounted.on_server("");
     assert_eq!(names.len(), 2, "{names:?}");
@@ -131,4 +136,24 @@ async fn a_file_that_was_made_and_not_opened_is_owed() {
     fs.forget(made.attr.ino, 1);
     mounted.deliver(&local).await;
     assert_eq!(mounted.on_server(""), ["a"]);
+}
+
+#[tokio::test]
+async fn what_was_written_over_two_versions_is_delivered_after_a_restart_too() {
+    let mounted = Mounted::new(|server| drop(server.put("a", "the old one"))).await;
+    let p = mounted.open(mounted.ino("a").await).await;
+    mounted.server.put("a", "a newer version");
+    mounted.look_again();
+    let q = mounted.open(mounted.ino("a").await).await;
+    for (handle, content) in [(q, &b"A NEWER VERSION"[..]), (p, b"THE OLD ONE!")] {
+        mounted.fs.write(handle, 0, content, false).unwrap();
+        mounted.fs.flush(handle).await.unwrap();
+    }
+    let mut mounted = mounted.again().await;
+    assert_eq!(mounted.names("").await, ["a"]);
+    mounted.deliver_both().await;
+    assert_eq!(mounted.server.content("a").unwrap(), b"A NEWER VERSION");
+    let names = mounted.on_server("");
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert_eq!(mounted.names("").await, names);
 }
