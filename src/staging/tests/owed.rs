@@ -155,7 +155,7 @@ fn of_two_files_one_of_which_took_the_others_place_a_crash_leaves_one() {
     let world = World::new();
     for is_killed in [false, true] {
         let (staging, owed) = world.open();
-        owed.into_iter().for_each(|local| local.unlink().unwrap());
+        owed.iter().for_each(|local| local.unlink().unwrap());
         let make = |name: &str, content: &[u8]| {
             let local = staging.create(place(name), None, at(0)).unwrap();
             local.write(0, content, at(1)).unwrap();
