@@ -7,7 +7,7 @@
 //!
 //! In the state directory: `drives/<hash of the drive>-<slot>/`, in which `content/N` is the content of local file N,
 //! `content/N.map` which of its bytes are here, and `journal.sqlite` what is owed. What a content is lies beside it as
-//! well ([`folder`]), so that it can be delivered without the journal; so the journal is what says that something is
+//! well (`folder`), so that it can be delivered without the journal; so the journal is what says that something is
 //! owed no more, and what survives power cuts.
 
 mod about;

@@ -2,7 +2,7 @@
 //!
 //! Promises: what was staged is delivered whole, once, and verified before the journal forgets it; nothing of the server's
 //! is overwritten that the writer had not seen; what cannot be delivered stays staged, with its reason, and stops no other.
-//! Never decides what the user sees: news of what became of a file go to who listens ([`Uploader::news`]).
+//! Never decides what the user sees: news of what became of a file go to who listens ([`Uploader::new`]).
 
 mod aim;
 mod attempt;
