@@ -21,7 +21,7 @@ use crate::api::{Api, Error};
 use crate::entity::Entity;
 use crate::expiry::Expiry;
 use crate::model::{EntityId, FileInfo};
-use crate::staging::{Local, Staging, State};
+use crate::staging::{Local, Place, Staging, State};
 
 /// Turns of one delivery: each ends with the file there, or with something learned that makes another turn worth while.
 const ROUNDS: u32 = 6;
@@ -169,7 +169,7 @@ impl Courier {
         };
         let same = attempt.is_of(content);
         let meant = attempt.is_meant(&local.place(), local.base().as_ref());
-        let look = self.look(flight, &attempt).await?;
+        let look = self.look(&flight.local.place(), &attempt).await?;
         let verdict = judge(&attempt, look.as_ref().map(|(info, all)| (info, &all[..])));
         let is_open = verdict == Verdict::Open;
         // What a power cut may have torn replaces nothing.
@@ -194,16 +194,16 @@ impl Courier {
         attempt.strikes >= MOST_STRIKES || Expiry::at(expiry).is_near(self.api.server_now(), MARGIN)
     }
 
+    /// What the server has where a try goes whose file belongs to `place`.
     pub(super) async fn look(
         &self,
-        flight: &Arc<Flight>,
+        place: &Place,
         attempt: &Attempt,
     ) -> Result<Option<Look>, Failure> {
         let Some(uri) = attempt.uri() else {
             return Ok(None);
         };
-        let place = flight.local.place();
-        Ok(look(&self.api, &self.places, &place, attempt, &uri).await?)
+        Ok(look(&self.api, &self.places, place, attempt, &uri).await?)
     }
 
     /// Takes away what a try left on the server, and its note; or gives what it achieved, if it was more than that.
@@ -213,27 +213,8 @@ impl Courier {
         attempt: &Attempt,
         look: Option<Look>,
     ) -> Result<Option<Landed>, Failure> {
-        let judged = |look: &Option<Look>| {
-            let shown = look.as_ref().map(|(info, all)| (info, &all[..]));
-            judge(attempt, shown)
-        };
-        let mut look = look;
-        let mut verdict = judged(&look);
-        let mark = match &verdict {
-            Verdict::Open => attempt.session_id().map(str::to_owned),
-            Verdict::Lost(mark) => Some(mark.clone()),
-            _ => None,
-        };
-        if let (Some(mark), Some((info, _))) = (mark, &look) {
-            let cancelled = self.api.cancel_session(&mark, &info.uri).await;
-            // An error may come after the deed, and its last request may have been at work still.
-            look = self.look(flight, attempt).await?;
-            verdict = judged(&look);
-            if matches!(verdict, Verdict::Open | Verdict::Lost(_)) {
-                let why = cancelled.err().unwrap_or(Error::Locked(Vec::new()));
-                return Err(why.into());
-            }
-        }
+        let place = flight.local.place();
+        let (verdict, look) = self.cancelled(&place, attempt, look).await?;
         let landed = match (verdict, look) {
             (
                 Verdict::There {
@@ -255,6 +236,37 @@ impl Courier {
         Ok(landed)
     }
 
+    /// What a look at the place of a try shows once no session of it is open: one that `look` shows is cancelled first.
+    pub(super) async fn cancelled(
+        &self,
+        place: &Place,
+        attempt: &Attempt,
+        look: Option<Look>,
+    ) -> Result<(Verdict, Option<Look>), Failure> {
+        let judged = |look: &Option<Look>| {
+            let shown = look.as_ref().map(|(info, all)| (info, &all[..]));
+            judge(attempt, shown)
+        };
+        let verdict = judged(&look);
+        let mark = match &verdict {
+            Verdict::Open => attempt.session_id().map(str::to_owned),
+            Verdict::Lost(mark) => Some(mark.clone()),
+            _ => None,
+        };
+        let (Some(mark), Some((info, _))) = (mark, &look) else {
+            return Ok((verdict, look));
+        };
+        let cancelled = self.api.cancel_session(&mark, &info.uri).await;
+        // An error may come after the deed, and its last request may have been at work still.
+        let look = self.look(place, attempt).await?;
+        let verdict = judged(&look);
+        if matches!(verdict, Verdict::Open | Verdict::Lost(_)) {
+            let why = cancelled.err().unwrap_or(Error::Locked(Vec::new()));
+            return Err(why.into());
+        }
+        Ok((verdict, look))
+    }
+
     /// Whether a version that looks like it has the bytes that the try sent.
     pub(super) async fn is_ours(
         &self,
@@ -263,7 +275,7 @@ impl Courier {
         info: &FileInfo,
         entity: &Entity,
     ) -> Result<bool, Failure> {
-        let witness = Witness::of_attempt(&flight.local, attempt);
+        let witness = Witness::of_attempt(Some(&flight.local), attempt);
         let proof = witness.prove(&self.api, &info.uri, entity).await?;
         // What cannot be told any more is somebody else's: then both are kept.
         Ok(proof == Proof::Same)
@@ -274,7 +286,7 @@ impl Courier {
         let Some(attempt) = Attempt::noted(&flight.local.delivery()) else {
             return Ok(Outcome::Overtaken);
         };
-        let look = self.look(flight, &attempt).await?;
+        let look = self.look(&flight.local.place(), &attempt).await?;
         match self.clear(flight, &attempt, look).await? {
             Some(landed) => match self.land(flight, landed).await? {
                 Step::Done(outcome) => Ok(outcome),

@@ -11,10 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::attempt::Attempt;
 use super::body::{Flight, blocking};
 use super::deliver::{Courier, OUTDATED};
-use super::look::{Look, look};
 use super::outcome::Failure;
 use super::proof::{Proof, Witness};
-use super::verdict::{Verdict, judge};
+use super::verdict::Verdict;
 use crate::api::Error;
 use crate::entity::Entity;
 use crate::entry::{FileKey, Tree};
@@ -288,32 +287,11 @@ impl Courier {
         place: &Place,
         attempt: &Attempt,
     ) -> Result<Option<(FileInfo, Entity)>, Failure> {
-        let Some(uri) = attempt.uri() else {
-            return Ok(None);
-        };
-        let looked = || look(&self.api, &self.places, place, attempt, &uri);
-        let judged =
-            |look: &Option<Look>| judge(attempt, look.as_ref().map(|(info, all)| (info, &all[..])));
-        let mut look = looked().await?;
-        let mut verdict = judged(&look);
-        let mark = match &verdict {
-            Verdict::Open => attempt.session_id().map(str::to_owned),
-            Verdict::Lost(mark) => Some(mark.clone()),
-            _ => None,
-        };
-        if let (Some(mark), Some((info, _))) = (mark, &look) {
-            let cancelled = self.api.cancel_session(&mark, &info.uri).await;
-            // An error may come after the deed, and its last request may have been at work still.
-            look = looked().await?;
-            verdict = judged(&look);
-            if matches!(verdict, Verdict::Open | Verdict::Lost(_)) {
-                let why = cancelled.err().unwrap_or(Error::Locked(Vec::new()));
-                return Err(why.into());
-            }
-        }
+        let look = self.look(place, attempt).await?;
+        let (verdict, look) = self.cancelled(place, attempt, look).await?;
         match (verdict, look) {
             (Verdict::There { entity, .. }, Some((info, _)))
-                if Witness::of_orphan(attempt)
+                if Witness::of_attempt(None, attempt)
                     .prove(&self.api, &info.uri, &entity)
                     .await?
                     == Proof::Same =>

@@ -58,27 +58,17 @@ impl Witness {
         }
     }
 
-    /// For what a try sent, of which `local` may have another content by now.
-    pub(super) fn of_attempt(local: &Arc<Local>, attempt: &Attempt) -> Self {
-        let is_here = local.generation() == attempt.generation
-            && local.size_bytes() == attempt.size_bytes
-            && local.missing().is_none();
-        let bytes = match attempt.prints.cover(attempt.size_bytes) {
-            true => Bytes::Prints(attempt.prints.clone()),
-            false if is_here => Bytes::Here(Arc::clone(local), attempt.generation),
-            false => Bytes::Gone,
-        };
-        Self {
-            sample: attempt.sample,
-            bytes,
-        }
-    }
-
-    /// For what a try sent whose local file is no more.
-    pub(super) fn of_orphan(attempt: &Attempt) -> Self {
-        let bytes = match attempt.prints.cover(attempt.size_bytes) {
-            true => Bytes::Prints(attempt.prints.clone()),
-            false => Bytes::Gone,
+    /// For what a try sent. `local`, if there still is one, may have another content by now.
+    pub(super) fn of_attempt(local: Option<&Arc<Local>>, attempt: &Attempt) -> Self {
+        let here = local.filter(|local| {
+            local.generation() == attempt.generation
+                && local.size_bytes() == attempt.size_bytes
+                && local.missing().is_none()
+        });
+        let bytes = match (attempt.prints.cover(attempt.size_bytes), here) {
+            (true, _) => Bytes::Prints(attempt.prints.clone()),
+            (false, Some(local)) => Bytes::Here(Arc::clone(local), attempt.generation),
+            (false, None) => Bytes::Gone,
         };
         Self {
             sample: attempt.sample,

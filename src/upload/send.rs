@@ -147,7 +147,7 @@ impl Courier {
     ) -> Result<Step, Failure> {
         let mut delay = FIRST_LOOK;
         for nth in 1.. {
-            let look = self.look(flight, attempt).await?;
+            let look = self.look(&flight.local.place(), attempt).await?;
             let shown = look.as_ref().map(|(info, all)| (info, &all[..]));
             let later = attempt
                 .session
@@ -196,7 +196,7 @@ impl Courier {
     /// The content changed under way, our disk failed, or somebody wants the file.
     async fn stopped(&self, flight: &Arc<Flight>, attempt: &Attempt) -> Result<Step, Failure> {
         note(flight, attempt).await?;
-        let look = self.look(flight, attempt).await?;
+        let look = self.look(&flight.local.place(), attempt).await?;
         let landed = self.clear(flight, attempt, look).await?;
         match (landed, flight.broken()) {
             (Some(landed), _) => self.land(flight, landed).await,
@@ -212,7 +212,7 @@ impl Courier {
         attempt: &Attempt,
         error: Error,
     ) -> Result<Step, Failure> {
-        let look = self.look(flight, attempt).await?;
+        let look = self.look(&flight.local.place(), attempt).await?;
         let landed = self.clear(flight, attempt, look).await?;
         match (landed, &error) {
             (Some(landed), _) => self.land(flight, landed).await,
