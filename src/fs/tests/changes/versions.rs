@@ -149,9 +149,17 @@ async fn what_was_written_over_two_versions_is_delivered_after_a_restart_too() {
         mounted.fs.write(handle, 0, content, false).unwrap();
         mounted.fs.flush(handle).await.unwrap();
     }
+    // A start delivers what it finds without being asked for: not before it was looked at.
+    let refusal = Fault::on(Route::UploadCreate).status(503);
+    mounted.server.fail(refusal);
     let mut mounted = mounted.again().await;
     assert_eq!(mounted.names("").await, ["a"]);
-    mounted.deliver_both().await;
+    assert_eq!(mounted.owing.staging.owed().len(), 2);
+    mounted.server.clear_faults();
+    mounted.owing.uploader.wake();
+    for _ in 0..2 {
+        mounted.hear().await;
+    }
     assert_eq!(mounted.server.content("a").unwrap(), b"A NEWER VERSION");
     let names = mounted.on_server("");
     assert_eq!(names.len(), 2, "{names:?}");
