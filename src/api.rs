@@ -242,6 +242,30 @@ pub struct Health {
     pub requests: u64,
 }
 
+#[cfg(test)]
+impl Api {
+    /// As the first user of `server`, for tests of what stands on the gate.
+    pub(crate) fn of_test_server(
+        server: &cloudreve_test_server::Server,
+        timeout: std::time::Duration,
+    ) -> Self {
+        let options = Options {
+            address: server.address().parse().expect("it is an address"),
+            user_agent: "test".to_owned(),
+            ca_file: None,
+            timeout,
+            limit_down_bytes: 0,
+            limit_up_bytes: 0,
+        };
+        let user = server.user();
+        let credentials = Credentials::Password {
+            email: user.email,
+            password: Secret::new(user.password),
+        };
+        Self::new(options, credentials).expect("nothing is asked for yet")
+    }
+}
+
 impl Api {
     /// Speaks to `options.address` as `credentials`. Sends nothing yet. Fails where the CA file cannot be used.
     pub fn new(options: Options, credentials: Credentials) -> Result<Self, Error> {

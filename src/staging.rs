@@ -298,6 +298,19 @@ fn drop_replaced(locals: &mut Vec<Arc<Local>>) -> io::Result<()> {
     gone.iter().try_for_each(|local| local.unlink())
 }
 
+/// Whether no slot of the state directory `dir` is in use: threads and tasks that were told to end, and children of the
+/// process that are yet to become another program, keep one for a moment.
+#[cfg(test)]
+pub(crate) fn is_free(dir: &std::path::Path) -> bool {
+    let Ok(slots) = std::fs::read_dir(dir.join("drives")) else {
+        return true;
+    };
+    slots.flatten().all(|slot| {
+        let lock = std::fs::File::open(slot.path().join("lock")).expect("each slot has a lock");
+        lock.try_lock().is_ok()
+    })
+}
+
 /// A number for this run of the kernel; the same for all where it does not say.
 fn this_boot() -> u64 {
     let id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();

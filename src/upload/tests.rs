@@ -50,32 +50,6 @@ struct Run {
     state_dir: std::path::PathBuf,
 }
 
-/// Whether no slot of the state directory is in use.
-fn is_free(state_dir: &std::path::Path) -> bool {
-    let slots = std::fs::read_dir(state_dir.join("drives")).unwrap();
-    slots.flatten().all(|slot| {
-        let lock = std::fs::File::open(slot.path().join("lock")).unwrap();
-        lock.try_lock().is_ok()
-    })
-}
-
-fn gate(server: &Server) -> Api {
-    let gate = crate::api::Options {
-        address: server.address().parse().unwrap(),
-        user_agent: "test".to_owned(),
-        ca_file: None,
-        timeout: Duration::from_secs(5),
-        limit_down_bytes: 0,
-        limit_up_bytes: 0,
-    };
-    let user = server.user();
-    let credentials = Credentials::Password {
-        email: user.email,
-        password: Secret::new(user.password),
-    };
-    Api::new(gate, credentials).unwrap()
-}
-
 impl Drive {
     fn new() -> Self {
         let server = Server::start(Default::default()).unwrap();
@@ -85,7 +59,7 @@ impl Drive {
             settings.chunk_concurrency = 3;
         });
         Self {
-            api: gate(&server),
+            api: Api::of_test_server(&server, Duration::from_secs(5)),
             server,
             dir: tempfile::tempdir().unwrap(),
             options: Options {
@@ -254,7 +228,7 @@ impl Run {
         let state_dir = self.state_dir.clone();
         drop(self);
         // What is at work for a file on another thread keeps its slot in use.
-        until(|| is_free(&state_dir)).await;
+        until(|| staging::is_free(&state_dir)).await;
     }
 }
 

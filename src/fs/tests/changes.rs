@@ -4,10 +4,9 @@ use cloudreve_test_server::{Fault, Route, Server};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
-use crate::api::{Api, Credentials};
+use crate::api::Api;
 use crate::cache::Cache;
 use crate::read::Download;
-use crate::secret::Secret;
 use crate::staging::{self, Local, Staging, State};
 use crate::upload::{self, News, Overwrite, Uploader};
 
@@ -27,23 +26,6 @@ struct Mounted {
     dir: Arc<tempfile::TempDir>,
 }
 
-fn gate(server: &Server) -> Api {
-    let options = crate::api::Options {
-        address: server.address().parse().unwrap(),
-        user_agent: "test".to_owned(),
-        ca_file: None,
-        timeout: Duration::from_secs(5),
-        limit_down_bytes: 0,
-        limit_up_bytes: 0,
-    };
-    let user = server.user();
-    let credentials = Credentials::Password {
-        email: user.email,
-        password: Secret::new(user.password),
-    };
-    Api::new(options, credentials).unwrap()
-}
-
 impl Mounted {
     /// An empty drive after `seed`. Nothing is uploaded before somebody asks for it.
     async fn new(seed: impl FnOnce(&Server)) -> Self {
@@ -54,7 +36,7 @@ impl Mounted {
     }
 
     async fn mount(server: Arc<Server>, dir: Arc<tempfile::TempDir>) -> Self {
-        let api = gate(&server);
+        let api = Api::of_test_server(&server, Duration::from_secs(5));
         let reader = Reader::new(
             api.clone(),
             Cache::off(),
@@ -114,10 +96,9 @@ impl Mounted {
         let Self {
             server, dir, fs, ..
         } = self;
-        let staging = Arc::downgrade(&self.owing.staging);
         drop((fs, self.owing, self.news, self.api));
-        // Tasks that were ended let go of it when they are next looked at.
-        while staging.strong_count() > 0 {
+        // Tasks that were ended let go of it when they are next looked at, and so do threads at work for a file.
+        while !staging::is_free(dir.path()) {
             tokio::task::yield_now().await;
         }
         Self::mount(server, dir).await

@@ -3,7 +3,6 @@
 use cloudreve_test_server::{Fault, Route, Server, ShareOptions, Store, generated_bytes};
 
 use super::*;
-use crate::api::Credentials;
 use crate::model::FileInfo;
 
 /// A drive on a server with one file on it, `f`, and our account there.
@@ -20,20 +19,7 @@ impl Drive {
     async fn new(size: u64, timeout: Duration) -> Self {
         let server = Server::start(Default::default()).unwrap();
         server.put_generated("f", size, SEED);
-        let gate = crate::api::Options {
-            address: server.address().parse().unwrap(),
-            user_agent: "test".to_owned(),
-            ca_file: None,
-            timeout,
-            limit_down_bytes: 0,
-            limit_up_bytes: 0,
-        };
-        let user = server.user();
-        let credentials = Credentials::Password {
-            email: user.email,
-            password: Secret::new(user.password),
-        };
-        let api = Api::new(gate, credentials).unwrap();
+        let api = Api::of_test_server(&server, timeout);
         let options = Options {
             memory_bytes: 4 * M,
             download: Download::Direct,

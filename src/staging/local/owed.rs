@@ -174,7 +174,7 @@ impl Local {
         base: Option<Base>,
         replaced: &Local,
     ) -> io::Result<()> {
-        self.put(place, base, Some(replaced.id()))?;
+        self.relocate_before(place, base, replaced)?;
         if let Err(error) = replaced.unlink() {
             // It is written down that it is replaced: the next start unlinks it.
             log::warn!("a replaced file stays in the journal for now: {error}");
@@ -200,13 +200,7 @@ impl Local {
         self.inner.read().unwrap().about.replaces
     }
 
-    /// The first step of replacing another one.
-    pub(in crate::staging) fn put(
-        &self,
-        place: Place,
-        base: Option<Base>,
-        replaces: Option<LocalId>,
-    ) -> io::Result<()> {
+    fn put(&self, place: Place, base: Option<Base>, replaces: Option<LocalId>) -> io::Result<()> {
         let _turn = self.turn.lock().unwrap();
         let (old, is_same_version) = {
             let inner = self.inner.read().unwrap();

@@ -216,6 +216,9 @@ fn write_for_ever(staging: &Arc<Staging>, log: &Log, thread: u64, round: &str) {
 
 /// Lets a writer write until its log has `lines` more, and kills it a moment later.
 fn write_and_kill(dir: &Path, round: u64, lines: u64, dice: &mut Dice) {
+    while !is_free(dir) {
+        std::thread::yield_now();
+    }
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture"])
         .arg("staging::tests::crash::a_writer")

@@ -165,7 +165,7 @@ fn of_two_files_one_of_which_took_the_others_place_a_crash_leaves_one() {
         let (newer, older) = (make("a~", b"new"), make("a", b"old"));
         match is_killed {
             false => newer.relocate_over(place("a"), None, &older).unwrap(),
-            true => newer.put(place("a"), None, Some(older.id())).unwrap(),
+            true => newer.relocate_before(place("a"), None, &older).unwrap(),
         }
         drop((newer, older, owed, staging));
         let (_staging, owed) = world.open();

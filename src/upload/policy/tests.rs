@@ -7,8 +7,7 @@ use cloudreve_test_server::{Fault, Route, Server, StoragePolicy, generated_bytes
 use futures_util::future::join_all;
 
 use super::*;
-use crate::api::{Credentials, NewSession};
-use crate::secret::Secret;
+use crate::api::NewSession;
 use crate::uri::FileUri;
 
 /// Bytes in a chunk; OneDrive takes nothing smaller.
@@ -53,20 +52,7 @@ impl World {
     }
 
     async fn on(server: Server, policy: StoragePolicy, size_bytes: u64) -> Self {
-        let options = crate::api::Options {
-            address: server.address().parse().unwrap(),
-            user_agent: "test".to_owned(),
-            ca_file: None,
-            timeout: Duration::from_secs(30),
-            limit_down_bytes: 0,
-            limit_up_bytes: 0,
-        };
-        let user = server.user();
-        let credentials = Credentials::Password {
-            email: user.email,
-            password: Secret::new(user.password),
-        };
-        let api = Api::new(options, credentials).unwrap();
+        let api = Api::of_test_server(&server, Duration::from_secs(30));
         let content = Bytes::from(generated_bytes(7, 0..size_bytes));
         let session = open(&api, size_bytes).await;
         Self {

@@ -80,8 +80,12 @@ async fn nothing_is_lost_between_two_machines_and_a_client_of_the_api() {
             host: "laptop".into(),
             ..here.options.clone()
         };
-        let (uploader, news) =
-            Uploader::new(gate(&here.server), Arc::clone(&staging), complete, options);
+        let (uploader, news) = Uploader::new(
+            Api::of_test_server(&here.server, Duration::from_secs(5)),
+            Arc::clone(&staging),
+            complete,
+            options,
+        );
         Run {
             staging,
             uploader,
