@@ -142,10 +142,7 @@ impl Courier {
             "{}: {why}, and this computer's version goes beside it as '{name}'",
             place.uri()
         );
-        let note = move |delivery: &mut Delivery| {
-            delivery.conflict = Some(name);
-            delivery.session = None;
-        };
+        let note = move |delivery: &mut Delivery| delivery.conflict = Some(name);
         Ok(flight.note(note).await?)
     }
 

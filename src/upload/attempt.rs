@@ -17,6 +17,10 @@ use crate::uri::FileUri;
 /// Latest moment that the server stores: it takes later ones and fails with them at the end (→ api part 2 §5.1).
 const LATEST: Duration = Duration::from_secs(253_402_300_799);
 
+/// How long after a request for a session was lost one may still come of it: a gateway that gave up does not stop the server
+/// behind it, which some stores keep waiting.
+const LATE: Duration = Duration::from_secs(900);
+
 /// One try. Holds secrets; only the journal sees it.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Attempt {
@@ -152,6 +156,20 @@ impl Attempt {
             && self.size_bytes == content.size_bytes
             && self.modified_millis == millis(content.modified)
             && self.sample == content.sample
+    }
+
+    /// Whether a session may yet come of it that is not there now: its answer was lost, and not long ago.
+    pub(super) fn may_come_late(&self, server_now: SystemTime) -> bool {
+        let began = UNIX_EPOCH + Duration::from_secs(self.began);
+        self.session.is_none() && server_now < began + LATE
+    }
+
+    /// What `lost` asked for may still come, and is as good as the answer to this one where it asked for the same.
+    pub(super) fn comes_after(&mut self, lost: &Self) {
+        let is_same = (&lost.uri, &lost.over, lost.size_bytes);
+        if is_same == (&self.uri, &self.over, self.size_bytes) {
+            self.began = self.began.min(lost.began);
+        }
     }
 
     /// The session's id; none where the answer is awaited.

@@ -206,7 +206,8 @@ impl Courier {
         Ok(look(&self.api, &self.places, place, attempt, &uri).await?)
     }
 
-    /// Takes away what a try left on the server, and its note; or gives what it achieved, if it was more than that.
+    /// Takes away what a try left on the server, and its note unless more may come of it; or gives what it achieved, if it
+    /// was more than that.
     pub(super) async fn clear(
         &self,
         flight: &Arc<Flight>,
@@ -230,13 +231,14 @@ impl Courier {
             }),
             _ => None,
         };
-        if landed.is_none() {
+        if landed.is_none() && !attempt.may_come_late(self.api.server_now()) {
             flight.note(|delivery| delivery.session = None).await?;
         }
         Ok(landed)
     }
 
-    /// What a look at the place of a try shows once no session of it is open: one that `look` shows is cancelled first.
+    /// What a look at the place of a try shows once no session of it is open. Its session is cancelled by its id whatever
+    /// `look` shows: a mark on the file tells that one is open, and no mark does not tell that none is.
     pub(super) async fn cancelled(
         &self,
         place: &Place,
@@ -248,23 +250,24 @@ impl Courier {
             judge(attempt, shown)
         };
         let verdict = judged(&look);
-        let mark = match &verdict {
-            Verdict::Open => attempt.session_id().map(str::to_owned),
+        let id = match &verdict {
             Verdict::Lost(mark) => Some(mark.clone()),
-            _ => None,
+            _ => attempt.session_id().map(str::to_owned),
         };
-        let (Some(mark), Some((info, _))) = (mark, &look) else {
+        let (Some(id), Some((info, _))) = (id, &look) else {
             return Ok((verdict, look));
         };
-        let cancelled = self.api.cancel_session(&mark, &info.uri).await;
+        let cancelled = self.api.cancel_session(&id, &info.uri).await;
+        let was_marked = matches!(verdict, Verdict::Open | Verdict::Lost(_));
         // An error may come after the deed, and its last request may have been at work still.
         let look = self.look(place, attempt).await?;
         let verdict = judged(&look);
-        if matches!(verdict, Verdict::Open | Verdict::Lost(_)) {
-            let why = cancelled.err().unwrap_or(Error::Locked(Vec::new()));
-            return Err(why.into());
+        let is_marked = matches!(verdict, Verdict::Open | Verdict::Lost(_));
+        match cancelled {
+            Err(error) if is_marked || !(was_marked || is_ended(&error)) => Err(error.into()),
+            Ok(()) if is_marked => Err(Failure::Api(Error::Locked(Vec::new()))),
+            Ok(()) | Err(_) => Ok((verdict, look)),
         }
-        Ok((verdict, look))
     }
 
     /// Whether a version that looks like it has the bytes that the try sent.
@@ -353,6 +356,15 @@ impl Courier {
             Err(error) => log::debug!("the replaced version of {} stays: {error}", landed.info.uri),
         }
     }
+}
+
+/// Whether the server's answer to a cancellation says that it knows no such session at that file: another one is open
+/// there, or nothing is (→ api part 2 §5.8).
+fn is_ended(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::NotFound | Error::SessionGone | Error::Locked(_) | Error::Refused { code: 404, .. }
+    )
 }
 
 /// The content is what `info` shows.

@@ -23,7 +23,7 @@ const LOOKS: u32 = 6;
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 
 impl Courier {
-    /// Opens a session; what failed for sure leaves no note.
+    /// Opens a session; what failed for sure leaves the note that was there before.
     pub(super) async fn open(
         &self,
         flight: &Arc<Flight>,
@@ -44,6 +44,11 @@ impl Courier {
             content,
             self.api.server_now(),
         );
+        // A request before this one whose answer was lost may be answered yet.
+        let lost = Attempt::noted(&local.delivery()).filter(|noted| noted.session.is_none());
+        if let Some(lost) = &lost {
+            attempt.comes_after(lost);
+        }
         note(flight, &attempt).await?;
         let new = NewSession {
             uri: uri.clone(),
@@ -57,7 +62,8 @@ impl Courier {
             Err(error) => {
                 // After a lost answer the note stays: somebody has to look whether a session is open now.
                 if is_refusal(&error) {
-                    flight.note(|delivery| delivery.session = None).await?;
+                    let lost = lost.and_then(|lost| lost.to_text());
+                    flight.note(|delivery| delivery.session = lost).await?;
                 }
                 return Err(error.into());
             }
@@ -161,13 +167,11 @@ impl Courier {
                 }
                 Verdict::There {
                     entity, beneath, ..
-                } => {
+                } if look.as_ref().is_some_and(|(info, _)| {
+                    entity.id == info.entity && is_near(info.updated, attempt.modified())
+                }) =>
+                {
                     let Some((info, _)) = look else { break };
-                    let current =
-                        entity.id == info.entity && is_near(info.updated, attempt.modified());
-                    if !current && !self.is_ours(flight, attempt, &info, &entity).await? {
-                        break;
-                    }
                     let landed = Landed {
                         info,
                         entity: entity.id,
@@ -177,16 +181,13 @@ impl Courier {
                     };
                     return self.land(flight, landed).await;
                 }
-                _ => {
-                    let landed = self.clear(flight, attempt, look);
-                    if let Some(landed) = landed.await? {
-                        return self.land(flight, landed).await;
-                    }
-                    break;
-                }
+                // What only looks like it may be what an open session has so far.
+                _ => match self.clear(flight, attempt, look).await? {
+                    Some(landed) => return self.land(flight, landed).await,
+                    None => break,
+                },
             }
         }
-        flight.note(|delivery| delivery.session = None).await?;
         Err(Failure::Api(Error::Refused {
             code: 0,
             said: "it said that the upload is complete, and the file does not show it".into(),

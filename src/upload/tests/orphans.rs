@@ -191,6 +191,60 @@ async fn what_lands_after_its_file_was_unlinked_goes() {
 }
 
 #[tokio::test]
+async fn a_session_whose_mark_is_off_its_file_is_cancelled_all_the_same() {
+    let mut drive = Drive::new();
+    drive.options.overwrite = Overwrite::Version;
+    drive.server.put("f", "old");
+    let base = drive.base("f", 3);
+    let slow = Fault::on(Route::UploadChunk).delay(Duration::from_millis(20));
+    drive.server.fail(slow);
+    let run = drive.run();
+    let ours = bytes(1, 40 * CHUNK);
+    let local = run.save_over("f", Some(base), &ours);
+    until(|| drive.server.count(Route::UploadChunk) > 3).await;
+    // By other means than the API's, which would be refused.
+    drive.server.put("f", "theirs");
+    assert_eq!(drive.server.open_uploads(), 1);
+    let held = run.uploader.hold(&local).await;
+    drive.is_tidy();
+    assert_eq!(local.delivery().session, None);
+    drop(held);
+    drive.server.clear_faults();
+    run.drained().await;
+    assert_eq!(drive.content("f").as_deref(), Some(&b"theirs"[..]));
+    assert!(drive.server.contents().contains(&ours), "both are kept");
+    drive.is_tidy();
+}
+
+#[tokio::test]
+async fn a_session_that_comes_of_a_lost_request_after_a_look_for_it_is_cancelled() {
+    let drive = Drive::new();
+    let run = drive.run();
+    drive
+        .server
+        .fail(Fault::on(Route::UploadCreate).status(502).times(1));
+    let local = run.save("f", b"ours");
+    let why = run.uploader.deliver(&local).await;
+    assert!(why.is_err(), "a gateway gave up");
+    let busy = Fault::on(Route::UploadCreate).code(409, "Object conflict");
+    drive.server.fail(busy);
+    let why = run.uploader.deliver(&local).await;
+    assert!(why.is_err(), "nothing is there, and the server is busy");
+    let held = run.uploader.hold(&local).await;
+    drive.server.clear_faults();
+    let late = crate::api::NewSession {
+        uri: place("f").uri(),
+        size_bytes: 4,
+        modified: then(),
+        over: None,
+        metadata: Default::default(),
+    };
+    drive.api.open_session(&late).await.unwrap();
+    drop(held);
+    check(&drive, &run, Some(b"ours")).await;
+}
+
+#[tokio::test]
 async fn an_upload_of_a_new_file_that_nobody_remembers_is_waited_for() {
     let drive = Drive::new();
     drive.server.add_unfinished_upload("f", 9);

@@ -82,12 +82,25 @@ impl Server {
             .unwrap_or_else(|| panic!("{path} does not exist"))
     }
 
-    /// Gives a file new content: a new file, or a new version of it. Answers with the id of the file.
+    /// Gives a file new content: a new file, or a new version of it, by other means than the API's: no lock keeps it off.
+    /// Answers with the id of the file.
     pub fn put(&self, path: &str, content: impl Into<Bytes>) -> String {
         let (root, now) = (self.root(), self.now());
         let mut site = self.site();
         let file = site.put(root, path, Content::Kept(content.into()), now);
         site.file_id(file)
+    }
+
+    /// As [`Server::put`], but as the API does it: false, and nothing is done, while an upload of somebody's is open there.
+    pub fn try_put(&self, path: &str, content: impl Into<Bytes>) -> bool {
+        let (root, now) = (self.root(), self.now());
+        let mut site = self.site();
+        let file = site.file(root, path, now);
+        if site.check_lock(file, false, now).is_err() {
+            return false;
+        }
+        site.put(root, path, Content::Kept(content.into()), now);
+        true
     }
 
     /// As [`Server::put`], with `size` bytes that are those of [`crate::generated_bytes`] and take no memory.
