@@ -22,6 +22,8 @@ const MANY: u64 = 2000;
 
 /// Longest pause between two saves.
 const PAUSE_MILLIS: u64 = 40;
+/// Between two tries of the other client where an upload locks the file.
+const LOCKED: Duration = Duration::from_millis(2);
 
 fn name(number: u64) -> String {
     format!("{number}.txt")
@@ -83,7 +85,11 @@ fn race(saves: u64) {
         let mut dice = dice(seed);
         for number in 0..saves / 3 {
             let content = format!("client {number} {}", "y".repeat(dice(3000) as usize));
-            server.put(&name(dice(FILES)), content.clone());
+            let name = name(dice(FILES));
+            // As any client does that is told of a lock: it tries again.
+            while !server.try_put(&name, content.clone()) {
+                std::thread::sleep(LOCKED);
+            }
             put.push(content);
             std::thread::sleep(Duration::from_millis(dice(PAUSE_MILLIS)));
         }
@@ -91,6 +97,11 @@ fn race(saves: u64) {
     for (_, mount, _) in &mounts {
         mount.sync();
     }
+    assert_eq!(
+        server.open_uploads(),
+        0,
+        "an upload session was left behind"
+    );
     let all: HashSet<Vec<u8>> = server.contents().into_iter().collect();
     let lost = |content: &&String| !all.contains(content.as_bytes());
     let head = |content: &String| content.chars().take(20).collect::<String>();
