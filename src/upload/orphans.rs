@@ -250,10 +250,20 @@ impl Courier {
             Some(local) => Attempt::noted(&local.delivery()),
             None => Some(orphan.attempt.clone()),
         };
+        let may_come = newest
+            .as_ref()
+            .is_some_and(|attempt| attempt.may_come_late(self.api.server_now()));
+        if may_come && heir.is_none() && self.has_heir(orphan) {
+            // A session of the heir's own might be taken for it; the heir looks before it opens one.
+            return Ok(());
+        }
         let achieved = match newest {
             Some(attempt) => self.achieved(&orphan.place, &attempt).await?,
             None => None,
         };
+        if may_come && achieved.is_none() {
+            return Ok(());
+        }
         if let Some((info, entity)) = achieved {
             match heir {
                 Some(flight) => {
@@ -262,14 +272,7 @@ impl Courier {
                     blocking(move || local.delivered(OUTDATED, file, entity.id)).await?;
                 }
                 // It is told by its own upload, which knows what it goes over.
-                None if self
-                    .staging
-                    .owed()
-                    .iter()
-                    .any(|local| orphan.has_heir(local)) =>
-                {
-                    return Ok(());
-                }
+                None if self.has_heir(orphan) => return Ok(()),
                 None if orphan.attempt.over.is_none() && info.entity == entity.id => {
                     self.delete_orphan(&info.id, &entity).await?;
                 }
@@ -279,6 +282,12 @@ impl Courier {
         }
         self.orphans.forget(&self.staging, orphan).await;
         Ok(())
+    }
+
+    /// Whether something that is owed took its place.
+    fn has_heir(&self, orphan: &Orphan) -> bool {
+        let owed = self.staging.owed();
+        owed.iter().any(|local| orphan.has_heir(local))
     }
 
     /// Cancels its session. The version that came of it, if one did.

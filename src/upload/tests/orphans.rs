@@ -216,6 +216,17 @@ async fn a_session_whose_mark_is_off_its_file_is_cancelled_all_the_same() {
     drive.is_tidy();
 }
 
+/// What was asked for to bring a new file `f` of four bytes.
+fn late() -> crate::api::NewSession {
+    crate::api::NewSession {
+        uri: place("f").uri(),
+        size_bytes: 4,
+        modified: then(),
+        over: None,
+        metadata: Default::default(),
+    }
+}
+
 #[tokio::test]
 async fn a_session_that_comes_of_a_lost_request_after_a_look_for_it_is_cancelled() {
     let drive = Drive::new();
@@ -232,16 +243,42 @@ async fn a_session_that_comes_of_a_lost_request_after_a_look_for_it_is_cancelled
     assert!(why.is_err(), "nothing is there, and the server is busy");
     let held = run.uploader.hold(&local).await;
     drive.server.clear_faults();
-    let late = crate::api::NewSession {
-        uri: place("f").uri(),
-        size_bytes: 4,
-        modified: then(),
-        over: None,
-        metadata: Default::default(),
-    };
-    drive.api.open_session(&late).await.unwrap();
+    drive.api.open_session(&late()).await.unwrap();
     drop(held);
     check(&drive, &run, Some(b"ours")).await;
+}
+
+#[tokio::test]
+async fn a_session_that_comes_late_of_a_file_that_is_no_more_is_cancelled() {
+    for is_killed in [false, true] {
+        let drive = Drive::new();
+        let mut run = drive.run();
+        let lost = Fault::on(Route::UploadCreate).status(502);
+        drive.server.fail(lost.times(1));
+        let local = run.save("f", b"ours");
+        let why = run.uploader.deliver(&local).await;
+        assert!(why.is_err(), "a gateway gave up");
+        let held = run.uploader.hold(&local).await;
+        local.unlink().unwrap();
+        drop((held, local));
+        if is_killed {
+            run.kill().await;
+            run = drive.run();
+        }
+        let looked = drive.server.count(Route::Info);
+        until(|| {
+            run.uploader.wake();
+            drive.server.count(Route::Info) > looked
+        })
+        .await;
+        drive.api.open_session(&late()).await.unwrap();
+        until(|| {
+            run.uploader.wake();
+            drive.server.open_uploads() == 0
+        })
+        .await;
+        assert_eq!(drive.names(), Vec::<String>::new());
+    }
 }
 
 #[tokio::test]
