@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::attempt::Content;
 use super::body::{Flight, blocking};
 use super::deliver::{Courier, Landed, OUTDATED, Step, there};
-use super::outcome::Failure;
+use super::outcome::{Failure, of_name};
 use super::place::Target;
 use super::proof::{Proof, Witness};
 use super::verdict::{below, came_between, is_near};
@@ -283,7 +283,7 @@ impl Courier {
         match self.api.put_content(uri, Some(over), nothing).await {
             Ok(_) => {}
             Err(Error::Changed) => return Ok(Step::Again),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(of_name(error, uri)),
         }
         let (info, versions) = self.api.history(uri).await?;
         if info.size_bytes != 0 || info.entity == *over {

@@ -6,11 +6,11 @@
 use std::ffi::OsStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::outcome::LONGEST_NAME_BYTES;
 use crate::names::{NamePolicy, ServerName};
 
-/// Longest name made here. The server takes 255 bytes, but puts up to some 20 of its own before a name that it stores on
-/// its own disk, and refuses what is longer then (→ api part 2 §13).
-const LONGEST_BYTES: usize = 230;
+/// Longest name made here.
+const LONGEST_BYTES: usize = LONGEST_NAME_BYTES;
 /// Longest ending that is taken for one: `.tar.gz` is `.gz`, and a sentence with a full stop in it has none.
 const LONGEST_ENDING_BYTES: usize = 16;
 /// Longest host in a name.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Undelivered;
 use super::queue::Fault;
 use crate::api::Error;
+use crate::uri::FileUri;
 
 /// Why a try did not end with the file on the server.
 #[derive(Debug, Clone)]
@@ -108,6 +109,41 @@ fn next_step(error: &Error) -> Option<&'static str> {
     })
 }
 
+/// Longest name that every storage takes, in bytes. The stock rule of a server's own disk puts up to some 20 bytes before a
+/// name, and what is longer than 255 bytes then fails there without a reason (→ api part 2 §13).
+pub(super) const LONGEST_NAME_BYTES: usize = 230;
+
+/// What an answer to an upload to `uri` means that gives no reason, where the name may be one.
+pub(super) fn of_name(error: Error, uri: &FileUri) -> Failure {
+    const UNCLASSIFIED: i64 = -1;
+    const NOT_STORED: i64 = 50004;
+    let length = uri.name().map_or(0, |name| name.as_bytes().len());
+    match error {
+        Error::Trouble {
+            code: code @ (UNCLASSIFIED | NOT_STORED),
+            said,
+        } if length > LONGEST_NAME_BYTES => Failure::Blocked(format!(
+            "the server's storage does not take it, most likely for its name of {length} bytes ({said}, code {code}); rename it to \
+             one of {LONGEST_NAME_BYTES} bytes or fewer"
+        )),
+        error => error.into(),
+    }
+}
+
+/// What a full storage means for a new version of `new` bytes over one of `old`, where `free` bytes are left.
+pub(super) fn of_room(new: u64, old: u64, free: u64) -> Failure {
+    let more = new.saturating_sub(free);
+    if more == 0 || more > old {
+        return Error::Full.into();
+    }
+    Failure::Blocked(format!(
+        "{}: until the new version is whole the old one counts, too, and {more} bytes are missing for both; make room on the \
+         server (the trash and old versions count, too), or give up the old version first: mount with --overwrite delete and \
+         --delete permanent",
+        Error::Full
+    ))
+}
+
 /// Whether an answer of this kind proves that what was asked for was not done.
 pub(super) fn is_refusal(error: &Error) -> bool {
     !matches!(
@@ -119,6 +155,7 @@ pub(super) fn is_refusal(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::ServerName;
     use std::time::Duration;
 
     #[track_caller]
@@ -127,6 +164,27 @@ mod tests {
         let failure = Failure::from(error);
         assert_eq!(failure.fault(), fault, "{failure:?}");
         assert!(!failure.words().is_empty());
+    }
+
+    #[test]
+    fn a_server_that_fails_with_a_long_name_fails_for_it_and_with_a_short_one_for_another_reason() {
+        let fails = |length: usize, code| {
+            let uri = FileUri::my().child(ServerName::from_wire(vec![b'n'; length]));
+            let said = "s".to_owned();
+            of_name(Error::Trouble { code, said }, &uri).fault()
+        };
+        assert_eq!(fails(LONGEST_NAME_BYTES + 1, -1), Fault::Blocked);
+        assert_eq!(fails(LONGEST_NAME_BYTES + 1, 50004), Fault::Blocked);
+        assert_eq!(fails(LONGEST_NAME_BYTES + 1, 50001), Fault::Server);
+        assert_eq!(fails(LONGEST_NAME_BYTES, -1), Fault::Server);
+    }
+
+    #[test]
+    fn who_has_room_for_the_new_version_alone_is_told_so() {
+        let says_both = |new, old, free| of_room(new, old, free).words().contains("for both");
+        assert!(says_both(100, 80, 20));
+        assert!(!says_both(100, 79, 20), "not even alone");
+        assert!(!says_both(100, 80, 100), "there is room by now");
     }
 
     #[test]

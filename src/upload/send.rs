@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use super::attempt::{Attempt, Content, Over, meant};
 use super::body::Flight;
 use super::deliver::{Courier, Landed, Outcome, Step};
-use super::outcome::{Failure, is_refusal};
+use super::outcome::{Failure, is_refusal, of_name, of_room};
 use super::place::Target;
 use super::policy::{Done, Note, Progress, Transfer, transfer};
 use super::verdict::{Verdict, is_near, judge};
@@ -65,7 +65,7 @@ impl Courier {
                     let lost = lost.and_then(|lost| lost.to_text());
                     flight.note(|delivery| delivery.session = lost).await?;
                 }
-                return Err(error.into());
+                return Err(self.meaning(flight, target, content, error).await);
             }
         };
         let id = session.session_id.clone();
@@ -77,6 +77,27 @@ impl Courier {
             return Err(err.into());
         }
         Ok(attempt)
+    }
+
+    /// What an answer to the opening of a session means.
+    async fn meaning(
+        &self,
+        flight: &Arc<Flight>,
+        target: &Target,
+        content: &Content,
+        error: Error,
+    ) -> Failure {
+        let (Target::New(uri) | Target::Over { uri, .. }) = target;
+        match (&error, target, flight.local.base()) {
+            (Error::Full, Target::Over { .. }, Some(base)) => match self.api.capacity().await {
+                Ok(capacity) => {
+                    let free = capacity.total_bytes.saturating_sub(capacity.used_bytes);
+                    of_room(content.size_bytes, base.entity.size_bytes, free)
+                }
+                Err(_) => error.into(),
+            },
+            _ => of_name(error, uri),
+        }
     }
 
     /// Sends what the session does not have yet, and looks what came of it.

@@ -28,6 +28,62 @@ async fn a_full_account_blocks_the_file_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_version_for_which_there_is_room_alone_says_what_the_old_one_takes() {
+    let drive = Drive::new();
+    drive.server.put("f", bytes(1, 600));
+    drive.server.set_quota(1000);
+    let run = drive.run();
+    let local = run.save_over("f", Some(drive.base("f", 600)), &bytes(2, 700));
+    let refused = run.uploader.deliver(&local).await;
+    assert!(
+        matches!(refused, Err(Undelivered::Blocked(_))),
+        "{refused:?}"
+    );
+    let words = local.delivery().blocked.expect("a reason");
+    assert!(words.contains("300 bytes are missing for both"), "{words}");
+    assert!(
+        drive.content("f") == Some(bytes(1, 600)),
+        "the old one stays"
+    );
+    drive.server.set_quota(1300);
+    run.uploader.wake();
+    run.drained().await;
+    assert!(drive.content("f") == Some(bytes(2, 700)));
+}
+
+#[tokio::test]
+async fn a_name_that_the_storage_cannot_hold_blocks_its_file_until_it_is_renamed_and_no_other() {
+    let drive = Drive::new();
+    let run = drive.run();
+    let long = "n".repeat(250);
+    let locals: Vec<_> = (0..4)
+        .map(|number| run.save(&format!("{long}{number}"), b"content"))
+        .collect();
+    for local in &locals {
+        let refused = run.uploader.deliver(local).await;
+        assert!(
+            matches!(refused, Err(Undelivered::Blocked(_))),
+            "{refused:?}"
+        );
+        let words = local.delivery().blocked.expect("a reason");
+        assert!(words.contains("251 bytes"), "{words}");
+    }
+    let other = run.save("other", b"content");
+    run.uploader.deliver(&other).await.unwrap();
+    for (number, local) in locals.iter().enumerate() {
+        let held = run.uploader.hold(local).await;
+        local
+            .relocate(place(&format!("short {number}")), None)
+            .unwrap();
+        drop(held);
+    }
+    run.uploader.wake();
+    run.drained().await;
+    assert_eq!(drive.names().len(), 5);
+    drive.is_tidy();
+}
+
+#[tokio::test]
 async fn a_file_that_is_too_large_says_so() {
     let drive = Drive::new();
     drive
