@@ -126,7 +126,7 @@ impl Fleet {
                 flights.spawn(Arc::clone(&self).fly(flight));
             }
             let (due, tidy_due) = {
-                let state = self.state.lock().unwrap();
+                let mut state = self.state.lock().unwrap();
                 (state.queue.next_due(Instant::now()), state.tidy_due)
             };
             if self.is_cut_off() {
