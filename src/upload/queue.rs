@@ -23,6 +23,9 @@ const LONGEST_DELAY: Duration = Duration::from_secs(300);
 const BLOCKED_DELAY: Duration = Duration::from_secs(600);
 /// A file that is saved again and again is not put off any longer than so many delays.
 const MOST_DELAYS: u32 = 30;
+/// So many times the files that are sent at once may be looked for at once: all that were sent together are looked for
+/// together, and the next ones go meanwhile.
+const LANDING: usize = 4;
 /// So many files that fail at the server, with none that goes well between them, are not the files' fault.
 const IN_A_ROW: u32 = 2;
 
@@ -154,9 +157,10 @@ impl<K: Copy + Eq + Hash + Ord> Queue<K> {
         let up = self.line.up();
         let ill = self.in_a_row >= IN_A_ROW;
         let left_alone = ill && self.pause.is_some_and(|pause| pause > now);
-        let places = if ill { 1 } else { self.rules.transfers.max(1) };
+        let transfers = self.rules.transfers.max(1);
+        let places = if ill { 1 } else { transfers };
         // Who lands takes no place, but the number of these has an end, too.
-        if self.closed || up.flying >= places || up.landing >= self.rules.transfers.max(1) {
+        if self.closed || up.flying >= places || up.landing >= transfers * LANDING {
             return None;
         }
         let room_for_large = up.large + 1 < places || places == 1;

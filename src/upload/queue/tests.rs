@@ -68,6 +68,22 @@ fn the_oldest_goes_first_and_no_more_than_allowed_at_once() {
 }
 
 #[test]
+fn all_that_were_sent_together_are_looked_for_while_the_next_ones_go() {
+    let (mut queue, start) = queue(2);
+    for id in 0..100 {
+        queue.owed(id, 10, start);
+    }
+    let mut gone = 0;
+    while let Some(id) = queue.next(start) {
+        queue.sent(id);
+        gone += 1;
+    }
+    assert_eq!(gone, 2 * LANDING, "and no more than that");
+    queue.delivered(0, true, start);
+    assert!(queue.next(start).is_some());
+}
+
+#[test]
 fn one_place_is_kept_for_small_files() {
     let (mut queue, start) = queue(3);
     for id in 0..5 {
