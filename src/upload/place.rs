@@ -1,9 +1,13 @@
 //! Where content goes: to the file it was written over, wherever that is now, or into its folder, or what is left of that.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::api::{Api, Error};
@@ -14,6 +18,8 @@ use crate::uri::{FileSystem, FileUri};
 
 /// How long it is believed where a folder is, while one file after the other goes there.
 const BELIEVED: Duration = Duration::from_secs(1);
+/// How old an answer is when it is asked for anew by the next file that goes there: early enough for a slow server.
+const ASKED_ANEW: Duration = Duration::from_millis(400);
 /// Folders that are remembered at most.
 const MOST_FOLDERS: usize = 64;
 
@@ -38,7 +44,44 @@ pub(super) enum Target {
 /// Finds places, and remembers folders for a moment.
 #[derive(Default)]
 pub(super) struct Places {
-    folders: Mutex<HashMap<FileId, (FileUri, Instant)>>,
+    folders: Arc<Mutex<HashMap<FileId, Folder>>>,
+    /// Questions so far.
+    questions: AtomicU64,
+}
+
+/// One folder that is asked for, or was.
+#[derive(Default)]
+struct Folder {
+    /// Where it is, and when that was asked.
+    found: Option<(FileUri, Instant)>,
+    /// The question that is under way.
+    asked: Option<Asked>,
+}
+
+/// A question whose answer all have who want to know.
+struct Asked {
+    number: u64,
+    answer: Answer,
+    /// What brings it on while nobody waits for it.
+    _anew: Option<Background>,
+}
+
+type Answer = Shared<BoxFuture<'static, Result<FileUri, Error>>>;
+
+/// A task that ends with this.
+struct Background(JoinHandle<()>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Folder {
+    fn is_older(&self, age: Duration, now: Instant) -> bool {
+        let seen = self.found.as_ref().map(|(_, seen)| *seen);
+        seen.is_none_or(|seen| now >= seen + age)
+    }
 }
 
 impl Places {
@@ -60,7 +103,8 @@ impl Places {
     }
 
     /// The folder that `place` speaks of, wherever it is; where it is gone, the nearest that there still is above where it
-    /// was.
+    /// was. However many want to know it at the same time, it is asked once; and it is asked anew before it is too old,
+    /// so that files which go there one after the other wait for it once.
     pub(super) async fn folder(
         &self,
         api: &Api,
@@ -68,33 +112,84 @@ impl Places {
         now: Instant,
     ) -> Result<FileUri, Error> {
         let id = &place.folder.id;
-        if let Some((uri, seen)) = self.folders.lock().unwrap().get(id)
-            && now < *seen + BELIEVED
-        {
-            return Ok(uri.clone());
-        }
-        let known = match has_ids(place) && !id.0.is_empty() {
-            true => by_id(api, id).await,
-            false => Err(Error::NotFound),
+        let answer = {
+            let mut folders = self.folders.lock().unwrap();
+            if folders.len() >= MOST_FOLDERS && !folders.contains_key(id) {
+                folders.retain(|_, folder| !folder.is_older(BELIEVED, now));
+            }
+            let is_full = folders.len() >= MOST_FOLDERS && !folders.contains_key(id);
+            if is_full {
+                find(api.clone(), place.clone()).boxed().shared()
+            } else {
+                let folder = folders.entry(id.clone()).or_default();
+                let is_old = folder.is_older(BELIEVED, now);
+                if folder.asked.is_none() && folder.is_older(ASKED_ANEW, now) {
+                    folder.asked = Some(self.ask(api, place, now, !is_old));
+                }
+                match (&folder.found, &folder.asked) {
+                    (Some((uri, _)), _) if !is_old => return Ok(uri.clone()),
+                    (_, Some(asked)) => asked.answer.clone(),
+                    (_, None) => find(api.clone(), place.clone()).boxed().shared(),
+                }
+            }
         };
-        let uri = match known {
-            Ok(info) if info.kind == FileKind::Folder => info.uri,
-            Ok(_) | Err(Error::NotFound) => nearest(api, place.folder_uri.clone()).await?,
-            Err(error) => return Err(error),
-        };
-        let mut folders = self.folders.lock().unwrap();
-        if folders.len() >= MOST_FOLDERS {
-            folders.retain(|_, (_, seen)| now < *seen + BELIEVED);
-        }
-        if folders.len() < MOST_FOLDERS {
-            folders.insert(id.clone(), (uri.clone(), now));
-        }
-        Ok(uri)
+        answer.await
     }
 
-    /// What is known of folders is not to be believed.
+    /// Asks where the folder of `place` is; `anew`: while another answer is still believed, so that nobody waits.
+    fn ask(&self, api: &Api, place: &Place, now: Instant, anew: bool) -> Asked {
+        let (api, place) = (api.clone(), place.clone());
+        let number = self.questions.fetch_add(1, Ordering::Relaxed);
+        let folders = Arc::downgrade(&self.folders);
+        let question = async move {
+            let id = place.folder.id.clone();
+            let found = find(api, place).await;
+            if let Some(folders) = folders.upgrade() {
+                let mut folders = folders.lock().unwrap();
+                // None where it was forgotten meanwhile: then another question may be under way.
+                let asked = folders.get_mut(&id).and_then(|folder| {
+                    let asked = folder.asked.take_if(|asked| asked.number == number)?;
+                    if let Ok(uri) = &found {
+                        folder.found = Some((uri.clone(), now));
+                    }
+                    Some(asked)
+                });
+                drop(folders);
+                drop(asked);
+            }
+            found
+        };
+        let answer = question.boxed().shared();
+        let task = answer.clone();
+        let anew = anew.then(|| {
+            // Who needs it once it is too old asks again, and is told of a failure.
+            Background(tokio::spawn(async move { drop(task.await) }))
+        });
+        Asked {
+            number,
+            answer,
+            _anew: anew,
+        }
+    }
+
+    /// What is known of folders is not to be believed, and neither is an answer that is under way.
     pub(super) fn forget(&self) {
-        self.folders.lock().unwrap().clear();
+        let forgotten = std::mem::take(&mut *self.folders.lock().unwrap());
+        drop(forgotten);
+    }
+}
+
+/// Where the folder of `place` is, or what is left of it.
+async fn find(api: Api, place: Place) -> Result<FileUri, Error> {
+    let id = &place.folder.id;
+    let known = match has_ids(&place) && !id.0.is_empty() {
+        true => by_id(&api, id).await,
+        false => Err(Error::NotFound),
+    };
+    match known {
+        Ok(info) if info.kind == FileKind::Folder => Ok(info.uri),
+        Ok(_) | Err(Error::NotFound) => nearest(&api, place.folder_uri.clone()).await,
+        Err(error) => Err(error),
     }
 }
 

@@ -279,3 +279,33 @@ async fn a_session_of_an_unlinked_file_that_cannot_be_cancelled_now_is_cancelled
     assert_eq!(drive.names(), Vec::<String>::new());
     assert!(run.uploader.owed().is_empty());
 }
+
+#[tokio::test]
+async fn files_that_go_to_one_folder_ask_for_it_now_and_then_and_not_each() {
+    const FILES: u64 = 48;
+    let mut drive = Drive::new();
+    drive.options.transfers = FILES as usize;
+    drive.server.mkdir("d");
+    drive.server.set_latency(Duration::from_millis(20));
+    let mut run = drive.run();
+    drive.server.reset_counters();
+    for nth in 0..FILES {
+        let place = Place {
+            folder: FileKey {
+                tree: Tree::MAIN,
+                id: FileId(drive.server.file_id("d").as_str().into()),
+            },
+            folder_uri: FileUri::my().child(ServerName::from_wire(*b"d")),
+            ..place(&format!("f{nth}"))
+        };
+        let local = run.staging.create(place, None, then()).unwrap();
+        run.rewrite(&local, b"content");
+    }
+    for _ in 0..FILES {
+        run.news().await;
+    }
+    // A look at each file is beside that. All begin at once, and however slow this machine is, they take few seconds.
+    let asked = drive.server.count(Route::Info) - FILES;
+    assert!((1..FILES / 2).contains(&asked), "asked {asked} times");
+    drive.is_tidy();
+}
