@@ -44,14 +44,16 @@ const MOST_METADATA: usize = 256;
 /// The last moment of the year 9999, in milliseconds: a later one is refused only when all is sent (→ api part 2 §5.1).
 const LATEST_MILLIS: u64 = 253_402_300_799_999;
 
-/// A body, read as it is sent: asked for pieces in order by offset and longest length, on threads that may block. An error
-/// of it breaks the request off in mid-body, so that the receiver does not count it.
+/// A body, read as it is sent: asked for pieces in order by offset and longest length, on threads that may block unless it
+/// is in memory. An error of it breaks the request off in mid-body, so that the receiver does not count it.
 #[derive(Clone)]
 pub struct Part {
     /// Bytes in all.
     pub len: u64,
     /// The bytes from an offset on, no more than the given number, and not none before the end.
     pub read: Arc<dyn Fn(u64, usize) -> io::Result<Bytes> + Send + Sync>,
+    /// They are in memory: [`Part::read`] does not block.
+    pub in_memory: bool,
 }
 
 impl From<Bytes> for Part {
@@ -66,6 +68,7 @@ impl From<Bytes> for Part {
                 let to = from.saturating_add(most).min(bytes.len());
                 Ok(bytes.slice(from..to))
             }),
+            in_memory: true,
         }
     }
 }

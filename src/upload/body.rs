@@ -24,6 +24,10 @@ const SAMPLE_PIECES: u64 = 16;
 /// … of so many bytes each.
 const SAMPLE_BYTES: u64 = 16 << 10;
 
+/// Content up to this size is read once, for its sample and to be sent, in bytes: less than it costs to go to the disk
+/// twice, and so little that many of them fit into memory.
+const IN_MEMORY_BYTES: u64 = 64 << 10;
+
 /// So many bytes of a local file are read at a time where only their hash is wanted.
 const STEP_BYTES: u64 = 1 << 20;
 
@@ -75,6 +79,8 @@ pub(super) struct Flight {
     generation: AtomicU64,
     /// What was read to be sent, and of which generation.
     prints: Mutex<(u64, Prints)>,
+    /// All of a small content, and of which generation.
+    whole: Mutex<Option<(u64, Bytes)>>,
     /// Why its bytes could not be read here.
     broken: Mutex<Option<Arc<io::Error>>>,
     /// Who writes to the journal.
@@ -90,6 +96,7 @@ impl Flight {
             sent_bytes: AtomicU64::new(0),
             generation: AtomicU64::new(u64::MAX),
             prints: Mutex::default(),
+            whole: Mutex::new(None),
             broken: Mutex::new(None),
             turn: Arc::default(),
         }
@@ -129,18 +136,50 @@ impl Flight {
         change: impl FnOnce(&mut Delivery) + Send + 'static,
     ) -> io::Result<()> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
+        let before = self.local.delivery();
+        let mut delivery = before.clone();
+        change(&mut delivery);
+        if delivery == before {
+            return Ok(());
+        }
         let local = Arc::clone(&self.local);
         blocking(move || {
             let _turn = turn;
-            let before = local.delivery();
-            let mut delivery = before.clone();
-            change(&mut delivery);
-            match delivery == before {
-                true => Ok(()),
-                false => local.set_delivery(delivery),
-            }
+            local.set_delivery(delivery)
         })
         .await
+    }
+
+    /// The [`sample`] of `generation`, which is what the file has; a small content is kept in memory with it, until
+    /// [`Flight::is_sent`].
+    pub(super) async fn sample(self: &Arc<Self>, generation: u64, size: u64) -> io::Result<u64> {
+        let flight = Arc::clone(self);
+        blocking(move || {
+            if size > IN_MEMORY_BYTES {
+                return sample(&flight.local, size);
+            }
+            let bytes = read_all(&flight.local, 0..size)?;
+            let mut hash = Xxh3::new();
+            hash.update(&bytes);
+            // What was read before a change is of the content that goes.
+            if flight.local.generation() == generation {
+                *flight.whole.lock().unwrap() = Some((generation, bytes));
+            }
+            Ok(hash.digest())
+        })
+        .await
+    }
+
+    /// All of it was sent: none of it is needed in memory any more.
+    pub(super) fn is_sent(&self) {
+        *self.whole.lock().unwrap() = None;
+    }
+
+    /// All of the content of `generation`, if it is in memory.
+    fn whole(&self, generation: u64) -> Option<Bytes> {
+        let whole = self.whole.lock().unwrap();
+        let (_, bytes) = whole.as_ref().filter(|(of, _)| *of == generation)?;
+        Some(bytes.clone())
     }
 
     /// Why its bytes could not be read here, if they could not.
@@ -151,6 +190,8 @@ impl Flight {
     /// The bytes of `range`, as long as they are those of `generation`.
     pub(super) fn part(self: &Arc<Self>, generation: u64, range: Range<u64>) -> Part {
         let flight = Arc::clone(self);
+        let whole = self.whole(generation);
+        let in_memory = whole.is_some();
         let (start, end) = (range.start, range.end);
         let handed_on = AtomicU64::new(0);
         let hash = Mutex::new((0, Xxh3::new()));
@@ -160,7 +201,8 @@ impl Flight {
                 flight.sent_bytes.fetch_sub(again, Ordering::Relaxed);
             }
             let at = (start + offset).min(end);
-            let bytes = flight.piece(generation, at..end.min(at + most as u64))?;
+            let piece = at..end.min(at + most as u64);
+            let bytes = flight.piece(generation, piece, whole.as_ref())?;
             let len = bytes.len() as u64;
             {
                 let mut hash = hash.lock().unwrap();
@@ -183,14 +225,24 @@ impl Flight {
         Part {
             len: end - start,
             read: Arc::new(read),
+            in_memory,
         }
     }
 
-    fn piece(&self, generation: u64, range: Range<u64>) -> io::Result<Bytes> {
+    fn piece(
+        &self,
+        generation: u64,
+        range: Range<u64>,
+        whole: Option<&Bytes>,
+    ) -> io::Result<Bytes> {
         if self.halt.is_set() {
             return Err(io::Error::other("the upload was stopped"));
         }
-        let bytes = read_all(&self.local, range);
+        let bytes = match whole {
+            // No longer than what is in memory, so that the casts cut nothing off.
+            Some(whole) => Ok(whole.slice(range.start as usize..range.end as usize)),
+            None => read_all(&self.local, range),
+        };
         // After the reading: what was read before a change is of the content that goes.
         if self.local.generation() != generation {
             self.halt.raise();

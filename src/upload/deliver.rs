@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::aim::Aim;
 use super::attempt::{Attempt, Content, Over};
-use super::body::{Flight, blocking, sample};
+use super::body::{Flight, blocking};
 use super::look::{Look, look};
 use super::orphans::Orphans;
 use super::outcome::Failure;
@@ -143,8 +143,7 @@ impl Courier {
             }
         }
         let (size_bytes, modified) = (local.size_bytes(), local.mtime());
-        let file = Arc::clone(local);
-        let sample = blocking(move || sample(&file, size_bytes)).await;
+        let sample = flight.sample(generation, size_bytes).await;
         if local.generation() != generation || local.missing().is_some() {
             return Ok(None);
         }

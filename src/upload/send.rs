@@ -115,6 +115,7 @@ impl Courier {
         // How far the session is belongs to it alone from here on.
         flight.sent_bytes.store(0, Ordering::Relaxed);
         if result.is_ok() {
+            flight.is_sent();
             sent();
             return self.verify(flight, content, &attempt).await;
         }

@@ -117,9 +117,12 @@ impl Outgoing {
         // No more than `most`, so that the cast cuts nothing off.
         let wanted = left.min(most as u64) as usize;
         let read = Arc::clone(&self.part.read);
-        let piece = tokio::task::spawn_blocking(move || read(offset, wanted))
-            .await
-            .map_err(io::Error::other)??;
+        let piece = match self.part.in_memory {
+            true => read(offset, wanted)?,
+            false => tokio::task::spawn_blocking(move || read(offset, wanted))
+                .await
+                .map_err(io::Error::other)??,
+        };
         match piece.len() {
             0 => Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,

@@ -127,6 +127,7 @@ async fn a_body_is_asked_for_in_order_and_in_small_pieces() {
             let end = content.len().min(offset as usize + most.min(100_000));
             Ok(content.slice(offset as usize..end))
         }),
+        in_memory: false,
     };
     server.api(token()).send_chunk("s", 0, body).await.unwrap();
     let mut next = 0;
@@ -154,6 +155,7 @@ async fn a_body_that_cannot_be_read_on_breaks_its_request_off() {
                 0 => Ok(Bytes::from(vec![b'x'; most.min(1000)])),
                 _ => read(offset, most),
             }),
+            in_memory: false,
         };
         let api = hand.api.clone();
         let sending = tokio::spawn(async move { api.send_chunk("s", 0, body).await });
@@ -182,6 +184,7 @@ async fn who_leaves_in_the_middle_of_a_body_breaks_it_off_at_once() {
             }
             Ok(Bytes::from(vec![b'x'; most.min(1000)]))
         }),
+        in_memory: false,
     };
     let api = hand.api.clone();
     let sending = tokio::spawn(async move { api.send_chunk("s", 0, body).await });

@@ -72,6 +72,7 @@ fn around(head: Bytes, inner: Part, tail: Bytes) -> Part {
     };
     Part {
         len: end + tail.len() as u64,
+        in_memory: inner.in_memory,
         read: Arc::new(move |offset, most| {
             if offset < start {
                 return Ok(text(&head, offset, most));
