@@ -15,7 +15,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 
 use crate::cli::values::show_moment;
 use crate::config::MountPlan;
@@ -35,8 +34,11 @@ pub(super) use waited::WaitedFor;
 /// waiting costs.
 const WAITED_AT_ONCE: usize = 256;
 
-/// How often progress is told.
+/// How often progress is told, …
 const TICK: Duration = Duration::from_millis(500);
+/// … and how many times longer than a look at all that is owed the pause after it is at least: with a hundred thousand
+/// files it takes a while.
+const LOOK_SHARE: u32 = 50;
 
 /// Which drive it is, for the slots of its state directory: the same text for each mount of the same root by the same
 /// account of the same site, however the share's password was typed.
@@ -228,13 +230,16 @@ impl Debts {
             self.deliver(owed).await
         };
         tokio::pin!(failed);
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pause = Duration::ZERO;
         let failed = loop {
             tokio::select! {
                 biased;
                 failed = &mut failed => break failed,
-                _ = tick.tick() => tell.tell(self.progress(&waited_for)),
+                () = tokio::time::sleep(pause) => {
+                    let began = Instant::now();
+                    tell.tell(self.progress(&waited_for));
+                    pause = TICK.max(began.elapsed() * LOOK_SHARE);
+                }
             }
         };
         let conflicts = self.conflicts.lock().unwrap();

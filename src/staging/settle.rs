@@ -16,6 +16,10 @@ use crate::staging::slot::Slot;
 /// How long a content may be in the kernel's cache alone. What is delivered within this time costs no disk at all.
 const SETTLE_AFTER: Duration = Duration::from_secs(5);
 
+/// What is due so soon after something else is brought to the disk with it: while one file after the other is written or
+/// delivered, the disk is waited for now and then instead of all the time.
+const TOGETHER: Duration = Duration::from_millis(500);
+
 /// From so many on, all that the file system has not written yet is written at once: one wait instead of many.
 const MANY: usize = 16;
 
@@ -109,7 +113,7 @@ impl Unsettled {
                     let due = state
                         .waiting
                         .iter()
-                        .take_while(|(due, ..)| closed || *due <= now);
+                        .take_while(|(due, ..)| closed || *due <= now + TOGETHER);
                     let count = due.count();
                     let due = state.waiting.drain(..count);
                     return Some(due.map(|(_, slot, local)| (slot, local)).collect());
