@@ -260,6 +260,7 @@ impl Fs {
             gone: AtomicU64::new(0),
         };
         if let Some(owing) = owing {
+            owed.iter().for_each(|local| fs.watch(Arc::clone(local)));
             fs.show_owed(owed);
             fs.finish_steps(&owing.staging).await;
         }
@@ -299,6 +300,7 @@ impl Fs {
 
     /// stat(2).
     pub async fn attr(&self, ino: Ino) -> Result<Believed, Error> {
+        self.look_at_lent(ino);
         self.namespace.attr(ino).await
     }
 

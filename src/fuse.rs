@@ -20,7 +20,7 @@ pub use serve::Closer;
 use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ use tokio::runtime::Handle;
 use crate::fs::{Believed, Change, Error, FolderEntry, Fs, HandleId, Lookup, RenameHow, Reserve};
 use crate::inodes::Ino;
 use attr::{absent, file_attr, file_type};
-use backing::{Backing, Ways};
+use backing::{Backing, Way, Ways};
 use errno::logged;
 use open::Writing;
 use serve::Runner;
@@ -88,10 +88,12 @@ pub struct Connection(Session<Adapter>);
 pub struct Options {
     /// Whose requests are answered.
     pub access: Access,
-    /// Whether the kernel may read files of the cache by itself; turned off where it cannot.
+    /// Whether the kernel may read files of the cache, and write new ones, by itself; turned off where it cannot.
     pub passthrough: Passthrough,
     /// Where the files of the cache are.
     pub cache_dir: PathBuf,
+    /// Where what is written lies.
+    pub state_dir: PathBuf,
 }
 
 /// Agrees with the kernel behind `device`, a FUSE device mounted just now. Requests are answered by `fs` on
@@ -106,7 +108,11 @@ pub fn connect(
         access,
         passthrough,
         cache_dir,
+        state_dir,
     } = options;
+    if !fs.lends() {
+        passthrough.write_none("what is written is not lent");
+    }
     let (runner, closer) = Runner::new(runtime);
     let to_probe = device.try_clone()?;
     let mut config = Config::default();
@@ -121,6 +127,7 @@ pub fn connect(
     };
     let session = Session::from_fd(adapter, device, access.acl(), config)?;
     passthrough.probe(&to_probe, &cache_dir);
+    passthrough.probe_writes(&to_probe, &state_dir);
     Ok((Connection(session), closer))
 }
 
@@ -302,11 +309,18 @@ impl Filesystem for Adapter {
         match Writing::of(flags.0) {
             None => self.serve("open", move |fs| open::to_read(fs, ways, ino, reply)),
             Some(how) => self.serve("open", move |fs| async move {
-                match open::to_write(&fs, &ways, ino, how).await {
-                    Ok(opened) => {
+                let hand_over = |file: BorrowedFd<'_>| reply.open_backing(file);
+                match open::to_write(&fs, &ways, ino, how, &hand_over).await {
+                    Ok((opened, way)) => {
+                        let handle = FileHandle(opened.handle.0);
                         let mut flags = FopenFlags::empty();
-                        flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
-                        reply.opened(FileHandle(opened.handle.0), flags);
+                        match way {
+                            Way::Pages => {
+                                flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+                                reply.opened(handle, flags);
+                            }
+                            Way::File(file) => reply.opened_passthrough(handle, flags, &file.id),
+                        }
                     }
                     Err(err) => reply.error(logged("open", ino.0, &err)),
                 }
@@ -601,12 +615,22 @@ impl Filesystem for Adapter {
         let ways = Arc::clone(&self.ways);
         self.serve("create", move |fs| async move {
             let place = (Ino(parent.0), &*name);
-            match open::create(&fs, &ways, place, mode & !umask, flags).await {
-                Ok((made, opened)) => {
-                    let mut flags = FopenFlags::empty();
-                    flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+            let hand_over = |file: BorrowedFd<'_>| reply.open_backing(file);
+            match open::create(&fs, &ways, place, mode & !umask, flags, &hand_over).await {
+                Ok((made, opened, way)) => {
+                    let (ttl, attr) = (made.ttl, file_attr(&made.attr));
                     let handle = FileHandle(opened.handle.0);
-                    reply.created(&made.ttl, &file_attr(&made.attr), GENERATION, handle, flags);
+                    let mut flags = FopenFlags::empty();
+                    match way {
+                        Way::Pages => {
+                            flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+                            reply.created(&ttl, &attr, GENERATION, handle, flags);
+                        }
+                        Way::File(file) => {
+                            let id = &file.id;
+                            reply.created_passthrough(&ttl, &attr, GENERATION, handle, flags, id);
+                        }
+                    }
                 }
                 Err(err) => reply.error(logged("create", parent.0, &err)),
             }

@@ -14,6 +14,7 @@ mod about;
 mod database;
 mod folder;
 mod journal;
+mod lease;
 mod local;
 mod map;
 mod ranges;
@@ -29,7 +30,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -44,7 +46,7 @@ use crate::staging::settle::{Settler, Unsettled};
 use crate::staging::slot::Slot;
 use crate::uri::FileUri;
 
-pub use local::Local;
+pub use local::{Loan, Local};
 
 /// Where what is owed is kept.
 #[derive(Debug, Clone)]
@@ -102,7 +104,7 @@ pub enum Piece {
 /// How far a local file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// Written to, and open.
+    /// Written to, and open; or lent, and not given back by all who may write.
     Dirty,
     /// Closed and journaled: owed to the server since then.
     Staged(SystemTime),
@@ -285,6 +287,17 @@ impl Drop for Staging {
             slot.close();
         }
     }
+}
+
+/// Whether contents in the state directory `dir` can be lent ([`Local::lend`]): an error says why not.
+pub fn can_lend(dir: &Path) -> io::Result<()> {
+    let mut options = std::fs::File::options();
+    let nameless = options
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_TMPFILE)
+        .open(dir)?;
+    lease::is_known(&nameless)
 }
 
 /// Ends what was interrupted between two steps: a file that took the place of another one, which was still to be unlinked.

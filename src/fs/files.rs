@@ -9,6 +9,7 @@
 
 mod content;
 mod fill;
+mod lent;
 mod pieces;
 mod sync;
 mod warm;
@@ -31,9 +32,10 @@ use crate::entity::{BLOCK_SIZE_BYTES, Entity};
 use crate::entry::Entry;
 use crate::inodes::{Ino, Inodes};
 use crate::read::{Reader, Source, Stream};
-use crate::staging::Local;
+use crate::staging::{Loan, Local};
 use crate::uri::FileUri;
 use content::Content;
+use lent::Lingering;
 use warm::Warmer;
 
 /// Tells where a file is by now.
@@ -46,6 +48,7 @@ pub(super) struct Files {
     handles: Handles<File>,
     contents: Mutex<HashMap<Ino, Shared>>,
     warmer: Warmer,
+    lingering: Lingering,
 }
 
 /// What all who have one inode open share.
@@ -68,6 +71,8 @@ pub(super) struct File {
     is_read: AtomicBool,
     /// It was told that what it wrote cannot be delivered.
     is_told: AtomicBool,
+    /// The kernel writes to the content by itself.
+    loan: Mutex<Option<Loan>>,
 }
 
 /// A way through an entity.
@@ -96,6 +101,7 @@ impl Files {
             inodes,
             handles: Handles::new(),
             contents: Mutex::default(),
+            lingering: Lingering::default(),
         }
     }
 
@@ -118,6 +124,7 @@ impl Files {
             read_bytes: opening.read_bytes,
             is_read: AtomicBool::new(false),
             is_told: AtomicBool::new(false),
+            loan: Mutex::default(),
         });
         Ok(Opened { handle, keep_cache })
     }

@@ -1,20 +1,23 @@
-//! Which way the kernel reads an open file: by pages that it asks us for, or by itself from a file on the disk.
+//! Which way the kernel takes to an open file: by pages that it asks us for, or by itself to a file on the disk.
 //!
 //! The kernel takes one way for an inode at a time, and answers EIO to who opens it the other way. So the way is chosen
 //! at an inode's first open and kept until its last release, by one table, in which a handle is counted in the same
 //! moment as its way is decided. The kernel gives a handle up before it sends the release, so it never holds one that
 //! is not counted here.
 //!
-//! A file on the disk is a way for readers only. While one is, nobody may write to the inode, and what was written to
-//! here is read by pages from then on, so that who follows a growing file sees it grow.
+//! A complete file of the cache is a way for readers only. While one is, nobody may write to the inode. The content of a
+//! new file, which lies in the state directory, is a way for all: whoever opens the inode while the kernel writes to it by
+//! itself reads and writes that same file. It becomes the way when it is new and one alone has it open, and is no longer
+//! once nobody has. What was written to here is read by pages from then on, so that who follows a growing file sees it
+//! grow.
 //!
 //! What the kernel refuses once, it is not asked again on this mount. Never looks into a file.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -25,18 +28,22 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::cache::Whole;
 use crate::inodes::Ino;
+use crate::staging::can_lend;
 
 /// Inodes that are remembered to have been written to.
 const WRITTEN_MAX: usize = 4096;
 
-/// Whether the kernel may read complete files by itself, and why not. One for each mount; clones are the same one.
+/// Whether the kernel may read complete files, and write new ones, by itself, and why not. One for each mount; clones are
+/// the same one.
 #[derive(Debug, Clone, Default)]
 pub struct Passthrough(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Why it is off.
+    /// Why it reads none.
     off: OnceLock<String>,
+    /// Why it writes none.
+    no_writes: OnceLock<String>,
     files: AtomicU64,
 }
 
@@ -48,12 +55,19 @@ impl Passthrough {
         passthrough
     }
 
-    /// Why it is off; none where it is on.
+    /// For what is written alone.
+    pub fn without_reading(why: &str) -> Self {
+        let passthrough = Self::default();
+        passthrough.read_none(why);
+        passthrough
+    }
+
+    /// Why the kernel reads no file by itself; none where it may.
     pub fn off_because(&self) -> Option<&str> {
         self.0.off.get().map(String::as_str)
     }
 
-    /// Files that the kernel reads by itself now.
+    /// Files that the kernel reads or writes by itself now.
     pub fn files(&self) -> u64 {
         self.0.files.load(Relaxed)
     }
@@ -62,15 +76,37 @@ impl Passthrough {
         self.0.off.get().is_none()
     }
 
+    /// Whether the kernel may write by itself.
+    pub(super) fn may_write(&self) -> bool {
+        self.0.no_writes.get().is_none()
+    }
+
+    /// Whether there is anything that it is wanted for.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.is_on() || self.may_write()
+    }
+
     /// Turns it off for good. The first reason stays.
     pub(super) fn turn_off(&self, why: &str) {
+        self.read_none(why);
+        self.write_none(why);
+    }
+
+    fn read_none(&self, why: &str) {
         if self.0.off.set(why.to_owned()).is_ok() {
             log::debug!("the kernel reads no file by itself: {why}");
         }
     }
 
+    /// As [`Passthrough::turn_off`], for what is written.
+    pub(super) fn write_none(&self, why: &str) {
+        if self.0.no_writes.set(why.to_owned()).is_ok() {
+            log::debug!("the kernel writes no file by itself: {why}");
+        }
+    }
+
     fn refused(&self, err: &io::Error) {
-        self.turn_off(&match err.raw_os_error() {
+        self.read_none(&match err.raw_os_error() {
             Some(libc::EPERM) => "the kernel allows it to root alone".to_owned(),
             Some(libc::ELOOP) => {
                 "the cache lies on a stacked file system (overlay); choose another --cache-dir"
@@ -86,39 +122,65 @@ impl Passthrough {
         if !self.is_on() {
             return;
         }
-        // A file without a name. Where the directory or its file system has none, the first file of the cache will tell.
-        let nameless = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_TMPFILE)
-            .open(dir);
-        match nameless.map(|file| BackingId::create_raw(device, file)) {
+        // Where the directory or its file system has no nameless files, the first file of the cache will tell.
+        match nameless(dir).map(|file| BackingId::create_raw(device, file)) {
             // It stays registered until the mount ends, as an empty file that nobody opens.
             Ok(Ok(_)) => {}
             Ok(Err(err)) => self.refused(&err),
             Err(err) => log::debug!("{}: {err}", dir.display()),
         }
     }
+
+    /// As [`Passthrough::probe`], for files in the state directory `dir` that are to be written. Where it cannot be found
+    /// out, none is.
+    pub(super) fn probe_writes(&self, device: &OwnedFd, dir: &Path) {
+        if !self.may_write() {
+            return;
+        }
+        let probed = can_lend(dir)
+            .and_then(|()| nameless(dir))
+            .and_then(|file| BackingId::create_raw(device, file));
+        if let Err(err) = probed {
+            self.write_none(&format!("{}: {err}", dir.display()));
+        }
+    }
 }
 
-/// A file that the kernel reads by itself. It stays as it is for as long as this lives.
+/// A file without a name in `dir`.
+fn nameless(dir: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true);
+    options.custom_flags(libc::O_TMPFILE).open(dir)
+}
+
+/// A file that the kernel reads or writes by itself.
 #[derive(Debug)]
 pub(super) struct Backing {
     // Given back to the kernel before the file is let go: fields drop in this order.
     pub(super) id: BackingId,
-    _whole: Arc<Whole>,
+    _kept: Kept,
+}
+
+/// What keeps a file for the kernel.
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// A complete one of the cache, which stays as it is for as long as this lives.
+    Whole(Arc<Whole>),
+    /// The content of a new file.
+    Lent(File),
 }
 
 impl Backing {
-    /// Hands `whole` to the kernel by `open`.
+    /// Hands `kept` to the kernel by `open`.
     pub(super) fn new(
-        whole: Arc<Whole>,
-        open: impl FnOnce(&Whole) -> io::Result<BackingId>,
+        kept: Kept,
+        open: impl FnOnce(BorrowedFd<'_>) -> io::Result<BackingId>,
     ) -> io::Result<Self> {
-        Ok(Self {
-            id: open(&whole)?,
-            _whole: whole,
-        })
+        let id = match &kept {
+            Kept::Whole(whole) => open(whole.as_fd())?,
+            Kept::Lent(file) => open(file.as_fd())?,
+        };
+        Ok(Self { id, _kept: kept })
     }
 }
 
@@ -127,7 +189,7 @@ impl Backing {
 pub(super) enum Way<B> {
     /// It asks for pages, and keeps them.
     Pages,
-    /// It reads this file.
+    /// It reads, and perhaps writes, this file.
     File(Arc<B>),
 }
 
@@ -179,6 +241,8 @@ impl Written {
 #[derive(Debug)]
 struct Open<B> {
     way: Way<B>,
+    /// It is for those who write, too.
+    takes_writers: bool,
     /// Never 0.
     handles: u64,
 }
@@ -228,24 +292,55 @@ impl<B> Ways<B> {
                 } else {
                     self.choose(file)
                 };
-                let open = first.insert(Open { way, handles: 1 });
+                let open = first.insert(Open {
+                    takes_writers: matches!(way, Way::Pages),
+                    way,
+                    handles: 1,
+                });
                 open.way.clone()
             }
         }
     }
 
-    /// Counts one more handle of `ino`, which may write, and so asks for pages. False, and nothing counted, where the
-    /// kernel reads a file.
-    pub(super) fn open_to_write(&self, ino: Ino) -> bool {
+    /// Counts one more handle of `ino`, which may write, and gives the way it has to take. None, and nothing counted,
+    /// where the kernel reads a file that nobody may write to.
+    pub(super) fn open_to_write(&self, ino: Ino) -> Option<Way<B>> {
         let mut table = self.table.lock().unwrap();
         table.written.add(ino);
         let open = table.open.entry(ino).or_insert(Open {
             way: Way::Pages,
+            takes_writers: true,
             handles: 0,
         });
-        let is_pages = matches!(open.way, Way::Pages);
-        open.handles += u64::from(is_pages);
-        is_pages
+        if !open.takes_writers {
+            return None;
+        }
+        open.handles += 1;
+        Some(open.way.clone())
+    }
+
+    /// The way of a handle of `ino` that is counted, and that the kernel does not have yet: the one that was given, or, if
+    /// nobody else has `ino` open, `file`.
+    pub(super) fn write_by(
+        &self,
+        ino: Ino,
+        file: impl FnOnce() -> Option<io::Result<B>>,
+    ) -> Way<B> {
+        let mut table = self.table.lock().unwrap();
+        let Some(open) = table.open.get_mut(&ino) else {
+            return Way::Pages;
+        };
+        let is_first = open.handles == 1 && matches!(open.way, Way::Pages);
+        let passthrough = &self.passthrough;
+        if !is_first || !passthrough.may_write() || passthrough.files() >= self.files_max {
+            return open.way.clone();
+        }
+        match file() {
+            None => {}
+            Some(Ok(file)) => open.way = self.counted(file),
+            Some(Err(err)) => passthrough.write_none(&format!("the kernel refused a file: {err}")),
+        }
+        open.way.clone()
     }
 
     fn choose(&self, file: impl FnOnce() -> Option<io::Result<B>>) -> Way<B> {
@@ -254,15 +349,17 @@ impl<B> Ways<B> {
         }
         match file() {
             None => Way::Pages,
-            Some(Ok(file)) => {
-                self.passthrough.0.files.fetch_add(1, Relaxed);
-                Way::File(Arc::new(file))
-            }
+            Some(Ok(file)) => self.counted(file),
             Some(Err(err)) => {
                 self.passthrough.refused(&err);
                 Way::Pages
             }
         }
+    }
+
+    fn counted(&self, file: B) -> Way<B> {
+        self.passthrough.0.files.fetch_add(1, Relaxed);
+        Way::File(Arc::new(file))
     }
 
     /// A handle of `ino` is closed. To be told before the version that it pinned is given up, since until then the
@@ -370,16 +467,16 @@ mod tests {
     fn nobody_writes_to_what_the_kernel_reads_by_itself_and_what_was_written_to_it_does_not() {
         let ways = ways();
         assert!(is_file(&ways.open(INO, || Some(Ok(1))), 1));
-        assert!(!ways.open_to_write(INO));
+        assert!(ways.open_to_write(INO).is_none());
         ways.release(INO);
         assert!(
             ways.table.lock().unwrap().open.is_empty(),
             "the refused one is not counted"
         );
-        assert!(ways.open_to_write(INO));
+        assert!(writes_by_pages(&ways, INO));
         assert!(matches!(ways.open(INO, || unreachable!()), Way::Pages));
         ways.release(INO);
-        assert!(ways.open_to_write(INO), "a second one");
+        assert!(writes_by_pages(&ways, INO), "a second one");
         for _ in 0..2 {
             ways.release(INO);
         }
@@ -389,7 +486,7 @@ mod tests {
         ));
         ways.release(INO);
         for other in 100..100 + WRITTEN_MAX as u64 {
-            assert!(ways.open_to_write(Ino(other)));
+            assert!(writes_by_pages(&ways, Ino(other)));
             ways.release(Ino(other));
         }
         assert!(
@@ -397,6 +494,48 @@ mod tests {
             "it was long ago"
         );
         assert_eq!(ways.table.lock().unwrap().written.all.len(), WRITTEN_MAX);
+    }
+
+    fn writes_by_pages(ways: &Ways<u32>, ino: Ino) -> bool {
+        matches!(ways.open_to_write(ino), Some(Way::Pages))
+    }
+
+    #[test]
+    fn who_is_the_first_to_write_may_do_it_by_a_file_and_all_others_go_with_him() {
+        let ways = ways();
+        assert!(writes_by_pages(&ways, INO));
+        assert!(is_file(&ways.write_by(INO, || Some(Ok(1))), 1));
+        assert!(is_file(&ways.open(INO, || unreachable!()), 1), "a reader");
+        let second = ways.open_to_write(INO).expect("a writer");
+        assert!(is_file(&second, 1));
+        assert!(is_file(&ways.write_by(INO, || unreachable!()), 1));
+        drop(second);
+        assert_eq!(ways.passthrough().files(), 1);
+        for _ in 0..3 {
+            ways.release(INO);
+        }
+        assert_eq!(ways.passthrough().files(), 0);
+        assert!(matches!(ways.open(INO, || unreachable!()), Way::Pages));
+        assert!(writes_by_pages(&ways, INO));
+        let way = ways.write_by(INO, || unreachable!("somebody reads it by pages"));
+        assert!(matches!(way, Way::Pages));
+    }
+
+    #[test]
+    fn where_the_kernel_may_only_write_by_itself_it_does_and_reads_nothing() {
+        let ways: Ways<u32> = Ways::new(Passthrough::without_reading("because"));
+        assert!(matches!(ways.open(Ino(8), || unreachable!()), Way::Pages));
+        assert!(writes_by_pages(&ways, INO));
+        assert!(is_file(&ways.write_by(INO, || Some(Ok(1))), 1));
+        let refused = io::Error::from_raw_os_error(libc::ELOOP);
+        assert!(writes_by_pages(&ways, Ino(9)));
+        assert!(matches!(
+            ways.write_by(Ino(9), || Some(Err(refused))),
+            Way::Pages
+        ));
+        assert!(writes_by_pages(&ways, Ino(10)));
+        let way = ways.write_by(Ino(10), || unreachable!("asked again"));
+        assert!(matches!(way, Way::Pages));
     }
 
     #[test]

@@ -45,12 +45,12 @@ pub(super) fn negotiate(config: &mut KernelConfig, passthrough: &Passthrough) {
     if let Err(nearest) = config.set_max_background(MAX_BACKGROUND) {
         log::debug!("{MAX_BACKGROUND} requests in the background are refused, {nearest} would do");
     }
-    if passthrough.off_because().is_none() {
+    if passthrough.is_wanted() {
         allow_passthrough(config, passthrough);
     }
 }
 
-/// Asks that the kernel may read files of the cache by itself. Those must not lie on a stacked file system themselves;
+/// Asks that the kernel may read and write files on the disk by itself. Those must not lie on a stacked file system themselves;
 /// this one may be part of a stack, in turn.
 fn allow_passthrough(config: &mut KernelConfig, passthrough: &Passthrough) {
     let is_able = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok();

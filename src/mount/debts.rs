@@ -260,6 +260,8 @@ impl Debts {
             if local.state() != State::Dirty || is_copy(&local) {
                 continue;
             }
+            // Programs to which it was lent may write on, if they were not waited for: then it stays as it is.
+            local.forget_handles();
             match local.stage(SystemTime::now()) {
                 Ok(_) => self.uploader.staged(&local),
                 // It is kept, and owed as it is from the next start on.

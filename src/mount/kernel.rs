@@ -66,6 +66,7 @@ impl Mounted {
                 access: access(&plan.kernel),
                 passthrough: passthrough.clone(),
                 cache_dir: plan.cache_dir.clone(),
+                state_dir: plan.state_dir.clone(),
             },
         )
         .and_then(|(connection, closer)| Ok((answer(connection)?, closer)));
@@ -93,7 +94,7 @@ impl Mounted {
         }
     }
 
-    /// Whether the kernel may read files of the cache by itself.
+    /// Whether the kernel may read files of the cache, and write new ones, by itself.
     pub(super) fn passthrough(&self) -> Passthrough {
         self.passthrough.clone()
     }
@@ -250,7 +251,7 @@ fn read_ahead(device: &str) {
 fn passthrough(plan: &MountPlan) -> Passthrough {
     match (plan.passthrough, plan.cache_size_bytes) {
         (false, _) => Passthrough::off("it was asked for (--passthrough=off)"),
-        (true, 0) => Passthrough::off("nothing is kept on disk"),
+        (true, 0) => Passthrough::without_reading("nothing is kept on disk"),
         (true, _) => Passthrough::default(),
     }
 }

@@ -104,6 +104,13 @@ impl Folder {
         Ok(file.into())
     }
 
+    /// A content that is there, to be looked at only.
+    pub(super) fn look(&self, number: u64) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let name = name(number, Kind::Content);
+        Ok(rustix::fs::openat(&self.dir, name, flags, Mode::empty())?.into())
+    }
+
     /// Removes a file, if it is there.
     pub(super) fn remove(&self, number: u64, kind: Kind) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.dir, name(number, kind), AtFlags::empty()) {

@@ -6,13 +6,14 @@
 //! ([`Inner::is_leaving`]) or may be sent already ([`Inner::is_guarded`]).
 
 mod content;
+mod lent;
 mod owed;
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::SystemTime;
 
@@ -26,6 +27,9 @@ use crate::staging::ranges::Ranges;
 use crate::staging::slot::{self, Slot};
 use crate::staging::{Base, Delivery, LocalId, Place, State};
 
+use lent::Lent;
+pub use lent::Loan;
+
 /// A file whose current content is here. All methods may block on the disk for a moment, none on the network.
 #[derive(Debug)]
 pub struct Local {
@@ -37,6 +41,8 @@ pub struct Local {
     inner: RwLock<Inner>,
     /// Grows under the lock of `inner`, before the content changes.
     generation: AtomicU64,
+    /// Whether it is lent; changes under the lock of `inner`.
+    is_lent: AtomicBool,
     files: Mutex<Files>,
 }
 
@@ -66,6 +72,7 @@ struct Inner {
     failed: Option<i32>,
     /// The newest generation that was delivered since the start.
     delivered: Option<u64>,
+    lent: Lent,
 }
 
 /// Its files, as far as they are open. Nothing else is locked while this is.
@@ -97,12 +104,18 @@ impl Local {
             wipes: 0,
             failed: None,
             delivered: None,
+            lent: Lent::default(),
         };
         Ok(Self::with(slot, number, inner, 1, file, None))
     }
 
-    /// One that was there, as its row and its files say.
-    pub(super) fn replayed(slot: &Arc<Slot>, row: Row, file: File) -> io::Result<Arc<Self>> {
+    /// One that was there, as its row and its files say. With `is_written`, somebody may still write to it.
+    pub(super) fn replayed(
+        slot: &Arc<Slot>,
+        row: Row,
+        file: File,
+        is_written: bool,
+    ) -> io::Result<Arc<Self>> {
         let metadata = file.metadata()?;
         let mut about = row.about;
         let shown = about.base.as_ref().map_or(0, |base| base.visible_bytes);
@@ -129,7 +142,10 @@ impl Local {
         let changed = map::joined(metadata.ctime(), metadata.ctime_nsec() as u32);
         let inner = Inner {
             about,
-            state: State::Staged(row.since.unwrap_or(changed)),
+            state: match is_written {
+                true => State::Dirty,
+                false => State::Staged(row.since.unwrap_or(changed)),
+            },
             size_bytes: metadata.len(),
             mtime: told.mtime.map_or_else(|| metadata.modified(), Ok)?,
             here: told.here,
@@ -142,6 +158,7 @@ impl Local {
             wipes: 0,
             failed: None,
             delivered: None,
+            lent: Lent::left(is_written),
         };
         Ok(Self::with(
             slot,
@@ -171,6 +188,7 @@ impl Local {
             me: Weak::clone(me),
             slot: Arc::clone(slot),
             turn: Mutex::new(()),
+            is_lent: AtomicBool::new(inner.lent.is_out()),
             inner: RwLock::new(inner),
             generation: AtomicU64::new(generation),
             files: Mutex::new(files),
@@ -206,11 +224,13 @@ impl Local {
 
     /// Bytes in it.
     pub fn size_bytes(&self) -> u64 {
+        self.look();
         self.inner.read().unwrap().size_bytes
     }
 
     /// As its writer set it, or the moment of the last write.
     pub fn mtime(&self) -> SystemTime {
+        self.look();
         self.inner.read().unwrap().mtime
     }
 

@@ -16,6 +16,7 @@ use crate::staging::about::About;
 use crate::staging::database::Content;
 use crate::staging::folder::{self, Folder, Kind};
 use crate::staging::journal::{self, Change, Disk, Journal, Kept, Row};
+use crate::staging::lease;
 use crate::staging::remove::Remover;
 use crate::staging::reserve::Reserve;
 use crate::staging::settle::Unsettled;
@@ -192,6 +193,8 @@ impl Slot {
         row: Option<Row>,
         is_damaged: bool,
     ) -> io::Result<Option<Arc<Local>>> {
+        // In this order: whoever opens it to write to it is one who may, and so are we.
+        let is_written = self.is_written(number);
         let file = match self.disk.folder.get(number, Kind::Content) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return self.without_content(number, row).map(|()| None);
@@ -222,9 +225,17 @@ impl Slot {
                 }
             },
         };
-        let local = Local::replayed(self, row, file)?;
+        let local = Local::replayed(self, row, file, is_written)?;
         self.keep(&local);
         Ok(Some(local))
+    }
+
+    /// Whether a mount whose daemon was killed still has handles of a content that may write to it.
+    fn is_written(&self, number: u64) -> bool {
+        let file = self.disk.folder.look(number);
+        // Where leases do not work, nothing is lent (→ `can_lend`).
+        file.and_then(|file| lease::is_written(&file))
+            .unwrap_or(false)
     }
 
     /// Something is known of a content that is not there.

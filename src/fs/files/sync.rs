@@ -73,9 +73,12 @@ impl Fs {
         if let Ok(file) = self.files.get(handle)
             && file.writes
             && let Some(local) = file.content.local()
-            && let Err(err) = self.stage(&local)
         {
-            log::error!("what was written last is here, and not owed to the server yet: {err}");
+            self.give_back(&file);
+            if let Err(err) = self.stage(&local) {
+                log::error!("what was written last is here, and not owed to the server yet: {err}");
+            }
+            self.watch(local);
         }
         self.files.release(handle);
     }

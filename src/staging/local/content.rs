@@ -114,7 +114,9 @@ impl Local {
         let mut inner = if is_growth {
             self.change()?
         } else {
-            self.inner.write().unwrap()
+            let mut inner = self.inner.write().unwrap();
+            self.catch_up(&mut inner)?;
+            inner
         };
         let file = self.content()?;
         if is_growth {
@@ -141,6 +143,7 @@ impl Local {
 
     /// What `range`, cut at the end of the file, is made of, in order and without gaps.
     pub fn pieces(&self, range: Range<u64>) -> Vec<Piece> {
+        self.look();
         let inner = self.inner.read().unwrap();
         let end = range.end.min(inner.size_bytes);
         let mut pieces = Vec::new();
@@ -207,12 +210,13 @@ impl Local {
 
     /// Begins a change of the content: nobody else sees it until the lock is given back, and it is owed if it is not
     /// unlinked.
-    fn change(&self) -> io::Result<RwLockWriteGuard<'_, Inner>> {
+    pub(super) fn change(&self) -> io::Result<RwLockWriteGuard<'_, Inner>> {
         loop {
             let mut inner = self.inner.write().unwrap();
             let must_wait = inner.is_leaving || inner.is_guarded;
             if !must_wait && inner.state != State::Delivered {
                 self.generation.fetch_add(1, Ordering::AcqRel);
+                self.catch_up(&mut inner)?;
                 if inner.state != State::Unlinked {
                     inner.state = State::Dirty;
                 }
@@ -270,9 +274,10 @@ impl Local {
         Ok(())
     }
 
-    /// After a write that failed: what lay behind the end does so again.
+    /// After a write that failed: what lay behind the end does so again. Where others write, too, it may be theirs.
     fn shrink_back(&self, file: &File, inner: &Inner, end: u64) {
         if end > inner.size_bytes
+            && !inner.lent.is_out()
             && let Err(error) = file.set_len(inner.size_bytes)
         {
             log::warn!("a write that failed has left zeros behind the end of a file: {error}");

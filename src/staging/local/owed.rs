@@ -16,12 +16,19 @@ use crate::staging::journal::{Change, Kept, Row};
 use crate::staging::{Base, Delivery, LocalId, Place, State};
 
 impl Local {
-    /// Closed: owed from now on, unless nothing changed since it was delivered. Journaled when this returns.
+    /// Closed: owed from now on, unless nothing changed since it was delivered. Journaled when this returns. What is lent
+    /// is owed as well, and stays [`State::Dirty`] as long as others may write to it.
     pub fn stage(&self, now: SystemTime) -> io::Result<State> {
         let _turn = self.turn.lock().unwrap();
         let mut inner = self.inner.write().unwrap();
         if inner.state != State::Dirty {
             return Ok(inner.state.clone());
+        }
+        if !self.reclaim(&mut inner)? {
+            drop(inner);
+            self.note()?;
+            self.settle_later();
+            return Ok(State::Dirty);
         }
         // The kernel's clock for files is coarser than what programs were told.
         let file = self.content()?;

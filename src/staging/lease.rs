@@ -1,0 +1,63 @@
+//! Whether anybody has a file open who may write to it, asked of the kernel.
+//!
+//! It grants a lease for reading (F_SETLEASE in fcntl(2)) only while nobody has: no process, no mapping, and no handle of
+//! a mount that outlived its daemon. The lease is given back at once; it is the answer that counts.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+/// Not in `libc` (include/uapi/asm-generic/fcntl.h).
+const F_SETSIG: libc::c_int = 10;
+
+/// Whether anybody may write to `file`, which itself is open to be read. An error where the file system has no leases.
+pub(super) fn is_written(file: &File) -> io::Result<bool> {
+    match lease(file, libc::F_RDLCK) {
+        Ok(()) => Ok(false),
+        Err(err) if err.raw_os_error() == Some(libc::EAGAIN) => Ok(true),
+        Err(err) => Err(err),
+    }
+}
+
+/// Whether the file system of `file` has leases at all.
+pub(super) fn is_known(file: &File) -> io::Result<()> {
+    is_written(file).map(|_| ())
+}
+
+/// Takes a lease and gives it back.
+fn lease(file: &File, kind: libc::c_int) -> io::Result<()> {
+    // Who opens the file in the moment of the lease sends a signal. The one it would be by default ends a process that
+    // does not know it; this one does nothing.
+    control(file, F_SETSIG, libc::SIGURG)?;
+    control(file, libc::F_SETLEASE, kind)?;
+    control(file, libc::F_SETLEASE, libc::F_UNLCK)
+}
+
+fn control(file: &File, command: libc::c_int, argument: libc::c_int) -> io::Result<()> {
+    #[expect(unsafe_code, reason = "neither std nor rustix has leases")]
+    // SAFETY: an open descriptor and numbers; no memory of ours.
+    match unsafe { libc::fcntl(file.as_raw_fd(), command, argument) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_written_to_while_anybody_has_it_open_or_mapped_who_may() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "content").unwrap();
+        let file = File::open(&path).unwrap();
+        let reader = File::open(&path).unwrap();
+        assert!(!is_written(&file).unwrap(), "readers do not count");
+        let writer = File::options().append(true).open(&path).unwrap();
+        assert!(is_written(&file).unwrap());
+        drop(writer);
+        assert!(!is_written(&file).unwrap(), "again and again");
+        drop(reader);
+    }
+}
