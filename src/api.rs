@@ -31,7 +31,7 @@ pub use change::{Delete, METADATA_VALUE_MAX_BYTES, Owner};
 pub use content::Content;
 pub use error::Error;
 pub use files::Version;
-pub use transfer::{NewSession, Part, PartAnswer, PartRequest, Session};
+pub use transfer::{CIPHER, Encryption, NewSession, Part, PartAnswer, PartRequest, Session};
 
 use std::fmt;
 use std::path::PathBuf;

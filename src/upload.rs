@@ -7,6 +7,7 @@
 mod aim;
 mod attempt;
 mod body;
+mod cipher;
 mod conflict;
 mod deliver;
 mod fleet;

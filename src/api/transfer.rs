@@ -44,6 +44,9 @@ const MOST_METADATA: usize = 256;
 /// The last moment of the year 9999, in milliseconds: a later one is refused only when all is sent (→ api part 2 §5.1).
 const LATEST_MILLIS: u64 = 253_402_300_799_999;
 
+/// The one cipher that an upload may be enciphered with, as the server calls it.
+pub const CIPHER: &str = "aes-256-ctr";
+
 /// A body, read as it is sent: asked for pieces in order by offset and longest length, on threads that may block unless it
 /// is in memory. An error of it breaks the request off in mid-body, so that the receiver does not count it.
 #[derive(Clone)]
@@ -129,6 +132,29 @@ pub struct Session {
     pub relay: bool,
     #[serde(default)]
     pub chunk_concurrency: u32,
+    /// The storage is to hold nothing in clear.
+    #[serde(default)]
+    pub encryption: bool,
+    /// Where the content has to be enciphered before it is sent, wherever it is sent to.
+    #[serde(default)]
+    pub encrypt_metadata: Option<Encryption>,
+}
+
+/// How the content of one session is enciphered. Has no `Debug`: it is a key.
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the server, where they are described"
+)]
+pub struct Encryption {
+    #[serde(default)]
+    pub algorithm: String,
+    /// Base64.
+    #[serde(default)]
+    pub key_plain_text: String,
+    /// Base64.
+    #[serde(default)]
+    pub iv: String,
 }
 
 impl fmt::Debug for Session {
@@ -353,6 +379,8 @@ fn session_json(new: &NewSession) -> Result<serde_json::Value, Error> {
         "uri": new.uri.to_wire(),
         "size": new.size_bytes,
         "last_modified": millis(new.modified),
+        // Who does not say so has everything stored in clear, also where the storage's policy is not to.
+        "encryption_supported": [CIPHER],
     });
     if !new.metadata.is_empty() {
         body["metadata"] = json!(new.metadata);
@@ -406,6 +434,12 @@ mod tests {
             policy: "s3".into(),
             relay: false,
             chunk_concurrency: 3,
+            encryption: true,
+            encrypt_metadata: Some(Encryption {
+                algorithm: CIPHER.into(),
+                key_plain_text: "hunter2".into(),
+                iv: "hunter2".into(),
+            }),
         };
         assert!(!format!("{session:?}").contains("hunter2"));
         let kept = serde_json::to_string(&session).unwrap();

@@ -1,5 +1,6 @@
 //! One upload session from its opening to the look at what came of it.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use futures_util::FutureExt;
 
 use super::attempt::{Attempt, Content, Over, meant};
 use super::body::Flight;
+use super::cipher::Cipher;
 use super::deliver::{Courier, Landed, Outcome, Step};
 use super::outcome::{Failure, is_refusal, of_name, of_room};
 use super::place::Target;
@@ -149,7 +151,8 @@ impl Courier {
             return Err(Error::SessionGone);
         };
         let generation = content.generation;
-        let body = |range| flight.part(generation, range);
+        let cipher = Cipher::of(&session)?;
+        let body = |range: Range<u64>| cipher.part(range.start, flight.part(generation, range));
         let progress = Progress::new(done, journal(flight, shared), Arc::clone(&flight.halt));
         let whole = Transfer {
             api: &self.api,

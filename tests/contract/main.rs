@@ -14,6 +14,7 @@
 mod account;
 mod calls;
 mod content;
+mod encryption;
 mod entities;
 mod envelope;
 mod info;
@@ -64,6 +65,7 @@ const ANYWHERE: &[&[runner::Case]] = &[
     shortcuts::CASES,
     uploads::CASES,
     policies::CASES,
+    encryption::CASES,
     account::CASES,
     oauth::CASES,
 ];
@@ -80,6 +82,7 @@ const ON_TEST_SERVER: &[&[runner::Case]] = &[
     oauth::ON_TEST_SERVER,
     others::ON_TEST_SERVER,
     policies::ON_TEST_SERVER,
+    encryption::ON_TEST_SERVER,
     stores::ON_TEST_SERVER,
 ];
 

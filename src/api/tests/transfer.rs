@@ -303,7 +303,7 @@ async fn a_session_is_asked_for_and_read_as_the_server_speaks() {
     let (local, asked) = opened("api2-session-create-local", new_session(None)).await;
     assert_eq!(
         asked,
-        r#"{"last_modified":1600000000123,"size":10485760,"uri":"cloudreve://my/u/one.bin"}"#
+        r#"{"encryption_supported":["aes-256-ctr"],"last_modified":1600000000123,"size":10485760,"uri":"cloudreve://my/u/one.bin"}"#
     );
     assert_eq!(local.policy, "local");
     assert_eq!((local.chunk_size, local.chunk_concurrency), (4 << 20, 4));
@@ -315,7 +315,7 @@ async fn a_session_is_asked_for_and_read_as_the_server_speaks() {
     let (slave, asked) = opened("api2-session-create-slave", over).await;
     assert_eq!(
         asked,
-        r#"{"entity_type":"version","last_modified":1600000000123,"metadata":{"customize:x":"1"},"previous":"e0","size":10485760,"uri":"cloudreve://my/u/one.bin"}"#
+        r#"{"encryption_supported":["aes-256-ctr"],"entity_type":"version","last_modified":1600000000123,"metadata":{"customize:x":"1"},"previous":"e0","size":10485760,"uri":"cloudreve://my/u/one.bin"}"#
     );
     assert_eq!(slave.policy, "remote");
     assert!(slave.credential.starts_with("Bearer Cr "));
@@ -488,6 +488,8 @@ async fn a_callback_is_sent_as_nobody_and_its_refusals_are_read() {
         policy: policy.into(),
         relay: false,
         chunk_concurrency: 0,
+        encryption: false,
+        encrypt_metadata: None,
     };
     for (policy, method) in [("s3", "GET"), ("cos", "GET"), ("onedrive", "POST")] {
         let server = Responder::new(|_| fixture("api2-callback-s3")).await;

@@ -61,6 +61,8 @@ struct WireSessionPolicy {
     relay: bool,
     #[serde(default)]
     chunk_concurrency: u32,
+    #[serde(default)]
+    encryption: bool,
 }
 
 impl WireSession {
@@ -73,6 +75,7 @@ impl WireSession {
             policy: self.storage_policy.kind,
             relay: self.storage_policy.relay,
             chunk_concurrency: self.storage_policy.chunk_concurrency,
+            encryption: self.storage_policy.encryption,
             ..self.session
         })
     }

@@ -234,6 +234,69 @@ async fn a_file_that_a_store_could_not_tell_of_says_why_and_gets_there_later() {
 }
 
 #[tokio::test]
+async fn content_is_enciphered_for_every_storage_that_wants_it() {
+    each(StoragePolicy::ALL, |policy| async move {
+        for relay in [false, true] {
+            let drive = drive_on(policy);
+            drive.server.set_encryption(true);
+            drive.server.set_relay(relay);
+            drive
+                .server
+                .configure(|settings| settings.chunk_concurrency = 3);
+            let mut run = drive.run();
+            for size in [1, CHUNK + 1, 20 * CHUNK + 77] {
+                let name = format!("f{size}");
+                run.save(&name, &bytes(size, size));
+                run.news().await;
+                // Sent in clear it would be garbage now: the server deciphers what it gives out.
+                assert!(
+                    drive.content(&name) == Some(bytes(size, size)),
+                    "{policy:?}: {size}"
+                );
+                assert!(drive.server.is_encrypted(&name), "{policy:?}: {size}");
+            }
+            drive.is_tidy();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_enciphered_upload_goes_on_in_its_middle_after_a_kill() {
+    each(
+        [StoragePolicy::Local, StoragePolicy::S3],
+        |policy| async move {
+            let drive = drive_on(policy);
+            drive.server.set_encryption(true);
+            // No multiple of what is enciphered at a time.
+            let chunk = 5 * CHUNK + 7;
+            drive
+                .server
+                .configure(|settings| settings.chunk_size = chunk);
+            let content = bytes(2, 30 * chunk);
+            let delay = Fault::on(parts(policy)).delay(Duration::from_millis(10));
+            drive.server.fail(delay);
+            let run = drive.run();
+            run.save("f", &content);
+            until(|| drive.server.count(parts(policy)) >= 16).await;
+            run.kill().await;
+            drive.api.drain().await;
+            drive.server.clear_faults();
+            let run = drive.run();
+            run.drained().await;
+            assert!(
+                drive.content("f").is_some_and(|is| is == content),
+                "{policy:?}"
+            );
+            assert_eq!(drive.server.count(Route::UploadCreate), 1, "{policy:?}");
+            assert!(drive.server.is_encrypted("f"), "{policy:?}");
+            drive.is_tidy();
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn what_the_server_relays_gets_there_and_can_be_overwritten() {
     each(StoragePolicy::ALL, |policy| async move {
         let drive = drive_on(policy);

@@ -99,6 +99,8 @@ pub(crate) struct Entity {
     pub(crate) session: Option<String>,
     /// Where the blob is.
     pub(crate) policy: StoragePolicy,
+    /// The blob is not in clear.
+    pub(crate) encrypted: bool,
     /// The blob is gone from the server's disk.
     pub(crate) lost: bool,
 }
@@ -302,6 +304,7 @@ impl Drive {
             references: 1,
             session,
             policy: StoragePolicy::Local,
+            encrypted: false,
             lost: false,
         };
         let id = self.last_entity;

@@ -16,11 +16,12 @@
 //! println!("{} {}", server.address(), server.user().email);
 //! ```
 //!
-//! Rooms, from the bottom: `clock`, `ids`, `content`, `uri`, `reply`, `sign`, `policy` (values) · `drive`, `listing`,
+//! Rooms, from the bottom: `clock`, `ids`, `cipher`, `content`, `uri`, `reply`, `sign`, `policy` (values) · `drive`, `listing`,
 //! `store` (files, pages of them, and what lies behind the server) · `site` (all state), `locate`, `view`, `presign`
 //! (URIs, JSON objects, URLs of stores) · `routes` (one handler a route) · `serve` (connections and faults) · `server`,
 //! `seed`, `people` (the face).
 
+mod cipher;
 mod clock;
 mod content;
 mod drive;

@@ -133,6 +133,8 @@ pub struct Settings {
     pub policy: StoragePolicy,
     /// The server takes uploads for the store itself, in one piece (→ api part 2 §6).
     pub relay: bool,
+    /// The storage is to hold nothing in clear (→ api part 2 §2.6).
+    pub encryption: bool,
     /// The stores that call the server back can reach it; off, its callbacks fail.
     pub store_calls_back: bool,
     /// How long after an upload the server hears of it, where the store tells it later (UPYUN).
@@ -185,6 +187,7 @@ impl Default for Settings {
             store: Store::Own,
             policy: StoragePolicy::Local,
             relay: false,
+            encryption: false,
             store_calls_back: true,
             notice_after: Duration::from_millis(20),
             store_ranges_as_200: false,

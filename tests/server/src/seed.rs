@@ -230,6 +230,15 @@ impl Server {
         }
     }
 
+    /// Whether a file's current content lies enciphered in its storage.
+    pub fn is_encrypted(&self, path: &str) -> bool {
+        let root = self.root();
+        let site = self.site();
+        let node = site.at(root, path).map(|node| site.drive.node(node));
+        let entity = node.and_then(|node| site.drive.entity(node.primary));
+        entity.is_some_and(|entity| entity.encrypted)
+    }
+
     /// All contents that finished uploads left in the drive of the first user: current ones and other versions, the trash too.
     pub fn contents(&self) -> Vec<Vec<u8>> {
         let owner = self.first_user();

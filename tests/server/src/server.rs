@@ -186,6 +186,11 @@ impl Server {
         self.configure(|settings| settings.relay = relay);
     }
 
+    /// Makes the storage hold nothing in clear from now on, or not.
+    pub fn set_encryption(&self, encryption: bool) {
+        self.configure(|settings| settings.encryption = encryption);
+    }
+
     /// Forgets all upload sessions and locks, as a server that was killed; what they left on their files stays.
     pub fn lose_uploads(&self) {
         self.site().uploads.clear();

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+use crate::cipher::Cipher;
 use crate::clock::Time;
 use crate::drive::{Drive, EntityId, NodeId, UserId};
 use crate::ids::{Dice, Ids, Kind, mix};
@@ -92,6 +93,8 @@ pub(crate) struct Upload {
     pub(crate) user: UserId,
     pub(crate) policy: StoragePolicy,
     pub(crate) relay: bool,
+    /// What the client was told to encipher with.
+    pub(crate) cipher: Option<Cipher>,
     /// Last segment of its callback's path.
     pub(crate) secret: String,
     pub(crate) file: NodeId,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::cipher;
 use crate::clock::Time;
 use crate::drive::{EntityId, NodeId, UserId};
 use crate::ids::Kind;
@@ -140,6 +141,9 @@ impl Site {
         let mut policy = json!({"id": id, "name": "Default storage policy", "type": self.settings.policy.name(), "max_size": max_size});
         if self.settings.relay {
             policy["relay"] = true.into();
+        }
+        if self.settings.encryption {
+            policy["encryption"] = true.into();
         }
         if self.settings.chunk_concurrency > 0 {
             policy["chunk_concurrency"] = self.settings.chunk_concurrency.into();
@@ -278,13 +282,17 @@ impl Site {
 
     fn entity_view(&self, id: EntityId) -> Option<Value> {
         let entity = self.drive.entity(id)?;
-        Some(json!({
+        let mut view = json!({
             "id": self.ids.encode(Kind::Entity, id),
             "size": entity.content.len(),
             "type": entity.kind as u8,
             "created_at": entity.created.rfc3339(),
             "storage_policy": self.policy_view(),
             "created_by": self.owner_view(entity.created_by, false),
-        }))
+        });
+        if entity.encrypted {
+            view["encrypted_with"] = cipher::ALGORITHM.into();
+        }
+        Some(view)
     }
 }

@@ -251,7 +251,7 @@ impl Ctx<'_> {
             return Ok(reply);
         }
         let (content, size) = (found.content.clone(), found.content.len());
-        if self.site.settings.store == Store::Redirect {
+        if self.site.settings.store == Store::Redirect && !found.encrypted {
             let lifetime = self.site.settings.url_ttl;
             return Ok(Reply::redirect(
                 &self.site.store_url(entity, &name, self.now, lifetime),

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::Ctx;
 use super::file::{MAX_METADATA_VALUE, check_metadata};
+use crate::cipher::{ALGORITHM, Cipher};
 use crate::clock::Time;
 use crate::content::Content;
 use crate::drive::{Drive, EntityId, EntityKind, NodeId, UPLOAD_MARK};
@@ -41,6 +42,18 @@ struct Session {
     entity_type: Option<String>,
     #[serde(default)]
     previous: Option<String>,
+    #[serde(default)]
+    encryption_supported: Option<Vec<String>>,
+}
+
+/// What becomes of a file with its new content.
+struct Opened {
+    size: u64,
+    updated: Option<Time>,
+    metadata: BTreeMap<String, String>,
+    mime_type: String,
+    /// Both sides want the content enciphered.
+    encrypted: bool,
 }
 
 impl Site {
@@ -163,6 +176,10 @@ impl Site {
             return Err(Failure::new(40011, ""));
         };
         self.store.abort(id);
+        let content = match &upload.cipher {
+            Some(cipher) if !upload.relay => cipher.open(content),
+            _ => content,
+        };
         self.complete(
             upload.file,
             upload.entity,
@@ -172,6 +189,7 @@ impl Site {
         );
         if let Some(entity) = self.drive.entity_mut(upload.entity) {
             entity.policy = upload.policy;
+            entity.encrypted = upload.cipher.is_some();
         }
         Ok(())
     }
@@ -296,6 +314,10 @@ impl Ctx<'_> {
         );
         self.site
             .complete(found.node, entity, content, self.now, BTreeMap::new());
+        // What comes this way the server enciphers itself, whatever the client can.
+        if let Some(entity) = self.site.drive.entity_mut(entity) {
+            entity.encrypted = self.site.settings.encryption;
+        }
         Ok(Reply::data(&self.site.file_view(&found, false)))
     }
 
@@ -336,17 +358,22 @@ impl Ctx<'_> {
         let found =
             self.prepare_upload(&uri, size, overwrite, &body.previous.unwrap_or_default())?;
         let updated = (body.last_modified > 0).then(|| Time::from_millis(body.last_modified));
-        Ok(self.open_session(&found, size, updated, metadata, &body.mime_type))
+        // Only the first one counts; a policy that is relayed is content with any.
+        let offered = body.encryption_supported.unwrap_or_default();
+        let taken = offered.first().is_some_and(|first| first == ALGORITHM);
+        let relayed = self.site.settings.relay && !offered.is_empty();
+        let opened = Opened {
+            size,
+            updated,
+            metadata,
+            mime_type: body.mime_type,
+            encrypted: self.site.settings.encryption && (taken || relayed),
+        };
+        Ok(self.open_session(&found, opened))
     }
 
-    fn open_session(
-        &mut self,
-        found: &Located,
-        size: u64,
-        updated: Option<Time>,
-        metadata: BTreeMap<String, String>,
-        mime_type: &str,
-    ) -> Reply {
+    fn open_session(&mut self, found: &Located, opened: Opened) -> Reply {
+        let Opened { size, updated, .. } = opened;
         let (id, lock, secret) = (
             self.site.dice.uuid(),
             self.site.dice.uuid(),
@@ -373,6 +400,7 @@ impl Ctx<'_> {
             false => policy.chunk_size(self.site.settings.chunk_size),
         };
         let expires = self.now.plus(self.site.settings.upload_session_ttl);
+        let cipher = opened.encrypted.then(|| Cipher::new(&mut self.site.dice));
         let upload = Upload {
             user: self.caller.user.unwrap_or_default(),
             policy,
@@ -384,7 +412,8 @@ impl Ctx<'_> {
             chunk_size,
             expires,
             updated,
-            metadata,
+            metadata: opened.metadata,
+            cipher,
             chunks: BTreeMap::new(),
             lock: Some(lock),
             claimed: false,
@@ -396,9 +425,12 @@ impl Ctx<'_> {
         let name = self.site.drive.node(found.node).name.clone();
         let credential = self
             .site
-            .credential(&id, &upload, &name, mime_type, self.now);
+            .credential(&id, &upload, &name, &opened.mime_type, self.now);
         for (key, value) in credential {
             view[key] = value;
+        }
+        if let Some(cipher) = upload.cipher.as_ref().filter(|_| !relay) {
+            view["encrypt_metadata"] = cipher.view();
         }
         self.site.uploads.insert(id, upload);
         Reply::data(&view)

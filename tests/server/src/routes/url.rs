@@ -142,7 +142,10 @@ impl Site {
             .drive
             .entity(entity)
             .is_some_and(|entity| entity.policy != StoragePolicy::Local);
-        let direct = (self.settings.store == Store::Direct || elsewhere) && entity != 0;
+        // What is enciphered is read through the server, which deciphers it (→ api part 2 §2.6).
+        let encrypted = self.drive.entity(entity).is_some_and(|e| e.encrypted);
+        let direct =
+            (self.settings.store == Store::Direct || elsewhere) && entity != 0 && !encrypted;
         let url = if direct {
             self.store_url(entity, name, now, ttl)
         } else {
