@@ -58,6 +58,7 @@ pub fn run(mut plan: MountPlan) -> Result<(), Failure> {
         }
     }
     limits::raise_open_files();
+    limits::share_heaps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("cloudreve")

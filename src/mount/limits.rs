@@ -1,4 +1,4 @@
-//! What the system lets a process have.
+//! What a process takes of the system, and what it gets.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -12,6 +12,24 @@ pub(super) fn raise_open_files() {
     };
     if let Err(err) = setrlimit(Resource::Nofile, raised) {
         log::debug!("no more than {:?} files may be open: {err}", limit.current);
+    }
+}
+
+/// Has all threads share a few heaps. The allocator of glibc gives one to each, up to eight for each processor, and what is
+/// freed in one is of no use to the others: content and buffers of connections that go from thread to thread leave in all
+/// of them what they had room for at most, which is twice as much as is in use.
+///
+/// To be called before the first thread begins. More heaps than one, for threads wait for each other where they share.
+pub(super) fn share_heaps() {
+    #[cfg(target_env = "gnu")]
+    {
+        const HEAPS: libc::c_int = 2;
+        #[expect(unsafe_code, reason = "the standard library has no mallopt")]
+        // SAFETY: it takes two numbers; a heap that is in use stays as it is.
+        let is_set = unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) } == 1;
+        if !is_set {
+            log::debug!("each thread has a heap of its own");
+        }
     }
 }
 
