@@ -353,7 +353,7 @@ pub static OPTIONS: &[MountOption] = &[
     option("local-only", Kind::Globs, Described("none"), "Patterns of names that never go to the server, as '*.tmp'").effect(Refused),
     option("allow-other", Kind::Flag, Is("no"), "Let other users in; needs user_allow_other in /etc/fuse.conf where not root"),
     option("allow-root", Kind::Flag, Is("no"), "Let root in; needs user_allow_other in /etc/fuse.conf where not root"),
-    option("passthrough", Kind::Choice(&["auto", "off"]), Is("auto"), "Let the kernel read files by itself that are complete in the cache, where it can (Linux 6.9, root)"),
+    option("passthrough", Kind::Choice(&["auto", "off"]), Is("auto"), "Let the kernel read files that are complete in the cache, and write new ones, by itself, where it can (Linux 6.9, root)"),
     option("metrics", Kind::Text("ADDR"), Described("off"), "Address for metrics in Prometheus' text format").effect(Later),
     option("control", Kind::Path, Described("under $XDG_RUNTIME_DIR; /run/cloudreve-fuse as root"), "Directory of control sockets").scope(Scope::Local),
     option("config-dir", Kind::Path, Described("$XDG_CONFIG_HOME/cloudreve-fuse; /etc/cloudreve-fuse as root"), "Where config.toml and accounts are").scope(Scope::Local).hidden(),

@@ -9,6 +9,7 @@ mod content;
 mod crash;
 mod damage;
 mod full;
+mod lent;
 mod owed;
 mod power;
 mod slots;
