@@ -40,6 +40,10 @@ const TICK: Duration = Duration::from_millis(500);
 /// files it takes a while.
 const LOOK_SHARE: u32 = 50;
 
+/// How long we may be in hearing that a file was closed, and how long between two looks.
+const CLOSING_MAX: Duration = Duration::from_secs(1);
+const CLOSING_PAUSE: Duration = Duration::from_millis(1);
+
 /// Which drive it is, for the slots of its state directory: the same text for each mount of the same root by the same
 /// account of the same site, however the share's password was typed.
 pub(super) fn staging_options(
@@ -214,6 +218,27 @@ impl Debts {
         owed
     }
 
+    /// Waits for what was lent and is closed, at or below `path`, to be owed: close(2) returns before we hear that it was
+    /// the last one. What is open is not waited for.
+    async fn closed_below(&self, path: &Path) {
+        let until = Instant::now() + CLOSING_MAX;
+        for local in self.staging.owed() {
+            let is_meant = local.is_lent() && self.shown.is_within(&local.place().uri(), path);
+            while is_meant && local.is_lent() && Instant::now() < until {
+                let asked = Arc::clone(&local);
+                let asked = tokio::task::spawn_blocking(move || {
+                    let state = asked.stage(SystemTime::now())?;
+                    Ok::<_, std::io::Error>((state, asked.is_written()?))
+                });
+                match asked.await {
+                    Ok(Ok((State::Staged(_), _))) => self.uploader.staged(&local),
+                    Ok(Ok((_, None | Some(false)))) => tokio::time::sleep(CLOSING_PAUSE).await,
+                    Ok(Ok((_, Some(true))) | Err(_)) | Err(_) => break,
+                }
+            }
+        }
+    }
+
     /// Waits until the server knows of all that was deleted here.
     pub(super) async fn settle(&self) {
         self.fs.settle().await;
@@ -223,6 +248,7 @@ impl Debts {
     /// deleted there then.
     pub(super) async fn sync(&self, path: &Path, tell: &Tell) -> Answer {
         let conflicts_before = self.conflicts.lock().unwrap().count();
+        self.closed_below(path).await;
         let owed = self.owed_below(path);
         let waited_for = WaitedFor::of(&owed);
         let failed = async {

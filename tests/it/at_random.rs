@@ -21,7 +21,10 @@ const STEPS: usize = 25;
 
 /// The same call on both files.
 struct Twins {
+    /// Open to be read and written.
     here: Vec<File>,
+    /// The one that the file was begun anew with, open to be written only.
+    anew: Option<File>,
     plain: File,
 }
 
@@ -60,9 +63,15 @@ fn punch(file: &File, offset: u64, len: u64) {
 
 impl Twins {
     fn step(&self, dice: &mut impl FnMut(u64) -> u64) -> String {
-        let here = &self.here[dice(self.here.len() as u64) as usize];
+        let mut here = &self.here[dice(self.here.len() as u64) as usize];
         let (offset, len) = (dice(SIZE_MAX), 1 + dice(40_000));
-        match dice(10) {
+        let what = dice(10);
+        if let (0..=3 | 6..=7 | 9, Some(anew)) = (what, &self.anew)
+            && dice(2) == 0
+        {
+            here = anew;
+        }
+        match what {
             0..=3 => {
                 let bytes = generated_bytes(dice(1 << 30), 0..len);
                 here.write_all_at(&bytes, offset).unwrap();
@@ -126,22 +135,45 @@ fn assert_same(found: &[u8], right: &[u8], what: &str, done: &[String]) {
 
 #[test]
 fn a_file_written_at_random_is_what_it_is_on_a_local_disk_through_kills_and_deliveries() {
+    written_at_random("auto");
+}
+
+#[test]
+fn so_it_is_where_the_kernel_writes_nothing_by_itself() {
+    written_at_random("off");
+}
+
+fn written_at_random(passthrough: &str) {
     let mut dice = dice(seed());
     let server = Server::start(Options::default()).unwrap();
     server.put_generated("file", 200_000, 1);
     let delays = ["0s", "20ms", "1h"];
-    let mut mount = Mounted::new(&server, "cloudreve://my/", &["--upload-delay", delays[0]]);
+    let options = |delay| ["--passthrough", passthrough, "--upload-delay", delay];
+    let mut mount = Mounted::new(&server, "cloudreve://my/", &options(delays[0]));
     let kept = tempfile::tempdir().unwrap();
     let twin_path = kept.path().join("twin");
     std::fs::write(&twin_path, generated_bytes(1, 0..200_000)).unwrap();
     for round in 0..ROUNDS {
         let path = mount.path("file");
-        let twins = Twins {
-            here: (0..1 + dice(3)).map(|_| open(&path)).collect(),
+        // Before the others, so that they join a file that the kernel writes by itself; or behind one of them.
+        let begins_anew = dice(2) == 0;
+        let early = (dice(4) == 0).then(|| open(&path));
+        let anew = begins_anew.then(|| {
+            std::fs::write(&twin_path, b"").unwrap();
+            File::create(&path).unwrap()
+        });
+        let here = (0..1 + dice(3)).map(|_| open(&path)).chain(early);
+        let mut twins = Twins {
+            here: here.collect(),
+            anew,
             plain: open(&twin_path),
         };
-        let mut done = Vec::new();
-        for _ in 0..STEPS {
+        let mut done = vec![format!("begun anew: {begins_anew}")];
+        let last_anew = dice(2 * STEPS as u64) as usize;
+        for step in 0..STEPS {
+            if step == last_anew {
+                twins.anew = None;
+            }
             done.push(twins.step(&mut dice));
         }
         let right = std::fs::read(&twin_path).unwrap();
@@ -152,7 +184,7 @@ fn a_file_written_at_random_is_what_it_is_on_a_local_disk_through_kills_and_deli
             mount.wait();
             drop(twins);
             let delay = delays[dice(3) as usize];
-            mount = mount.again(&server, "cloudreve://my/", &["--upload-delay", delay]);
+            mount = mount.again(&server, "cloudreve://my/", &options(delay));
             assert_same(
                 &std::fs::read(mount.path("file")).unwrap(),
                 &right,

@@ -17,6 +17,7 @@ mod hangups;
 mod helper;
 mod keeping;
 mod kernel;
+mod lent;
 mod names;
 mod owed;
 mod places;

@@ -16,10 +16,10 @@ use crate::upload::Uploader;
 
 use super::File;
 
-/// Between two looks at who may still write to what nobody has open any more. The first one is for those who are about to
-/// end.
-const FIRST_LOOK: Duration = Duration::from_millis(50);
-const NEXT_LOOKS: Duration = Duration::from_secs(1);
+/// Pause before the first look at who may still write to what nobody has open any more, for those who are just about to
+/// end; each further one is twice as long, up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Contents that somebody may write to by a mapping, or by a mount whose daemon is gone. Its drop ends that they are
 /// looked at.
@@ -32,11 +32,11 @@ impl Lingering {
         let mut watched = self.0.lock().unwrap();
         while watched.try_join_next().is_some() {}
         watched.spawn(async move {
-            let mut pause = FIRST_LOOK;
+            let mut pause = PAUSE;
             // Whoever opens it meanwhile sees to it.
             while local.lingers() && local.state() == State::Dirty {
                 tokio::time::sleep(pause).await;
-                pause = NEXT_LOOKS;
+                pause = (pause * 2).min(PAUSE_MAX);
                 let theirs = Arc::clone(&local);
                 let looked = tokio::task::spawn_blocking(move || {
                     let now = std::time::SystemTime::now();

@@ -139,7 +139,8 @@ impl Local {
 
     /// Whether it is nobody's but ours from now on.
     pub(super) fn reclaim(&self, inner: &mut Inner) -> io::Result<bool> {
-        if inner.lent.handles == 0 && inner.lent.perhaps && self.is_nobodys()? {
+        let is_to_ask = inner.lent.handles == 0 && inner.lent.perhaps;
+        if is_to_ask && self.is_written()? == Some(false) {
             self.catch_up(inner)?;
             // What a mapping wrote need not have changed size or time that somebody looked at.
             self.generation.fetch_add(1, Ordering::AcqRel);
@@ -149,21 +150,22 @@ impl Local {
         Ok(!inner.lent.is_out())
     }
 
-    /// Whether nobody else may write to the file; false also where it is in use here.
-    fn is_nobodys(&self) -> io::Result<bool> {
+    /// Whether anybody else may write to the file at this moment, by the kernel's word. A close(2) that returned counts,
+    /// also where we are yet to hear of it. None where it cannot be told, since the file is in use here.
+    pub fn is_written(&self) -> io::Result<Option<bool>> {
         let mut files = self.files.lock().unwrap();
         // We would be one who may.
         match files.content.take().map(Arc::try_unwrap) {
             Some(Err(used)) => {
                 files.content = Some(used);
-                return Ok(false);
+                return Ok(None);
             }
             Some(Ok(content)) => drop(content),
             None => {}
         }
         files.map = None;
         let file = self.slot.disk.folder.look(self.number)?;
-        Ok(!lease::is_written(&file)?)
+        Ok(Some(lease::is_written(&file)?))
     }
 
     fn is_lent_now(&self, inner: &Inner) {
