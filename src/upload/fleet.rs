@@ -48,6 +48,8 @@ struct Fleeting {
     cut_off: bool,
     /// When it is tried to cancel what was left of files that are no more.
     tidy_due: Option<Instant>,
+    /// When it is looked at the queue next, if nothing happens before.
+    look_due: Option<Instant>,
 }
 
 /// A file that is owed or held.
@@ -90,6 +92,7 @@ impl Fleet {
             files: HashMap::new(),
             cut_off: false,
             tidy_due: None,
+            look_due: None,
         };
         let orphans = Orphans::found(&staging);
         if !orphans.is_empty() {
@@ -122,12 +125,15 @@ impl Fleet {
         let mut flights = JoinSet::new();
         let mut pulse = None;
         loop {
-            while let Some(flight) = self.take_off(Instant::now()) {
+            // The same moment for both: nothing becomes due between them and is seen by neither.
+            let now = Instant::now();
+            while let Some(flight) = self.take_off(now) {
                 flights.spawn(Arc::clone(&self).fly(flight));
             }
             let (due, tidy_due) = {
                 let mut state = self.state.lock().unwrap();
-                (state.queue.next_due(Instant::now()), state.tidy_due)
+                state.look_due = state.queue.next_due(now);
+                (state.look_due, state.tidy_due)
             };
             if self.is_cut_off() {
                 pulse.get_or_insert_with(|| Instant::now() + PULSE);
@@ -279,6 +285,7 @@ impl Fleet {
         }
         let id = local.id();
         let mut state = self.state.lock().unwrap();
+        let is_new = !state.files.contains_key(&id);
         let known = state.files.entry(id).or_insert_with(|| Known::new(local));
         let flight = known.flight.clone();
         if flight
@@ -287,12 +294,19 @@ impl Fleet {
         {
             return;
         }
-        let flies = state.queue.staged(id, local.size_bytes(), Instant::now());
+        let now = Instant::now();
+        let flies = state.queue.staged(id, local.size_bytes(), now);
         if let Some(flight) = flight.filter(|_| flies) {
             flight.halt.raise();
         }
+        // A new one is due after the delay. Whoever looks before that need not be woken for it, which costs more than all
+        // the rest here.
+        let due = now + self.courier.options.delay;
+        let is_seen = is_new && state.look_due.is_some_and(|look| look <= due);
         drop(state);
-        self.changed.notify_one();
+        if !is_seen {
+            self.changed.notify_one();
+        }
     }
 
     /// See [`Uploader::deliver`](super::Uploader::deliver).
