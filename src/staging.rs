@@ -22,6 +22,7 @@ mod remove;
 mod reserve;
 mod settle;
 mod slot;
+mod spare;
 
 #[cfg(test)]
 mod tests;

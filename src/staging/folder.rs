@@ -11,7 +11,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, XattrFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, XattrFlags};
 use rustix::io::Errno;
 
 use crate::staging::about::About;
@@ -111,6 +111,14 @@ impl Folder {
         Ok(rustix::fs::openat(&self.dir, name, flags, Mode::empty())?.into())
     }
 
+    /// Gives a content another number, which is new.
+    pub(super) fn renumber(&self, from: u64, to: u64) -> io::Result<()> {
+        let (old, new) = (name(from, Kind::Content), name(to, Kind::Content));
+        rustix::fs::renameat_with(&self.dir, old, &self.dir, new, RenameFlags::NOREPLACE)?;
+        self.is_changed.store(true, Ordering::Release);
+        Ok(())
+    }
+
     /// Removes a file, if it is there.
     pub(super) fn remove(&self, number: u64, kind: Kind) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.dir, name(number, kind), AtFlags::empty()) {
@@ -123,6 +131,14 @@ impl Folder {
     pub(super) fn remove_all(&self, number: u64) -> io::Result<()> {
         Kind::ALL
             .into_iter()
+            .try_for_each(|kind| self.remove(number, kind))
+    }
+
+    /// Removes all that lies beside a content.
+    pub(super) fn remove_beside(&self, number: u64) -> io::Result<()> {
+        Kind::ALL
+            .into_iter()
+            .filter(|kind| *kind != Kind::Content)
             .try_for_each(|kind| self.remove(number, kind))
     }
 

@@ -1,7 +1,8 @@
-//! Whether anybody has a file open who may write to it, asked of the kernel.
+//! Who else has a file open, asked of the kernel.
 //!
-//! It grants a lease for reading (F_SETLEASE in fcntl(2)) only while nobody has: no process, no mapping, and no handle of
-//! a mount that outlived its daemon. The lease is given back at once; it is the answer that counts.
+//! It grants a lease for reading (F_SETLEASE in fcntl(2)) only while nobody may write to the file, and one for writing only
+//! while nobody else has it open at all: no process, no mapping, and no handle of a mount that outlived its daemon. The
+//! lease is given back at once; it is the answer that counts.
 
 use std::fs::File;
 use std::io;
@@ -22,6 +23,15 @@ pub(super) fn is_written(file: &File) -> io::Result<bool> {
 /// Whether the file system of `file` has leases at all.
 pub(super) fn is_known(file: &File) -> io::Result<()> {
     is_written(file).map(|_| ())
+}
+
+/// Whether nobody has `file` open but who asks, once. An error where the file system has no leases.
+pub(super) fn is_ours_alone(file: &File) -> io::Result<bool> {
+    match lease(file, libc::F_WRLCK) {
+        Ok(()) => Ok(true),
+        Err(err) if err.raw_os_error() == Some(libc::EAGAIN) => Ok(false),
+        Err(err) => Err(err),
+    }
 }
 
 /// Takes a lease and gives it back.
@@ -59,5 +69,22 @@ mod tests {
         drop(writer);
         assert!(!is_written(&file).unwrap(), "again and again");
         drop(reader);
+    }
+
+    #[test]
+    fn a_file_is_ours_alone_while_nobody_else_has_it_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "content").unwrap();
+        let options = || File::options().read(true).write(true).open(&path).unwrap();
+        let file = options();
+        assert!(is_ours_alone(&file).unwrap());
+        let reader = File::open(&path).unwrap();
+        assert!(!is_ours_alone(&file).unwrap());
+        drop(reader);
+        assert!(is_ours_alone(&file).unwrap(), "again and again");
+        let writer = options();
+        assert!(!is_ours_alone(&file).unwrap());
+        drop(writer);
     }
 }

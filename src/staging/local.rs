@@ -375,7 +375,7 @@ impl Drop for Local {
         {
             self.close_files();
             let size_bytes = self.size_bytes();
-            self.slot.remover.remove(self.number, size_bytes);
+            self.slot.let_go(self.number, size_bytes);
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::staging::lease;
 use crate::staging::remove::Remover;
 use crate::staging::reserve::Reserve;
 use crate::staging::settle::Unsettled;
+use crate::staging::spare::Spares;
 use crate::staging::{Delivery, Local, LocalId, StepsId};
 
 /// Numbers that are set aside at once, so that not each new file writes which number comes next.
@@ -51,7 +52,9 @@ pub(super) struct Slot {
     steps: Mutex<BTreeMap<i64, String>>,
     /// What of it is to be brought to the disk.
     pub(super) unsettled: Arc<Unsettled>,
-    pub(super) remover: Remover,
+    remover: Remover,
+    /// None at the end.
+    spares: Option<Spares>,
     /// Held as long as the slot is ours.
     _lock: File,
 }
@@ -122,6 +125,7 @@ impl Slot {
         let content = database.content()?;
         let found = folder.numbers()?;
         let remover = Remover::new(&folder)?;
+        let spares = Some(Spares::new(&folder));
         let disk = Arc::new(SlotDisk {
             folder,
             reserve: Reserve::new(&path),
@@ -144,6 +148,7 @@ impl Slot {
             steps: Mutex::new(content.steps.iter().cloned().collect()),
             unsettled: Arc::clone(unsettled),
             remover,
+            spares,
             _lock: lock,
         });
         // A journal that does not say so is new, or was lost; what is there then most likely met a power cut.
@@ -309,6 +314,23 @@ impl Slot {
         }
     }
 
+    /// The files of local file `number`, which is not owed and which nobody has open any more, are not needed.
+    pub(super) fn let_go(&self, number: u64, size_bytes: u64) {
+        let spares = self.spares.as_ref();
+        if !spares.is_some_and(|spares| spares.keep(number, size_bytes, || self.number())) {
+            self.remover.remove(number, size_bytes);
+        }
+    }
+
+    /// The content of a new local file, empty and described nowhere, and its number.
+    fn content(&self) -> io::Result<(u64, File)> {
+        if let Some(spare) = self.spares.as_ref().and_then(Spares::take) {
+            return Ok(spare);
+        }
+        let number = self.number()?;
+        Ok((number, self.disk.folder.make(number, Kind::Content)?))
+    }
+
     /// Notes steps under a new number.
     pub(super) fn begin(&self, steps: String) -> io::Result<StepsId> {
         let id = {
@@ -358,6 +380,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        drop(self.spares.take());
         // What owes nothing keeps no room for it.
         let is_idle = self
             .disk
@@ -405,8 +428,7 @@ fn sync_dirs(path: &Path) -> io::Result<()> {
 /// Makes the content of a new local file, `size_bytes` of holes, and describes it: from here on it is owed.
 pub(super) fn make(slot: &Arc<Slot>, about: &About, size_bytes: u64) -> io::Result<(u64, File)> {
     slot.disk.reserve.allow()?;
-    let number = slot.number()?;
-    let file = slot.disk.folder.make(number, Kind::Content)?;
+    let (number, file) = slot.content()?;
     let made = match size_bytes {
         0 => Ok(()),
         _ => file.set_len(size_bytes),

@@ -13,6 +13,7 @@ mod lent;
 mod owed;
 mod power;
 mod slots;
+mod spares;
 mod speed;
 
 /// A state directory, and one mount after the other that uses it.
@@ -36,8 +37,16 @@ impl World {
         slot::path(self.dir(), "drive", 0)
     }
 
-    /// Names of the files with content and what belongs to them.
+    /// Names of the files with content and what belongs to them; those left out that are kept for others.
     fn content(&self) -> Vec<String> {
+        let is_spare = |name: &String| is_spare(&self.slot().join("content").join(name));
+        let mut names = self.all_files();
+        names.retain(|name| !is_spare(name));
+        names
+    }
+
+    /// Names of all files where contents are.
+    fn all_files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.slot().join("content")).unwrap();
         let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
         let mut names: Vec<_> = entries
@@ -46,6 +55,12 @@ impl World {
         names.sort();
         names
     }
+}
+
+/// Whether it is empty and described nowhere.
+fn is_spare(path: &Path) -> bool {
+    let length = rustix::fs::getxattr(path, "user.cloudreve-fuse.owed", &mut [0; 0][..]);
+    path.metadata().unwrap().len() == 0 && length == Err(rustix::io::Errno::NODATA)
 }
 
 fn open(dir: &Path) -> (Arc<Staging>, Vec<Arc<Local>>) {

@@ -74,6 +74,20 @@ fn make(staging: &Arc<Staging>, name: String, dice: &mut Dice) -> Made {
     }
 }
 
+/// Leaves files behind that are used again, with something in them once that must not come back.
+fn use_files(staging: &Arc<Staging>) {
+    let used: Vec<_> = (0..30)
+        .map(|number| {
+            let local = staging.create(place(&format!("used {number}")), None, at(0));
+            let local = local.unwrap();
+            local.write(0, &[3; 60_000], at(0)).unwrap();
+            local
+        })
+        .collect();
+    staging.slot.disk.folder.sync_all().unwrap();
+    used.iter().for_each(|local| local.unlink().unwrap());
+}
+
 #[test]
 #[ignore = "needs root, loop devices and mkfs.ext4"]
 fn what_was_flushed_is_whole_after_a_power_cut_and_nothing_torn_passes_for_whole() {
@@ -87,6 +101,7 @@ fn what_was_flushed_is_whole_after_a_power_cut_and_nothing_torn_passes_for_whole
         let before = Mounted::new(&image, world.dir().join("before"));
         let state = |mounted: &Mounted| mounted.0.join("state");
         let (staging, _) = open(&state(&before));
+        use_files(&staging);
         let seeds: Vec<_> = (0..4).map(|_| dice.below(1 << 50)).collect();
         let made: Vec<Made> = std::thread::scope(|scope| {
             let threads: Vec<_> = seeds
