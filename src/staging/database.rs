@@ -38,6 +38,8 @@ pub(super) struct Database {
     connection: Connection,
     /// Whether anything was committed that a power cut may take back.
     unflushed: bool,
+    /// Whether a commit waits for the disk.
+    is_full: bool,
 }
 
 /// All that it says.
@@ -124,6 +126,7 @@ impl Database {
         Ok(Self {
             connection,
             unflushed: true,
+            is_full: false,
         })
     }
 
@@ -165,12 +168,8 @@ impl Database {
     }
 
     /// Writes `changes` at once or not at all; with `flush`, they and all before them are on the disk.
-    pub(super) fn write<'a>(
-        &mut self,
-        changes: impl ExactSizeIterator<Item = &'a Change>,
-        flush: bool,
-    ) -> io::Result<()> {
-        if changes.len() == 0 && !self.unflushed {
+    pub(super) fn write(&mut self, changes: &[&Change], flush: bool) -> io::Result<()> {
+        if changes.is_empty() && !self.unflushed {
             return Ok(());
         }
         self.try_write(changes, flush)
@@ -179,16 +178,15 @@ impl Database {
         Ok(())
     }
 
-    fn try_write<'a>(
-        &mut self,
-        changes: impl ExactSizeIterator<Item = &'a Change>,
-        flush: bool,
-    ) -> rusqlite::Result<()> {
-        let how = if flush { "FULL" } else { "NORMAL" };
-        self.connection.pragma_update(None, "synchronous", how)?;
+    fn try_write(&mut self, changes: &[&Change], flush: bool) -> rusqlite::Result<()> {
+        if self.is_full != flush {
+            let how = if flush { "FULL" } else { "NORMAL" };
+            self.connection.pragma_update(None, "synchronous", how)?;
+            self.is_full = flush;
+        }
         let behavior = TransactionBehavior::Immediate;
         let transaction = self.connection.transaction_with_behavior(behavior)?;
-        if changes.len() == 0 {
+        if changes.is_empty() {
             // Only a commit that writes something flushes what those before it wrote.
             let count = "INSERT INTO numbers VALUES ('flushes', 1) ON CONFLICT DO UPDATE SET number = number + 1";
             transaction.prepare_cached(count)?.execute([])?;

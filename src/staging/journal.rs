@@ -4,7 +4,7 @@
 //! changes come into force in the order in which they were handed in. What was only noted is tried until it is in. Never
 //! looks at contents. A torn tail of the write-ahead log is SQLite's to recognise.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
@@ -17,6 +17,13 @@ use crate::staging::database::Database;
 
 /// Changes that may wait; who notes more waits too. A batch of so many takes some 30 ms.
 const MOST_WAITING: usize = 4096;
+
+/// How long notes for which nobody waits are gathered, so that files that are made one after the other share a
+/// transaction: one costs as much as some twenty rows.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// So many notes are written without waiting for more: a transaction costs little beside them.
+const MANY: usize = 256;
 
 /// After what time notes that could not be written are tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -62,6 +69,17 @@ pub(super) enum Change {
     Boot(u64),
 }
 
+impl Change {
+    /// The local file that it is about.
+    fn file(&self) -> Option<u64> {
+        match self {
+            Self::Put(row) => Some(row.number),
+            Self::Remove(number) => Some(*number),
+            Self::Steps(..) | Self::Done(_) | Self::Next(_) | Self::Boot(_) => None,
+        }
+    }
+}
+
 /// What is done around the writing of batches.
 pub(super) trait Disk: Send + Sync + 'static {
     /// Comes before each batch that is to survive a power cut.
@@ -97,6 +115,10 @@ struct State {
 struct Batch {
     changes: VecDeque<(Change, Waited)>,
     flush: bool,
+    /// Somebody waits for it.
+    waited: bool,
+    /// When the first note came that is in it.
+    since: Option<Instant>,
     outcome: Arc<Outcome>,
 }
 
@@ -139,8 +161,13 @@ impl Journal {
             }
             state = self.queue.room.wait(state).unwrap();
         }
-        state.batch.changes.push_back((change, false));
-        self.queue.more.notify_one();
+        let batch = &mut state.batch;
+        batch.changes.push_back((change, false));
+        // Whoever notes less wakes nobody: the thread looks by itself in a moment.
+        if batch.since.is_none() || batch.changes.len() == MANY {
+            batch.since.get_or_insert_with(Instant::now);
+            self.queue.more.notify_one();
+        }
         Ok(())
     }
 
@@ -167,6 +194,7 @@ impl Journal {
                 .changes
                 .extend(change.map(|change| (change, true)));
             state.batch.flush |= flush;
+            state.batch.waited = true;
             self.queue.more.notify_one();
             Arc::clone(&state.batch.outcome)
         };
@@ -182,6 +210,20 @@ impl Drop for Journal {
             && thread.join().is_err()
         {
             log::error!("the journal's thread ended by a panic");
+        }
+    }
+}
+
+impl State {
+    /// How long what is noted may wait.
+    fn pause(&self) -> Duration {
+        let batch = &self.batch;
+        let is_ripe = self.closed || batch.changes.len() >= MANY;
+        match (&self.failed, batch.since) {
+            _ if batch.waited => Duration::ZERO,
+            (Some((_, tried)), _) => AGAIN.saturating_sub(tried.elapsed()),
+            (None, Some(since)) if !is_ripe => GATHER.saturating_sub(since.elapsed()),
+            (None, _) => Duration::ZERO,
         }
     }
 }
@@ -202,12 +244,7 @@ impl Queue {
         let mut state = self.state.lock().unwrap();
         loop {
             let is_idle = state.batch.changes.is_empty() && !state.batch.flush;
-            let is_waited =
-                state.batch.flush || state.batch.changes.iter().any(|(_, waited)| *waited);
-            let pause = match &state.failed {
-                Some((_, tried)) if !is_waited => AGAIN.saturating_sub(tried.elapsed()),
-                _ => Duration::ZERO,
-            };
+            let pause = state.pause();
             match (is_idle, pause.is_zero()) {
                 // What cannot be written at the end lies described beside its content.
                 (true, _) | (_, false) if state.closed => return None,
@@ -227,6 +264,8 @@ impl Queue {
             }
             let noted = batch.changes.iter().rev().filter(|(_, waited)| !waited);
             noted.for_each(|noted| state.batch.changes.push_front(noted.clone()));
+            let since = batch.since.filter(|_| !state.batch.changes.is_empty());
+            state.batch.since = since.or(state.batch.since);
         }
         state.failed = failed.map(|failed| (failed, Instant::now()));
         self.room.notify_all();
@@ -238,12 +277,23 @@ fn write(database: &mut Database, disk: &dyn Disk, batch: &Batch) -> io::Result<
     if batch.flush {
         disk.before_flush()?;
     }
-    let changes = || batch.changes.iter().map(|(change, _)| change);
-    database.write(changes(), batch.flush).or_else(|error| {
+    let changes = effective(&batch.changes);
+    database.write(&changes, batch.flush).or_else(|error| {
         log::debug!("the journal was not written, and is tried again: {error}");
         disk.make_room();
-        database.write(changes(), batch.flush)
+        database.write(&changes, batch.flush)
     })
+}
+
+/// Those that no later one of the same file makes needless, in their order.
+fn effective(changes: &VecDeque<(Change, Waited)>) -> Vec<&Change> {
+    let mut files = HashSet::new();
+    let newest_first = changes.iter().rev().map(|(change, _)| change);
+    let mut effective: Vec<_> = newest_first
+        .filter(|change| change.file().is_none_or(|number| files.insert(number)))
+        .collect();
+    effective.reverse();
+    effective
 }
 
 impl Outcome {
