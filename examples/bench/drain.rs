@@ -52,6 +52,8 @@ struct Cost {
     /// Of the server and the raw client.
     raw: Series,
     requests: Series,
+    /// What the raw client reaches that looks at each file.
+    looking: Series,
 }
 
 /// Small files on loopback; and what the daemon takes for a thousand, from the first create on.
@@ -116,28 +118,33 @@ fn drained_at(
         _ => Unit::MibPerSecond,
     };
     let mut cost = Cost::default();
-    let mut raw_cpu = Series::default();
+    let (mut raw_cpu, mut looking) = (Series::default(), Series::default());
     let ours = |round| {
         let seconds = drain(world, &mount, debt, round, latency, &mut cost)?;
         Ok(counted(debt, seconds))
     };
-    let raw = |round| {
-        let name = folder("raw", round);
-        world.server.mkdir(&name);
+    let pass = |name: &str, looks| {
+        world.server.mkdir(name);
         settle_disk();
         world.server.set_latency(latency);
         let before = cpu::of_process(std::process::id())?;
-        let (seconds, ()) = timed(|| world.raw.upload_all(&plain, &name, AT_ONCE))?;
+        let (seconds, ()) = timed(|| world.raw.upload_all(&plain, name, AT_ONCE, looks))?;
         let work = cpu::of_process(std::process::id())? - before;
-        raw_cpu.note(round, thousand(work, debt));
         world.server.set_latency(Duration::ZERO);
-        world.holds(&name, debt.files)?;
-        world.server.remove(&name);
-        Ok(counted(debt, seconds))
+        world.holds(name, debt.files)?;
+        world.server.remove(name);
+        Outcome::Ok((counted(debt, seconds), work))
+    };
+    let raw = |round| {
+        let (looked, _) = pass(&folder("raw-looking", round), true)?;
+        looking.note(round, looked);
+        let (figure, work) = pass(&folder("raw", round), false)?;
+        raw_cpu.note(round, thousand(work, debt));
+        Ok(figure)
     };
     let referee = ("raw session and chunk, 8 files at once", raw);
     let row = Row::in_turns_of(few_rounds(), measured, unit, ours, referee)?;
-    cost.raw = raw_cpu;
+    (cost.raw, cost.looking) = (raw_cpu, looking);
     Ok((row, cost))
 }
 
@@ -188,10 +195,11 @@ impl Cost {
             others,
             raw,
             requests,
+            looking,
         } = self;
         format!(
-            "requests for each file: {requests}; CPU-ms for 1,000 files: daemon {daemon}, server beside it {others}, \
-             server and raw client {raw}"
+            "raw with a look at each file: {looking}; requests for each file: {requests}; CPU-ms for 1,000 files: daemon \
+             {daemon}, server beside it {others}, server and raw client {raw}"
         )
     }
 }

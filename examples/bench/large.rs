@@ -59,7 +59,7 @@ pub(crate) fn copied(world: &World) -> Outcome<Vec<Row>> {
         world.server.mkdir(&name);
         rustix::fs::sync();
         let one = std::slice::from_ref(&plain);
-        let (seconds, ()) = timed(|| world.raw.upload_all(one, &name, 1))?;
+        let (seconds, ()) = timed(|| world.raw.upload_all(one, &name, 1, false))?;
         raw_delivery.note(round, 1000.0 * seconds);
         world.holds(&name, 1)?;
         world.server.remove(&format!("{name}/{NAME}"));

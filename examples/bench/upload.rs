@@ -1,4 +1,4 @@
-//! The raw client that uploads: a session, its chunks, and no look at what came of it.
+//! The raw client that uploads: a session, its chunks, and a look at what came of it where that is asked for.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -28,24 +28,36 @@ struct Policy {
     chunk_concurrency: usize,
 }
 
+#[derive(Deserialize)]
+struct Info {
+    size: u64,
+}
+
 impl Raw {
     /// Uploads files into a folder of the drive under their own names, so many files at once; chunks are as large, and as
-    /// many at once, as the server's policy says.
-    pub(crate) fn upload_all(&self, paths: &[PathBuf], folder: &str, files: usize) -> Outcome<()> {
+    /// many at once, as the server's policy says. `looks`: a file is done when the server shows it, whole.
+    pub(crate) fn upload_all(
+        &self,
+        paths: &[PathBuf],
+        folder: &str,
+        files: usize,
+        looks: bool,
+    ) -> Outcome<()> {
         self.runtime.block_on(async {
             stream::iter(paths)
-                .map(|path| self.upload(path, folder))
+                .map(|path| self.upload(path, folder, looks))
                 .buffer_unordered(files)
                 .try_collect()
                 .await
         })
     }
 
-    async fn upload(&self, path: &Path, folder: &str) -> Outcome<()> {
+    async fn upload(&self, path: &Path, folder: &str, looks: bool) -> Outcome<()> {
         let file = Arc::new(File::open(path)?);
         let size = file.metadata()?.len();
         let name = path.file_name().ok_or("no name")?.to_string_lossy();
-        let asked = json!({"uri": format!("cloudreve://my/{folder}/{name}"), "size": size});
+        let uri = format!("cloudreve://my/{folder}/{name}");
+        let asked = json!({"uri": uri, "size": size});
         let request = self.http.put(format!("{}/file/upload", self.api));
         let session: Session = self.answer(request.json(&asked)).await?;
         let chunk = match session.chunk_size {
@@ -60,8 +72,23 @@ impl Raw {
                 self.send_chunk(file, session, index, range)
             })
             .buffer_unordered(streams)
-            .try_collect()
-            .await
+            .try_collect::<()>()
+            .await?;
+        match looks {
+            true => self.look(&uri, size).await,
+            false => Ok(()),
+        }
+    }
+
+    /// An error unless a file of so many bytes is there.
+    async fn look(&self, uri: &str, size: u64) -> Outcome<()> {
+        let request = self.http.get(format!("{}/file/info", self.api));
+        let request = request.query(&[("uri", uri), ("extended", "true")]);
+        let found: Info = self.answer(request).await?;
+        match found.size == size {
+            true => Ok(()),
+            false => Err(format!("{uri} has {} bytes instead of {size}", found.size).into()),
+        }
     }
 
     async fn send_chunk(
