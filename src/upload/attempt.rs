@@ -1,7 +1,8 @@
 //! One try at a delivery, as it is noted in the journal: what is asked for before it is asked, and how far it came.
 //!
 //! A session that nobody remembers locks its file and all folders above it for a day, so the intent to open one is noted
-//! before the request, and its answer before the first byte.
+//! before the request. Its answer is handed in before the first byte: what a crash takes of it in these moments, a look at
+//! the server tells as well.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

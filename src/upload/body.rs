@@ -135,6 +135,22 @@ impl Flight {
         &self,
         change: impl FnOnce(&mut Delivery) + Send + 'static,
     ) -> io::Result<()> {
+        self.change(change, Local::set_delivery).await
+    }
+
+    /// As [`Flight::note`], of what may be missing after a crash: it is written with the next change that is waited for.
+    pub(super) async fn note_soon(
+        &self,
+        change: impl FnOnce(&mut Delivery) + Send + 'static,
+    ) -> io::Result<()> {
+        self.change(change, Local::set_delivery_soon).await
+    }
+
+    async fn change(
+        &self,
+        change: impl FnOnce(&mut Delivery) + Send + 'static,
+        write: fn(&Local, Delivery) -> io::Result<()>,
+    ) -> io::Result<()> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let before = self.local.delivery();
         let mut delivery = before.clone();
@@ -145,7 +161,7 @@ impl Flight {
         let local = Arc::clone(&self.local);
         blocking(move || {
             let _turn = turn;
-            local.set_delivery(delivery)
+            write(&local, delivery)
         })
         .await
     }

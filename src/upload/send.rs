@@ -72,7 +72,11 @@ impl Courier {
         };
         let id = session.session_id.clone();
         attempt.session = Some(session);
-        if let Err(err) = note(flight, &attempt).await {
+        // Not waited for: after a crash in these milliseconds the intent is there, with which the session is found by its
+        // mark, and a file that was sent whole by its bytes.
+        let text = attempt.to_text();
+        let noted = flight.note_soon(move |delivery| delivery.session = text);
+        if let Err(err) = noted.await {
             if let Err(error) = self.api.cancel_session(&id, uri).await {
                 log::warn!("an upload session of {uri} is left open: {error}");
             }

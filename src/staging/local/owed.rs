@@ -334,6 +334,20 @@ impl Local {
 
     /// Notes how its delivery goes, for the next start.
     pub fn set_delivery(&self, delivery: Delivery) -> io::Result<()> {
+        self.put_delivery(delivery, |change| self.slot.journal.commit(change))
+    }
+
+    /// As [`Local::set_delivery`], without waiting until it is in the journal: the next change of this file that waits
+    /// comes after it. For what may be missing after a crash.
+    pub fn set_delivery_soon(&self, delivery: Delivery) -> io::Result<()> {
+        self.put_delivery(delivery, |change| self.slot.journal.note(change))
+    }
+
+    fn put_delivery(
+        &self,
+        delivery: Delivery,
+        write: impl FnOnce(Change) -> io::Result<()>,
+    ) -> io::Result<()> {
         let _turn = self.turn.lock().unwrap();
         let row = {
             let mut inner = self.inner.write().unwrap();
@@ -348,7 +362,7 @@ impl Local {
                 ..self.row_of(&inner)
             }
         };
-        self.slot.journal.commit(Change::Put(Box::new(row)))?;
+        write(Change::Put(Box::new(row)))?;
         let mut inner = self.inner.write().unwrap();
         inner.is_guarded = delivery.session.is_some();
         inner.delivery = delivery;
