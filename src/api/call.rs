@@ -224,6 +224,14 @@ impl Call {
         }
     }
 
+    /// Opens an upload, or looks what came of one.
+    pub(super) fn session(self) -> Self {
+        Self {
+            lane: Lane::Session,
+            ..self
+        }
+    }
+
     fn request(&self, link: &Link, token: Option<Secret>) -> Request {
         let mut url = link.address().endpoint(&self.path);
         if !self.query.is_empty() {

@@ -100,7 +100,7 @@ impl Api {
 
     /// As [`Api::versions`], with what they belong to, their sizes and moments.
     pub async fn history(&self, uri: &FileUri) -> Result<(FileInfo, Vec<Version>), Error> {
-        let call = info_of(uri).with("extended", "true");
+        let call = info_of(uri).with("extended", "true").session();
         let answer = self.0.envelope(call).await?;
         let mut file = wire::data::<WireFile>(&answer.body)?;
         let versions = file.take_history();

@@ -41,6 +41,9 @@ use pools::Pools;
 const METADATA_REQUESTS: usize = 8;
 /// Of those for which the server computes for seconds (thumbnails, sizes of folders).
 const SLOW_REQUESTS: usize = 2;
+/// Requests at once by which uploads are opened and looked for. At 50 ms one at a time is twenty a second; the uploader
+/// bounds how many there are, and this what it may ask of a server however many files go at once.
+const SESSION_REQUESTS: usize = 32;
 /// Requests for content that wait for headers at once. Small files come at one a round trip and request, so at 50 ms it
 /// takes more than twenty of them for 400 files a second; as many again are left for what is waited for.
 const CONTENT_REQUESTS: usize = 64;
@@ -67,6 +70,7 @@ pub(super) struct Link {
     pools: Pools,
     metadata: Arc<Semaphore>,
     slow: Arc<Semaphore>,
+    sessions: Arc<Semaphore>,
     content: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
     stores: Arc<Semaphore>,
@@ -103,6 +107,7 @@ impl Link {
             pools: Pools::new(options)?,
             metadata: Arc::new(Semaphore::new(METADATA_REQUESTS)),
             slow: Arc::new(Semaphore::new(SLOW_REQUESTS)),
+            sessions: Arc::new(Semaphore::new(SESSION_REQUESTS)),
             content: Arc::new(Semaphore::new(CONTENT_REQUESTS)),
             uploads: Arc::new(Semaphore::new(UPLOAD_REQUESTS)),
             stores: Arc::new(Semaphore::new(STORE_REQUESTS)),
@@ -157,6 +162,7 @@ impl Link {
     pub(super) fn close(&self) {
         self.metadata.close();
         self.slow.close();
+        self.sessions.close();
         self.content.close();
         self.uploads.close();
         self.stores.close();
@@ -172,6 +178,7 @@ impl Link {
         let places = match lane {
             Lane::Quick => &self.metadata,
             Lane::Slow => &self.slow,
+            Lane::Session => &self.sessions,
             Lane::Upload => &self.uploads,
             Lane::Store => &self.stores,
         };

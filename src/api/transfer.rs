@@ -227,7 +227,7 @@ impl Api {
         let under_way = self.0.link.count();
         tokio::spawn(async move {
             let call = on(Call::send(Method::PUT, "/file/upload", &body), &uri);
-            let opened = api.0.ask(call.patient(OPENING_AT_ALL)).await;
+            let opened = api.0.ask(call.patient(OPENING_AT_ALL).session()).await;
             let opened = opened.and_then(WireSession::into_session);
             let session = opened
                 .as_ref()

@@ -152,7 +152,7 @@ impl Caller {
                     tokio::time::sleep(delay).await;
                 }
                 None => {
-                    if again && call.lane == Lane::Quick {
+                    if again && matches!(call.lane, Lane::Quick | Lane::Session) {
                         self.link.noted.gave_up(&failed.error);
                     }
                     return Err(failed.error);

@@ -17,6 +17,9 @@ pub(in crate::api) enum Lane {
     Quick,
     /// The server computes for seconds: must not keep listings waiting.
     Slow,
+    /// About an upload that begins or has ended: many at once, and neither they nor what a program waits for keep the
+    /// other waiting.
+    Session,
     /// Content on its way to the server, for as long as that takes.
     Upload,
     /// Content on its way to a store.

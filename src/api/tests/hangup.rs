@@ -200,3 +200,29 @@ async fn what_the_server_computes_for_long_keeps_no_listing_waiting() {
         .unwrap();
     gate.add_permits(1000);
 }
+
+#[tokio::test]
+async fn uploads_that_are_looked_for_keep_no_listing_waiting() {
+    let gate = Arc::new(Semaphore::new(0));
+    let open = Arc::clone(&gate);
+    let server = Responder::waiting(move |seen| {
+        let open = Arc::clone(&open);
+        Box::pin(async move {
+            if seen.target.contains("extended") {
+                open.acquire().await.unwrap().forget();
+            }
+            fixture("api1-list-root")
+        })
+    })
+    .await;
+    let api = server.api(Credentials::Anonymous);
+    for _ in 0..20 {
+        let api = api.clone();
+        tokio::spawn(async move { api.history(&my("a")).await.map(|_| ()) });
+    }
+    until(|| server.seen().len() == 20).await;
+    api.list_page(&my(""), &PagePosition::First, 9)
+        .await
+        .unwrap();
+    gate.add_permits(1000);
+}
