@@ -26,6 +26,7 @@ use crate::accounts::Accounts;
 use crate::address::Address;
 use crate::failure::Failure;
 use crate::secret::Secret;
+use crate::staging::LocalOnly;
 use crate::tokens::TokenStore;
 use crate::{api, fs, read, thumbnails, upload};
 use environment::Environment;
@@ -101,8 +102,8 @@ pub struct Writing {
     pub delete: api::Delete,
     /// What close(2) and fsync(2) wait for.
     pub durability: Durability,
-    /// Patterns of names that never go to the server; empty unless `read_only`, as long as nothing keeps to them.
-    pub local_only: Vec<String>,
+    /// Which files never go to the server.
+    pub local_only: LocalOnly,
     /// For `upload`.
     pub upload: upload::Options,
 }
@@ -187,8 +188,8 @@ pub fn plan(request: &MountRequest, environment: &Environment) -> Result<MountPl
         api: values::api_options(&settings, decided.address),
         account: decided.account,
         read: values::read_options(&settings),
+        writing: values::writing(&settings, &target.uri),
         fs: values::fs_options(&settings, environment, target.uri),
-        writing: values::writing(&settings)?,
         kernel,
         control_dir: dirs.control,
         state_dir: dirs.state,

@@ -13,7 +13,7 @@ mod words;
 pub use ask::{ask, follow, outlast};
 pub use place::{mounts, socket_path};
 pub use server::{Answering, Answers, Socket, Tell};
-pub use words::{BelowPoint, OwedFile, OwedSum, Progress, Why};
+pub use words::{BelowPoint, OwedFile, OwedSum, Progress, StaysHere, Why};
 
 use std::path::PathBuf;
 
@@ -86,6 +86,9 @@ pub struct Status {
     pub owed_files: Vec<OwedFile>,
     #[serde(default)]
     pub owed_sum: OwedSum,
+    /// What is here and owed to nobody, because of its name.
+    #[serde(default)]
+    pub local_only: StaysHere,
     /// A line for each file of ours that was put beside another version since the mount began, or is about to be.
     pub conflicts: Vec<String>,
     /// What a person should do now, most important first; empty where all is well.

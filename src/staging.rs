@@ -23,6 +23,7 @@ mod reserve;
 mod settle;
 mod slot;
 mod spare;
+mod stays;
 
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,7 @@ use crate::staging::slot::Slot;
 use crate::uri::FileUri;
 
 pub use local::{Loan, Local};
+pub use stays::LocalOnly;
 
 /// Where what is owed is kept.
 #[derive(Debug, Clone)]
@@ -57,6 +59,8 @@ pub struct Options {
     /// Which drive: the same text for each mount of the same root by the same account of the same site. Mounts of one
     /// drive that live at the same time get a slot each; a slot that nobody has any more is taken over with all it owes.
     pub drive: String,
+    /// What stays here. A file whose name is no longer of these kinds is owed from the next start on.
+    pub local_only: LocalOnly,
 }
 
 /// Number of a local file; never used twice in a slot, also not after a restart.
@@ -170,10 +174,11 @@ impl Staging {
     /// As [`Staging::open`], in the run of the kernel that `boot` stands for.
     fn open_in(options: Options, boot: u64) -> io::Result<(Arc<Self>, Vec<Arc<Local>>)> {
         let unsettled = Arc::new(Unsettled::default());
+        let local_only = Arc::new(options.local_only);
         let mut number = 0;
         let (slot, mut locals) = loop {
             let path = slot::path(&options.dir, &options.drive, number);
-            match Slot::take(path, number, boot, &unsettled)? {
+            match Slot::take(path, number, boot, &unsettled, &local_only)? {
                 Some(taken) => break taken,
                 None => number += 1,
             }
@@ -185,7 +190,7 @@ impl Staging {
             if !path.exists() {
                 break;
             }
-            match Slot::take(path.clone(), number, boot, &unsettled) {
+            match Slot::take(path.clone(), number, boot, &unsettled, &local_only) {
                 Ok(Some((slot, found))) if !slot.is_idle() => {
                     log::info!("what was left in {} is taken over", path.display());
                     locals.extend(found);
@@ -229,9 +234,15 @@ impl Staging {
         Ok(local)
     }
 
-    /// All that is owed, oldest first, with what is being written ([`State::Dirty`]).
+    /// All that is owed, oldest first, with what is being written ([`State::Dirty`]) and what stays here
+    /// ([`Local::is_local_only`]).
     pub fn owed(&self) -> Vec<Arc<Local>> {
         self.slots().iter().flat_map(|slot| slot.owed()).collect()
+    }
+
+    /// Whether a file at `place` stays here.
+    pub fn is_local_only(&self, place: &Place) -> bool {
+        self.slot.local_only.has(place)
     }
 
     /// Notes that `steps` are under way until [`Staging::done`]: work of several calls to the server that must be

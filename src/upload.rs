@@ -133,7 +133,7 @@ impl Uploader {
     }
 
     /// Resolves when this content of `local`, or a later one, is on the server, or with why it cannot be for now: that of
-    /// the first try from here on, which is made at once. What was unlinked is not owed any more.
+    /// the first try from here on, which is made at once. What was unlinked, or stays here, is not owed.
     pub async fn deliver(&self, local: &Arc<Local>) -> Result<(), Undelivered> {
         self.fleet.deliver(local, Duration::ZERO).await
     }
@@ -164,7 +164,7 @@ impl Uploader {
         self.fleet.moved();
     }
 
-    /// All that is owed, as it stands.
+    /// All that is owed to the server, as it stands.
     pub fn owed(&self) -> Vec<Owed> {
         self.fleet.owed()
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::address::{Address, AddressError};
 use crate::cli::nearest::did_you_mean;
 use crate::cli::values;
+use crate::globs::Glob;
 
 /// One option.
 #[derive(Debug)]
@@ -87,8 +88,6 @@ pub enum Effect {
     Now,
     /// It is checked and kept, and does nothing yet.
     Later,
-    /// It would promise what is not kept yet, so a mount that would need it is refused.
-    Refused,
 }
 
 /// An option's value, checked.
@@ -204,7 +203,7 @@ impl MountOption {
                 // The text may hold a password here, so it is not repeated.
                 Err(err) => Err(err.to_string()),
             },
-            Kind::Globs => Ok(Value::List(globs(text))),
+            Kind::Globs => globs(text).map(Value::List),
             Kind::Text(_) | Kind::Path if text.is_empty() => Err("it is empty".to_owned()),
             Kind::Text(_) => Ok(Value::Text(text.to_owned())),
             Kind::Path => Ok(Value::Path(text.into())),
@@ -302,15 +301,18 @@ fn is_web(text: &str) -> bool {
     url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
-fn globs(text: &str) -> Vec<String> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|glob| !glob.is_empty())
-        .map(str::to_owned)
+fn globs(text: &str) -> Result<Vec<String>, String> {
+    let globs = text.split(',').map(str::trim);
+    let globs = globs.filter(|glob| !glob.is_empty());
+    globs
+        .map(|glob| match Glob::parse(glob) {
+            Ok(_) => Ok(glob.to_owned()),
+            Err(error) => Err(format!("'{glob}': {error}")),
+        })
         .collect()
 }
 
-use Effect::{Later, Refused};
+use Effect::Later;
 use Fallback::{Described, Value as Is};
 
 /// Every option, in the order of `--help`; a line each, whatever its length.
@@ -350,7 +352,7 @@ pub static OPTIONS: &[MountOption] = &[
     option("umask", Kind::Mode, Is("022"), "Permission bits that files and folders do not show"),
     option("file-mode", Kind::Mode, Described("666 without the umask"), "Permission bits of files, the umask not applied"),
     option("dir-mode", Kind::Mode, Described("777 without the umask"), "Permission bits of folders, the umask not applied"),
-    option("local-only", Kind::Globs, Described("none"), "Patterns of names that never go to the server, as '*.tmp'").effect(Refused),
+    option("local-only", Kind::Globs, Described("none"), "Patterns of names of files and folders; what is written to such files, or in such folders, stays on this machine: '*.tmp,.~lock.*'"),
     option("allow-other", Kind::Flag, Is("no"), "Let other users in; needs user_allow_other in /etc/fuse.conf where not root"),
     option("allow-root", Kind::Flag, Is("no"), "Let root in; needs user_allow_other in /etc/fuse.conf where not root"),
     option("passthrough", Kind::Choice(&["auto", "off"]), Is("auto"), "Let the kernel read files that are complete in the cache, and write new ones, by itself, where it can (Linux 6.9, root)"),
@@ -425,6 +427,11 @@ mod tests {
         assert_eq!(
             parse("local-only", "*.tmp, .~lock.*"),
             Ok(Value::List(vec!["*.tmp".into(), ".~lock.*".into()]))
+        );
+        let refused = parse("local-only", "*.tmp, build/").unwrap_err();
+        assert!(
+            refused.starts_with("'build/': a pattern is one name"),
+            "{refused}"
         );
     }
 

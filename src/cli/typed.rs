@@ -69,7 +69,6 @@ fn arg(option: &'static MountOption) -> Arg {
     let later = match option.effect {
         Effect::Now => "",
         Effect::Later => " (no effect yet)",
-        Effect::Refused => " (not there yet)",
     };
     let arg = Arg::new(option.name)
         .long(option.name)

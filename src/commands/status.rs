@@ -14,6 +14,7 @@ use crate::config;
 use crate::config::environment::Environment;
 use crate::control::{
     self, Answer, CacheStatus, OwedFile, OwedSum, ReadingStatus, Request, ServerStatus, Status,
+    StaysHere,
 };
 use crate::failure::Failure;
 use crate::mountpoint::{self, Condition};
@@ -142,6 +143,7 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
     );
     rows.push(("daemon", daemon));
     rows.extend(owed_rows(status));
+    rows.extend(local_only(&status.local_only));
     let each = |title, texts: &[String]| {
         let texts = texts.iter().cloned();
         texts.map(move |text| (title, text)).collect::<Vec<_>>()
@@ -170,11 +172,24 @@ fn owed_rows(status: &Status) -> Vec<(&'static str, String)> {
     rows
 }
 
-fn owed_sum(sum: &OwedSum) -> String {
-    let files = |n: u64| match n {
+fn files(n: u64) -> String {
+    match n {
         1 => "1 file".to_owned(),
         n => format!("{n} files"),
-    };
+    }
+}
+
+/// What stays on this machine; none where nothing does.
+fn local_only(stays: &StaysHere) -> Option<(&'static str, String)> {
+    let text = format!(
+        "{}, {}, on this machine alone by --local-only and not owed",
+        files(stays.files),
+        show_size(stays.bytes)
+    );
+    (stays.files > 0).then_some(("here", text))
+}
+
+fn owed_sum(sum: &OwedSum) -> String {
     let open = match sum.open {
         0 => String::new(),
         n => format!("; {} written to and still open", files(n)),
@@ -406,6 +421,7 @@ mod tests {
             owed: Vec::new(),
             owed_files: Vec::new(),
             owed_sum: OwedSum::default(),
+            local_only: StaysHere::default(),
             conflicts: Vec::new(),
             next_steps: vec!["do this".into()],
         }
@@ -489,6 +505,24 @@ mod tests {
     }
 
     #[test]
+    fn what_stays_here_is_told_apart_from_what_is_owed() {
+        let shown = text(&Mount::Alive(Box::new(Status {
+            local_only: StaysHere {
+                files: 2,
+                bytes: 2048,
+                paths: vec!["/mnt/a/.x.swp".into(), "/mnt/a/4913".into()],
+            },
+            ..status()
+        })));
+        for line in [
+            "  owed     nothing",
+            "  here     2 files, 2.00 KiB, on this machine alone by --local-only and not owed",
+        ] {
+            assert!(shown.lines().any(|is| is == line), "{line}: {shown}");
+        }
+    }
+
+    #[test]
     fn very_many_owed_files_are_counted_and_not_all_named() {
         let file = OwedFile {
             path: "/mnt/a/x".into(),
@@ -515,7 +549,7 @@ mod tests {
         ];
         let cache = json["cache"].as_object_mut().unwrap();
         cache.retain(|field, _| old.contains(&field.as_str()));
-        for field in ["reading", "owed_files", "owed_sum", "ending"] {
+        for field in ["reading", "owed_files", "owed_sum", "ending", "local_only"] {
             json.as_object_mut().unwrap().remove(field);
         }
         let status: Status = serde_json::from_value(json).unwrap();

@@ -51,6 +51,7 @@ fn rows(why: &Why) -> Vec<(&'static str, String)> {
         "on_server" => "on the server",
         "owed" => "here, owed to the server",
         "open" => "here, written to and still open",
+        "local_only" => "on this machine alone",
         other => other,
     };
     let size = why

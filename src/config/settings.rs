@@ -272,16 +272,6 @@ impl Settings {
         lines
     }
 
-    /// The first option that was set and would promise what is not kept yet, as its source writes it.
-    pub fn refused(&self) -> Option<&str> {
-        let refused = |option: &&MountOption| option.effect == Effect::Refused;
-        let mut options = options::OPTIONS.iter().filter(refused);
-        options.find_map(|option| {
-            let chosen = self.chosen.get(option.name)?;
-            (chosen.value != Value::List(Vec::new())).then_some(chosen.written.as_str())
-        })
-    }
-
     fn value(&self, name: &str) -> Option<Value> {
         match self.chosen.get(name) {
             Some(chosen) => Some(chosen.value.clone()),
@@ -445,20 +435,5 @@ mod tests {
             settings.without_effect(),
             ["--metrics=[::1]:1 has no effect yet"]
         );
-    }
-
-    #[test]
-    fn what_would_promise_too_much_is_named_as_it_was_written() {
-        let mut settings = Settings::default();
-        assert_eq!(settings.refused(), None);
-        settings
-            .add_mount_option("local_only", Some(OsStr::new("")))
-            .unwrap();
-        assert_eq!(settings.refused(), None, "no pattern, no promise");
-        settings
-            .add_mount_option("local_only", Some(OsStr::new("*.tmp")))
-            .unwrap();
-        assert_eq!(settings.list("local-only"), ["*.tmp"]);
-        assert!(settings.refused().unwrap().starts_with("-o local_only="));
     }
 }

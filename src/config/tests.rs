@@ -459,14 +459,12 @@ fn writing_is_decided_by_the_table_unless_somebody_says_otherwise() {
 }
 
 #[test]
-fn patterns_that_nothing_keeps_to_yet_refuse_a_mount_that_could_break_them() {
+fn patterns_of_what_stays_here_are_read_and_bad_ones_refused() {
     let home = Home::new().set("CLOUDREVE_ACCESS_TOKEN", "t");
-    let said = who(home.plan("https://a", &[("local-only", "*.tmp")]));
-    assert!(
-        said.starts_with("Usage") && said.contains("--local-only=*.tmp is not there yet"),
-        "{said}"
-    );
-    let flags = [("local-only", "*.tmp"), ("read-only", "yes")];
-    let plan = home.plan("https://a", &flags).unwrap();
-    assert_eq!(plan.writing.local_only, ["*.tmp"]);
+    let plan = home.plan("https://a", &[("local-only", "*.tmp, .~lock.*")]);
+    let kinds = plan.unwrap().writing.local_only;
+    assert_eq!(format!("{:?}", kinds.globs), r#"["*.tmp", ".~lock.*"]"#);
+    assert_eq!(kinds.root, Some(crate::uri::FileUri::my()));
+    let said = who(home.plan("https://a", &[("local-only", "a/*.tmp")]));
+    assert!(said.contains("a pattern is one name"), "{said}");
 }

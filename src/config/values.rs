@@ -4,8 +4,9 @@ use crate::address::Address;
 use crate::config::environment::Environment;
 use crate::config::settings::Settings;
 use crate::config::{Durability, Writing};
-use crate::failure::Failure;
+use crate::globs::Glob;
 use crate::names::NamePolicy;
+use crate::staging::LocalOnly;
 use crate::uri::FileUri;
 use crate::{api, fs, read, upload};
 
@@ -38,22 +39,23 @@ pub(super) fn read_options(settings: &Settings) -> read::Options {
     }
 }
 
-/// How content is written. A mount that would need what is not there yet is refused.
-pub(super) fn writing(settings: &Settings) -> Result<Writing, Failure> {
+/// How content is written.
+pub(super) fn writing(settings: &Settings, root: &FileUri) -> Writing {
     let read_only = settings.flag("read-only");
-    if let (false, Some(written)) = (read_only, settings.refused()) {
-        // To pass it over would send to the server what was never to go there.
-        return Err(Failure::usage(format!(
-            "{written} is not there yet: these files would go to the server; mount without it, or with --read-only"
-        )));
-    }
-    Ok(Writing {
+    // Each was a pattern when it was set.
+    let globs = settings.list("local-only").into_iter();
+    let globs = globs.filter_map(|glob| Glob::parse(&glob).ok());
+    Writing {
         read_only,
         delete: delete(settings),
         durability: durability(settings),
-        local_only: settings.list("local-only"),
+        local_only: LocalOnly {
+            globs: globs.collect(),
+            root: Some(root.clone()),
+            names: names(settings),
+        },
         upload: upload_options(settings),
-    })
+    }
 }
 
 fn delete(settings: &Settings) -> api::Delete {

@@ -94,6 +94,18 @@ pub struct OwedSum {
     pub disk_bytes: u64,
 }
 
+/// Files that stay on this machine. Fields are added, never renamed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StaysHere {
+    /// How many.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Where they are, ten thousand at most; where one lies behind a shortcut, its URI.
+    pub paths: Vec<String>,
+}
+
 /// How far a wait is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -120,7 +132,7 @@ pub struct Why {
     pub path: String,
     /// `file`, `folder`; none where it could not be looked at.
     pub kind: Option<String>,
-    /// `on_server`, `owed`, `open`.
+    /// `on_server`, `owed`, `open`; `local_only`: it stays on this machine.
     pub state: String,
     /// Why the server could not be asked of it.
     pub trouble: Option<String>,

@@ -27,6 +27,8 @@ impl Fs {
         }
         let source = self.again(from, source).await?;
         let target = self.again(to, target).await?;
+        self.may_leave(from, &source, to)?;
+        self.may_leave(to, &target, from)?;
         let plan = Plan {
             steps: {
                 let a = self.stands(&source, from).await?;

@@ -75,8 +75,10 @@ impl Fs {
         if from.is(&to) {
             return Ok(());
         }
+        self.may_leave(&from, &source, &to)?;
         if how == RenameHow::Exchange {
             let target = target.ok_or(Error::NotFound)?;
+            self.may_leave(&to, &target, &from)?;
             return self.exchange(&from, source, &to, target).await;
         }
         if target.is_none() {
@@ -91,6 +93,7 @@ impl Fs {
         let stopped = self.stop(&from, &source, target.as_ref()).await?;
         // What was stopped may have been delivered a moment before.
         let source = self.again(&from, source).await?;
+        self.may_leave(&from, &source, &to)?;
         let target = match target {
             Some(target) => Some(self.again(&to, target).await?),
             None => None,
@@ -134,6 +137,21 @@ impl Fs {
             (RenameHow::Replace, FileKind::Folder, FileKind::File) => Err(Error::NotAFolder),
             (RenameHow::Replace, FileKind::File, FileKind::Folder) => Err(Error::IsAFolder),
             (RenameHow::Replace, ..) => Ok(()),
+        }
+    }
+
+    /// What the server has does not leave it by getting a name that stays on this machine: others may want it, and its shares
+    /// and versions would go with it. Programs take the error for that of another disk, which it is, and copy.
+    pub(super) fn may_leave(&self, from: &End, source: &Found, to: &End) -> Result<(), Error> {
+        let staging = &self.owing()?.staging;
+        let is_there = match source {
+            Found::Known(_) => true,
+            Found::Local(shown) => shown.local.base().is_some(),
+        };
+        let leaves = || staging.is_local_only(&to.place()) && !staging.is_local_only(&from.place());
+        match is_there && leaves() {
+            true => Err(Error::CrossDevice),
+            false => Ok(()),
         }
     }
 
@@ -436,7 +454,8 @@ impl Fs {
             self.rename_known(from, entry, to).await?;
             return self.retire(&key);
         };
-        if entry.kind == FileKind::File && self.can_be_copied(entry).await {
+        let stays = self.owing()?.staging.is_local_only(&to.place());
+        if entry.kind == FileKind::File && !stays && self.can_be_copied(entry).await {
             return self.copy_onto(from, entry, to, over, &target).await;
         }
         self.swap(from, entry, to, over, &target).await

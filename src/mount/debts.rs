@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::cli::values::show_moment;
 use crate::config::MountPlan;
-use crate::control::{Answer, OwedFile, OwedSum, Progress, Tell};
+use crate::control::{Answer, OwedFile, OwedSum, Progress, StaysHere, Tell};
 use crate::failure::chain;
 use crate::fs::{Fs, Owing, is_copy};
 use crate::staging::{self, Local, LocalId, Staging, State};
@@ -54,6 +54,7 @@ pub(super) fn staging_options(
     staging::Options {
         dir: plan.state_dir.clone(),
         drive: drive(instance_id, user_id, &plan.fs.root),
+        local_only: plan.writing.local_only.clone(),
     }
 }
 
@@ -166,6 +167,28 @@ impl Debts {
         )
     }
 
+    /// What is owed to nobody.
+    pub(super) fn stays_here(&self) -> StaysHere {
+        let mut all = self.staging.owed();
+        all.retain(|local| local.is_local_only());
+        let paths = all.iter().take(LISTED_MAX);
+        StaysHere {
+            files: all.len() as u64,
+            bytes: all.iter().map(|local| local.size_bytes()).sum(),
+            paths: paths
+                .map(|local| self.shown.path(&local.place().uri()))
+                .collect(),
+        }
+    }
+
+    /// Whether what is at `path` below the mount point is owed to nobody.
+    pub(super) fn is_local_only(&self, path: &Path) -> bool {
+        let all = self.staging.owed();
+        all.iter().any(|local| {
+            local.is_local_only() && self.shown.below(&local.place().uri()).as_deref() == Some(path)
+        })
+    }
+
     /// For the service manager: in a few words; none where nothing is owed.
     pub(super) fn in_short(&self) -> Option<String> {
         let (files, rate) = self.glance();
@@ -177,6 +200,7 @@ impl Debts {
         let owed = self.staging.owed();
         let below = owed.iter().filter(|local| {
             !matches!(local.state(), State::Delivered | State::Unlinked)
+                && !local.is_local_only()
                 && self.shown.is_within(&local.place().uri(), path)
         });
         below.count()
@@ -213,6 +237,7 @@ impl Debts {
         owed.retain(|local| {
             matches!(local.state(), State::Staged(_))
                 && !is_copy(local)
+                && !local.is_local_only()
                 && self.shown.is_within(&local.place().uri(), path)
         });
         owed
@@ -376,7 +401,9 @@ impl Debts {
     /// Paths of what stays owed when the mount ends, those that are still open among them; and how many more there are.
     pub(super) fn stays_queued(&self) -> (Vec<String>, u64) {
         let mut owed = self.staging.owed();
-        owed.retain(|local| !matches!(local.state(), State::Delivered | State::Unlinked));
+        owed.retain(|local| {
+            !matches!(local.state(), State::Delivered | State::Unlinked) && !local.is_local_only()
+        });
         let more = owed.len().saturating_sub(LISTED_MAX) as u64;
         let paths = owed.iter().take(LISTED_MAX);
         let paths = paths.map(|local| self.shown.path(&local.place().uri()));

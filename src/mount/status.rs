@@ -105,6 +105,7 @@ impl StatusSource {
             Ok(debts) => (String::new(), debts.status(), debts.conflicts()),
             Err(because) => (because.clone(), Default::default(), Vec::new()),
         };
+        let local_only = self.debts.as_ref().map(|debts| debts.stays_here());
         let mut next_steps = next_steps(&health);
         next_steps.extend(wanted);
         Status {
@@ -138,6 +139,7 @@ impl StatusSource {
             owed: owed_files.iter().map(|file| file.path.clone()).collect(),
             owed_files,
             owed_sum,
+            local_only: local_only.unwrap_or_default(),
             conflicts,
             next_steps,
         }

@@ -35,7 +35,13 @@ pub(super) async fn why(
         Err(err) => (Why::default(), Some(chain(&err))),
     };
     let below = debts.map_or(0, |debts| debts.count_below(path));
-    let (state, next) = stands(owed.as_ref(), attributes.kind.as_deref(), below);
+    let (state, next) = match debts.is_some_and(|debts| debts.is_local_only(path)) {
+        true => (
+            "local_only",
+            "nothing: what has such a name stays on this machine (--local-only)".to_owned(),
+        ),
+        false => stands(owed.as_ref(), attributes.kind.as_deref(), below),
+    };
     Answer::Why(Box::new(Why {
         path: shown.display().to_string(),
         state: state.to_owned(),

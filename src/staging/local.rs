@@ -212,6 +212,14 @@ impl Local {
         self.inner.read().unwrap().about.place.clone()
     }
 
+    /// Whether it stays on this machine: its place is of a kind that never goes to the server, and it is owed to nobody
+    /// while it lies there.
+    pub fn is_local_only(&self) -> bool {
+        self.slot
+            .local_only
+            .has(&self.inner.read().unwrap().about.place)
+    }
+
     /// What it is written over; none of a new file. How much of it shows is as of now.
     pub fn base(&self) -> Option<Base> {
         self.inner.read().unwrap().about.base.clone()

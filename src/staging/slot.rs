@@ -21,7 +21,7 @@ use crate::staging::remove::Remover;
 use crate::staging::reserve::Reserve;
 use crate::staging::settle::Unsettled;
 use crate::staging::spare::Spares;
-use crate::staging::{Delivery, Local, LocalId, StepsId};
+use crate::staging::{Delivery, Local, LocalId, LocalOnly, StepsId};
 
 /// Numbers that are set aside at once, so that not each new file writes which number comes next.
 const NUMBERS: u64 = 1024;
@@ -52,9 +52,11 @@ pub(super) struct Slot {
     steps: Mutex<BTreeMap<i64, String>>,
     /// What of it is to be brought to the disk.
     pub(super) unsettled: Arc<Unsettled>,
-    remover: Remover,
+    pub(super) remover: Remover,
     /// None at the end.
     spares: Option<Spares>,
+    /// Which of it stays here.
+    pub(super) local_only: Arc<LocalOnly>,
     /// Held as long as the slot is ours.
     _lock: File,
 }
@@ -105,6 +107,7 @@ impl Slot {
         number: u64,
         boot: u64,
         unsettled: &Arc<Unsettled>,
+        local_only: &Arc<LocalOnly>,
     ) -> io::Result<Option<Taken>> {
         folder::make_dir(&path)?;
         let Some(lock) = lock(&path)? else {
@@ -146,6 +149,7 @@ impl Slot {
                 next_steps: content.steps.last().map_or(1, |(id, _)| id + 1),
             }),
             steps: Mutex::new(content.steps.iter().cloned().collect()),
+            local_only: Arc::clone(local_only),
             unsettled: Arc::clone(unsettled),
             remover,
             spares,

@@ -71,6 +71,7 @@ fn options(dir: &Path) -> Options {
     Options {
         dir: dir.to_owned(),
         drive: "drive".into(),
+        local_only: Default::default(),
     }
 }
 

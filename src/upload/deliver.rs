@@ -100,6 +100,10 @@ impl Courier {
             // What an earlier try left open is of a content that is no more, or in somebody's way.
             return Ok(Step::Done(self.abandon_noted(flight).await?));
         };
+        if flight.local.is_local_only() {
+            // All of it is here now, where it stays.
+            return Ok(Step::Done(self.abandon_noted(flight).await?));
+        }
         if let Some(step) = self.settle(flight, &content, sent).await? {
             return Ok(step);
         }
@@ -377,7 +381,9 @@ pub(super) fn there(info: FileInfo, content: &Content) -> Landed {
     }
 }
 
-/// Whether it is owed to the server.
+/// Whether there is anything to do for it. Of what stays here that is so while a part of it is only in a version of the
+/// server's, which may go at any time, or while a session is open that was begun under another name.
 pub(super) fn is_owed(local: &Local) -> bool {
-    matches!(local.state(), State::Staged(_))
+    let is_done = || local.missing().is_none() && local.delivery().session.is_none();
+    matches!(local.state(), State::Staged(_)) && !(local.is_local_only() && is_done())
 }

@@ -323,6 +323,7 @@ impl Fleet {
                 State::Dirty => {
                     return Err(Undelivered::Blocked("it is being written to".into()));
                 }
+                State::Staged(_) if !is_owed(local) => return Ok(()),
                 State::Staged(_) => {}
             }
             let mut ended = {
@@ -447,6 +448,7 @@ impl Fleet {
         let state = self.state.lock().unwrap();
         let (now, clock) = (Instant::now(), SystemTime::now());
         owed.into_iter()
+            .filter(|local| !local.is_local_only())
             .map(|local| {
                 let (stage, due) = state
                     .queue

@@ -5,6 +5,7 @@ mod crashes;
 mod orphans;
 mod races;
 mod real;
+mod stays;
 mod storages;
 mod trouble;
 mod ways;
@@ -80,6 +81,7 @@ impl Drive {
         let options = staging::Options {
             dir: self.dir.path().to_owned(),
             drive: "drive".into(),
+            local_only: staging::LocalOnly::of(&["*.here"]),
         };
         let (staging, found) = Staging::open(options).unwrap();
         let (api, completed) = (self.api.clone(), Arc::clone(&self.completed));

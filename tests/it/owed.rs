@@ -486,19 +486,59 @@ fn a_read_only_mount_says_why_and_owes_nothing() {
 }
 
 #[test]
-fn patterns_that_nothing_keeps_to_refuse_the_mount() {
+fn what_stays_here_by_its_name_is_kept_shown_and_never_sent() {
+    let server = server();
+    server.put("a/letter.odt", "theirs");
+    let patterns = ["--local-only", "*.swp,.~lock.*#,*~", "--upload-delay", "0s"];
+    let mut mount = mounted(&server, &patterns);
+    std::fs::write(mount.path("a/.letter.swp"), b"mine").unwrap();
+    std::fs::write(mount.path("a/letter.txt"), b"sent").unwrap();
+    let (code, out, err) = run(&mount, &["sync"], None);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let state = |mount: &Mounted, path: &str| why(mount, path)["state"].clone();
+    assert_eq!(state(&mount, "a/.letter.swp"), "local_only");
+    assert_eq!(state(&mount, "a/letter.txt"), "on_server");
+    // What the server has is copied to such a name, and only then goes to the trash there.
+    let moved = Command::new("mv")
+        .args(["-T", "--"])
+        .arg(mount.path("a/letter.odt"))
+        .arg(mount.path("a/letter.odt~"))
+        .status();
+    assert!(moved.unwrap().success());
+    shell::kill(mount.pid(), libc::SIGKILL);
+    mount.wait();
+    let mut mount = mount.again(&server, "cloudreve://my/", &patterns);
+    let status = mount.status();
+    assert_eq!(status["local_only"]["files"], 2, "{status}");
+    assert_eq!(status["owed_sum"]["files"], 0, "{status}");
+    let text = mount.command(&["status"]);
+    assert!(
+        text.contains("2 files, 10 B, on this machine alone"),
+        "{text}"
+    );
+    let read = |path: &str| std::fs::read(mount.path(path)).unwrap();
+    assert_eq!(read("a/.letter.swp"), b"mine");
+    assert_eq!(read("a/letter.odt~"), b"theirs");
+    assert_eq!(server.names("a").unwrap(), ["letter.txt"]);
+    // With the folder all of it goes, without a word to the server of what was here.
+    std::fs::remove_dir_all(mount.path("a")).unwrap();
+    mount.sync();
+    assert!(server.names("").unwrap().is_empty());
+    assert_eq!(mount.status()["local_only"]["files"], 0);
+    assert!(mount.end().success());
+}
+
+#[test]
+fn a_pattern_that_is_a_path_is_refused_and_says_why() {
     let server = server();
     let home = crate::support::mounted::Home::new();
-    let user = server.user();
     let mut command = home.program();
     command
         .args(["mount", "cloudreve://my/"])
         .arg(home.path("mnt"))
-        .args(["--address", &server.address(), "--username", &user.email])
-        .args(["--local-only", "*.tmp"])
-        .env("CLOUDREVE_PASSWORD", &user.password);
+        .args(["--address", &server.address(), "--local-only", "build/*"]);
     let output = shell::output(&mut command);
     let err = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{err}");
-    assert!(err.contains("would go to the server"), "{err}");
+    assert!(err.contains("a pattern is one name"), "{err}");
 }

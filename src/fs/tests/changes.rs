@@ -14,6 +14,7 @@ mod durable;
 mod names;
 mod removals;
 mod renames;
+mod stays;
 mod versions;
 
 /// One drive, mounted.
@@ -49,6 +50,7 @@ impl Mounted {
         let (staging, _) = Staging::open(staging::Options {
             dir: dir.path().to_owned(),
             drive: "drive".to_owned(),
+            local_only: staging::LocalOnly::of(&["*.here"]),
         })
         .unwrap();
         drop_copies(&staging);

@@ -73,6 +73,7 @@ async fn nothing_is_lost_between_two_machines_and_a_client_of_the_api() {
         let options = staging::Options {
             dir: elsewhere.path().to_owned(),
             drive: "drive".into(),
+            local_only: Default::default(),
         };
         let (staging, found) = Staging::open(options).unwrap();
         let complete: Complete = Arc::new(|_| async { Ok(()) }.boxed());

@@ -51,6 +51,7 @@ async fn a_real_server_gets_new_files_new_versions_and_conflict_copies() {
     let options = staging::Options {
         dir: dir.path().to_owned(),
         drive: "drive".into(),
+        local_only: Default::default(),
     };
     let (staging, found) = Staging::open(options).unwrap();
     let complete: Complete = Arc::new(|_| async { Ok(()) }.boxed());
