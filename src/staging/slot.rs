@@ -52,7 +52,7 @@ pub(super) struct Slot {
     steps: Mutex<BTreeMap<i64, String>>,
     /// What of it is to be brought to the disk.
     pub(super) unsettled: Arc<Unsettled>,
-    pub(super) remover: Remover,
+    remover: Remover,
     /// None at the end.
     spares: Option<Spares>,
     /// Which of it stays here.
