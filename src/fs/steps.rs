@@ -224,9 +224,10 @@ impl Fs {
 
     /// The steps of `plan` from `index` on are still to be done, now or at the next start: there is no way back.
     async fn go_on(&self, id: StepsId, plan: &Plan, index: usize, error: &api::Error) {
+        // What it waited for is so, and need not be owed any more by the next start.
         let rest = Plan {
             steps: plan.steps[index..].to_vec(),
-            only_if: plan.only_if.clone(),
+            only_if: None,
         };
         let noted = async {
             let staging = &self.owing()?.staging;
@@ -334,6 +335,10 @@ impl Fs {
                 log::error!("a note of an unfinished change cannot be read, and stays");
                 continue;
             };
+            let plan = match self.is_wanted(&plan) {
+                true => self.decided(staging, id, plan).await,
+                false => plan,
+            };
             match self.finish(&plan).await {
                 Ok(()) => {
                     if let Err(error) = staging.done(id).await {
@@ -345,13 +350,38 @@ impl Fs {
         }
     }
 
+    /// Whether what `plan` waited for is so.
+    fn is_wanted(&self, plan: &Plan) -> bool {
+        let Some((local, file)) = &plan.only_if else {
+            return true;
+        };
+        let found = self.namespace.locals.numbered(LocalId(*local));
+        let base = found.and_then(|(shown, _)| shown.local.base());
+        base.is_some_and(|base| *base.file.0 == **file)
+    }
+
+    /// `plan`, noted as one that waits for nothing: its local file may be delivered, and owed no more, before it is finished.
+    async fn decided(&self, staging: &Staging, id: StepsId, plan: Plan) -> Plan {
+        if plan.only_if.is_none() {
+            return plan;
+        }
+        let decided = Plan {
+            only_if: None,
+            ..plan
+        };
+        let written = match noted(&decided) {
+            Ok(text) => staging.go_on(id, text).await.map_err(disk),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            log::warn!("that a change goes on could not be noted: {error}");
+        }
+        decided
+    }
+
     async fn finish(&self, plan: &Plan) -> Result<(), api::Error> {
-        if let Some((local, file)) = &plan.only_if {
-            let found = self.namespace.locals.numbered(LocalId(*local));
-            let base = found.and_then(|(shown, _)| shown.local.base());
-            if base.is_none_or(|base| *base.file.0 != **file) {
-                return Ok(());
-            }
+        if !self.is_wanted(plan) {
+            return Ok(());
         }
         for step in &plan.steps {
             let (Step::Move { file, from: at, .. } | Step::Delete { file, at, .. }) = step;

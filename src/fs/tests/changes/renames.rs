@@ -473,6 +473,43 @@ async fn a_swap_is_finished_from_wherever_it_was_when_the_process_was_killed() {
 }
 
 #[tokio::test]
+async fn what_a_copy_was_made_of_is_deleted_also_where_the_copy_was_delivered_first() {
+    for is_killed in [false, true] {
+        let mut mounted = Mounted::new(drive).await;
+        for folder in ["a", "b"] {
+            mounted.names(folder).await;
+        }
+        mounted.server.fail(Fault::on(Route::Delete).status(502));
+        let two = mounted.id("b/two.txt");
+        if is_killed {
+            // Between the note and the deletion.
+            let local = mounted.overwrite("b/two.txt", b"one").await;
+            let one = FileId(mounted.id("a/one.txt").into());
+            let plan = Plan {
+                steps: vec![Step::delete(&one, &place("a/one.txt"), None)],
+                only_if: Some((local.id().0, two.clone())),
+            };
+            let text = serde_json::to_string(&plan).unwrap();
+            mounted.owing.staging.begin(text).await.unwrap();
+            drop(local);
+            mounted = mounted.again().await;
+        } else {
+            mounted.mv("a/one.txt", "b/two.txt").await;
+        }
+        for local in mounted.owing.staging.owed() {
+            mounted.owing.uploader.deliver(&local).await.unwrap();
+        }
+        assert_eq!(mounted.content("b/two.txt"), b"one");
+        assert!(!mounted.is_all_done());
+        mounted.server.clear_faults();
+        let mounted = mounted.again().await;
+        assert_eq!(mounted.on_server("a"), Vec::<String>::new());
+        assert_eq!(mounted.id("b/two.txt"), two);
+        assert!(mounted.is_all_done());
+    }
+}
+
+#[tokio::test]
 async fn a_target_that_is_aside_comes_home_where_its_successor_went_elsewhere_meanwhile() {
     let mounted = Mounted::new(|server| {
         server.put("theirs.txt", "new");
