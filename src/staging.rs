@@ -129,8 +129,12 @@ pub struct Delivery {
     pub last_error: Option<String>,
     /// It is of no use to try again before somebody does something; the text says what.
     pub blocked: Option<String>,
-    /// What the uploader wants to find again after a crash (its upload session): opaque here, may hold secrets.
-    pub session: Option<String>,
+    /// What the uploader wants to find again after a crash (its upload session): opaque here, may hold secrets. May be
+    /// megabytes, so it is shared, and written only where it changes.
+    #[serde(skip)]
+    pub session: Option<Arc<str>>,
+    /// How far that is; changes often.
+    pub progress: Option<String>,
     /// Content was put under this name because another version won its place.
     pub conflict: Option<String>,
 }
@@ -143,6 +147,7 @@ impl fmt::Debug for Delivery {
             .field("last_error", &self.last_error)
             .field("blocked", &self.blocked)
             .field("session", &self.session.as_ref().map(|_| "***"))
+            .field("progress", &self.progress.as_ref().map(|_| "***"))
             .field("conflict", &self.conflict)
             .finish()
     }

@@ -13,7 +13,10 @@ use crate::staging::journal::{Change, Kept, Row};
 use crate::staging::map::{joined, split};
 
 /// Version of the tables, and of all that lies beside them.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
+
+/// The first one, in which an upload session stood in the column of its delivery.
+const SESSIONS_INSIDE: i64 = 1;
 
 /// Pages of the write-ahead log after which it is carried over: a few megabytes, so that this happens every few
 /// thousand files, and takes no more room than what is held in reserve.
@@ -28,6 +31,7 @@ const TABLES: &str = "
         kept INTEGER NOT NULL,
         delivery TEXT
     );
+    CREATE TABLE IF NOT EXISTS sessions (number INTEGER PRIMARY KEY, session TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS steps (id INTEGER PRIMARY KEY, steps TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS numbers (what TEXT PRIMARY KEY, number INTEGER NOT NULL);
 ";
@@ -120,6 +124,12 @@ impl Database {
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.execute_batch(TABLES)?;
+        if found == SESSIONS_INSIDE {
+            connection.execute_batch(
+                "INSERT OR IGNORE INTO sessions SELECT number, json_extract(delivery, '$.session') FROM local
+                 WHERE json_extract(delivery, '$.session') IS NOT NULL",
+            )?;
+        }
         if found != FORMAT {
             connection.pragma_update(None, "user_version", FORMAT)?;
         }
@@ -139,7 +149,8 @@ impl Database {
 
     fn read(&self, content: &mut Content) -> rusqlite::Result<()> {
         let mut rows = self.connection.prepare(
-            "SELECT number, about, since_ns, generation, kept, delivery FROM local ORDER BY number",
+            "SELECT number, about, since_ns, generation, kept, delivery, session
+             FROM local LEFT JOIN sessions USING (number) ORDER BY number",
         )?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
@@ -215,11 +226,21 @@ fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
                     Kept::Doubtful => 2,
                 },
                 delivery,
-            ])?
+            ])?;
+            match &row.delivery.session {
+                None => remove_session(transaction, row.number)?,
+                Some(session) if row.is_session_new => transaction
+                    .prepare_cached("INSERT OR REPLACE INTO sessions VALUES (?1, ?2)")?
+                    .execute(params![row.number as i64, &**session])?,
+                Some(_) => 0,
+            }
         }
-        Change::Remove(number) => transaction
-            .prepare_cached("DELETE FROM local WHERE number = ?1")?
-            .execute([*number as i64])?,
+        Change::Remove(number) => {
+            remove_session(transaction, *number)?;
+            transaction
+                .prepare_cached("DELETE FROM local WHERE number = ?1")?
+                .execute([*number as i64])?
+        }
         Change::Steps(id, steps) => transaction
             .prepare_cached("INSERT OR REPLACE INTO steps VALUES (?1, ?2)")?
             .execute(params![id, steps])?,
@@ -230,6 +251,12 @@ fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
         Change::Boot(boot) => put_number(transaction, "boot", *boot)?,
     };
     Ok(())
+}
+
+fn remove_session(transaction: &Transaction<'_>, number: u64) -> rusqlite::Result<usize> {
+    transaction
+        .prepare_cached("DELETE FROM sessions WHERE number = ?1")?
+        .execute([number as i64])
 }
 
 fn put_number(transaction: &Transaction<'_>, what: &str, number: u64) -> rusqlite::Result<usize> {
@@ -252,6 +279,11 @@ fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
 
 fn row_of(number: u64, row: &rusqlite::Row<'_>) -> Option<Row> {
     let delivery: Option<String> = row.get(5).ok()?;
+    let delivery = match delivery {
+        Some(text) => serde_json::from_str(&text).ok()?,
+        None => Delivery::default(),
+    };
+    let session: Option<String> = row.get(6).ok()?;
     Some(Row {
         number,
         about: About::parse(&row.get::<_, String>(1).ok()?)?,
@@ -262,10 +294,11 @@ fn row_of(number: u64, row: &rusqlite::Row<'_>) -> Option<Row> {
             1 => Kept::OnDisk,
             _ => Kept::Doubtful,
         },
-        delivery: match delivery {
-            Some(text) => serde_json::from_str(&text).ok()?,
-            None => Delivery::default(),
+        delivery: Delivery {
+            session: session.map(Into::into),
+            ..delivery
         },
+        is_session_new: false,
     })
 }
 

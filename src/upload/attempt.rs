@@ -2,7 +2,8 @@
 //!
 //! A session that nobody remembers locks its file and all folders above it for a day, so the intent to open one is noted
 //! before the request. Its answer is handed in before the first byte: what a crash takes of it in these moments, a look at
-//! the server tells as well.
+//! the server tells as well. How far it came is noted apart: it changes with each chunk, and a session has a signed URL for
+//! each part.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -44,12 +45,24 @@ pub(super) struct Attempt {
     /// The server's answer; none while that is awaited.
     pub(super) session: Option<Session>,
     /// What the storage has.
+    #[serde(default, skip_serializing)]
     pub(super) done: Done,
     /// What tells the bytes that were sent, also when the local file has others.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     pub(super) prints: Prints,
     /// Failures since the last chunk that got there.
+    #[serde(default, skip_serializing)]
     pub(super) strikes: u32,
+}
+
+/// How far a try is: what changes with each chunk, apart from the session, whose signed URLs may be megabytes.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Reached {
+    /// Of which session.
+    session: String,
+    done: Done,
+    prints: Prints,
+    strikes: u32,
 }
 
 /// A version that is to be replaced.
@@ -122,8 +135,14 @@ impl Attempt {
     /// server forgets its session after a day.
     pub(super) fn noted(delivery: &Delivery) -> Option<Self> {
         let text = delivery.session.as_deref()?;
-        match serde_json::from_str(text) {
-            Ok(attempt) => Some(attempt),
+        match serde_json::from_str::<Self>(text) {
+            Ok(mut attempt) => {
+                let reached = delivery.progress.as_deref();
+                if let Some(Ok(reached)) = reached.map(serde_json::from_str) {
+                    attempt.reaches(reached);
+                }
+                Some(attempt)
+            }
             Err(err) => {
                 log::warn!(
                     "the journal has an upload session that cannot be read: {:?} error at byte {}",
@@ -135,9 +154,41 @@ impl Attempt {
         }
     }
 
-    /// As it is noted.
-    pub(super) fn to_text(&self) -> Option<String> {
-        serde_json::to_string(self).ok()
+    /// Notes it, all of it.
+    pub(super) fn note_in(&self, delivery: &mut Delivery) {
+        delivery.session = serde_json::to_string(self).ok().map(Into::into);
+        self.note_progress_in(delivery);
+    }
+
+    /// Notes how far it is.
+    pub(super) fn note_progress_in(&self, delivery: &mut Delivery) {
+        let reached = self.reached();
+        delivery.progress = reached.and_then(|reached| serde_json::to_string(&reached).ok());
+    }
+
+    /// Nothing is noted of any try.
+    pub(super) fn forget_in(delivery: &mut Delivery) {
+        delivery.session = None;
+        delivery.progress = None;
+    }
+
+    /// How far it is; none while no session is open.
+    pub(super) fn reached(&self) -> Option<Reached> {
+        Some(Reached {
+            session: self.session_id()?.to_owned(),
+            done: self.done.clone(),
+            prints: self.prints.clone(),
+            strikes: self.strikes,
+        })
+    }
+
+    /// It is as far as `reached`, if that is of its session.
+    pub(super) fn reaches(&mut self, reached: Reached) {
+        if self.session_id() == Some(&reached.session) {
+            self.done = reached.done;
+            self.prints = reached.prints;
+            self.strikes = reached.strikes;
+        }
     }
 
     /// Where it goes; none of a text that is no URI.
@@ -221,6 +272,38 @@ mod tests {
     }
 
     #[test]
+    fn how_far_a_session_is_is_noted_apart_from_it_and_of_no_other() {
+        let content = Content {
+            generation: 1,
+            size_bytes: 5,
+            modified: UNIX_EPOCH,
+            sample: 0,
+        };
+        let uri = FileUri::parse("cloudreve://my/a").unwrap();
+        let mut attempt = Attempt::new(&uri, None, "m".into(), &content, UNIX_EPOCH);
+        let opened = |id: &str| {
+            let text = format!(r#"{{"session_id":"{id}","expires":0,"policy":"s3"}}"#);
+            serde_json::from_str::<Session>(&text).unwrap()
+        };
+        attempt.session = Some(opened("one"));
+        let mut delivery = Delivery::default();
+        attempt.note_in(&mut delivery);
+        let before = delivery.session.clone();
+        attempt.done.chunks.insert(3, "etag".into());
+        attempt.strikes = 2;
+        attempt.note_progress_in(&mut delivery);
+        assert_eq!(delivery.session, before);
+        assert!(Attempt::noted(&delivery).expect("noted") == attempt);
+        let mut other = attempt.clone();
+        other.session = Some(opened("other"));
+        let mut newer = Delivery::default();
+        other.note_in(&mut newer);
+        newer.progress = delivery.progress;
+        let noted = Attempt::noted(&newer).expect("noted");
+        assert!(noted.done.chunks.is_empty() && noted.strikes == 0);
+    }
+
+    #[test]
     fn what_is_noted_is_found_again() {
         let content = Content {
             generation: 3,
@@ -231,10 +314,8 @@ mod tests {
         let uri = FileUri::parse("cloudreve://my/a%20b").unwrap();
         let over = Over::new(&FileId("f".into()), &EntityId("e".into()));
         let attempt = Attempt::new(&uri, Some(over), "m".into(), &content, UNIX_EPOCH);
-        let delivery = Delivery {
-            session: attempt.to_text(),
-            ..Delivery::default()
-        };
+        let mut delivery = Delivery::default();
+        attempt.note_in(&mut delivery);
         let noted = Attempt::noted(&delivery).expect("noted");
         assert!(noted == attempt);
         assert_eq!(noted.uri(), Some(uri));

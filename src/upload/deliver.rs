@@ -235,7 +235,7 @@ impl Courier {
             _ => None,
         };
         if landed.is_none() && !attempt.may_come_late(self.api.server_now()) {
-            flight.note(|delivery| delivery.session = None).await?;
+            flight.note(Attempt::forget_in).await?;
         }
         Ok(landed)
     }
@@ -307,7 +307,7 @@ impl Courier {
         let landed = match self.at_home(flight, landed).await? {
             Some(landed) => landed,
             None => {
-                flight.note(|delivery| delivery.session = None).await?;
+                flight.note(Attempt::forget_in).await?;
                 return Ok(Step::Again);
             }
         };
@@ -322,7 +322,7 @@ impl Courier {
         }
         flight
             .note(|delivery| {
-                delivery.session = None;
+                Attempt::forget_in(delivery);
                 delivery.conflict = None;
             })
             .await?;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Reached};
 use super::body::{Flight, blocking};
 use super::deliver::{Courier, OUTDATED};
 use super::outcome::Failure;
@@ -31,6 +31,8 @@ struct Note {
     tree: u64,
     folder: String,
     attempt: Attempt,
+    #[serde(default)]
+    reached: Option<Reached>,
 }
 
 /// One of them, or a file that may become one.
@@ -60,7 +62,10 @@ impl Orphan {
     }
 
     fn parse(steps: StepsId, text: &str) -> Option<Self> {
-        let note: Note = serde_json::from_str(text).ok()?;
+        let mut note: Note = serde_json::from_str(text).ok()?;
+        if let Some(reached) = note.reached.take() {
+            note.attempt.reaches(reached);
+        }
         let uri = FileUri::parse_wire(&note.uri).ok()?;
         let place = Place {
             folder: FileKey {
@@ -86,6 +91,7 @@ impl Orphan {
             uri: self.place.uri().to_wire(),
             tree: self.place.folder.tree.number(),
             folder: self.place.folder.id.0.to_string(),
+            reached: self.attempt.reached(),
             attempt: self.attempt.clone(),
         };
         serde_json::to_string(&note).ok()

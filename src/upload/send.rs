@@ -16,6 +16,7 @@ use super::place::Target;
 use super::policy::{Done, Note, Progress, Transfer, transfer};
 use super::verdict::{Verdict, is_near, judge};
 use crate::api::{Error, NewSession};
+use crate::staging::Delivery;
 
 /// One kind of storage tells the server in its own time that all is there (→ api part 2 §6).
 const TELLS_LATER: &str = "upyun";
@@ -64,8 +65,11 @@ impl Courier {
             Err(error) => {
                 // After a lost answer the note stays: somebody has to look whether a session is open now.
                 if is_refusal(&error) {
-                    let lost = lost.and_then(|lost| lost.to_text());
-                    flight.note(|delivery| delivery.session = lost).await?;
+                    let restore = |delivery: &mut Delivery| match lost {
+                        Some(lost) => lost.note_in(delivery),
+                        None => Attempt::forget_in(delivery),
+                    };
+                    flight.note(restore).await?;
                 }
                 return Err(self.meaning(flight, target, content, error).await);
             }
@@ -253,15 +257,15 @@ impl Courier {
 }
 
 async fn note(flight: &Arc<Flight>, attempt: &Attempt) -> std::io::Result<()> {
-    let text = attempt.to_text();
-    flight.note(move |delivery| delivery.session = text).await
+    let attempt = attempt.clone();
+    flight.note(move |delivery| attempt.note_in(delivery)).await
 }
 
 /// Notes how far `shared` is, when it is written. What cannot be written is sent again after a crash.
 async fn write(flight: &Arc<Flight>, shared: &Arc<Mutex<Attempt>>) {
     let attempt = Arc::clone(shared);
     let written = flight.note(move |delivery| {
-        delivery.session = attempt.lock().unwrap().to_text();
+        attempt.lock().unwrap().note_progress_in(delivery);
     });
     if let Err(err) = written.await {
         log::warn!("how far an upload is cannot be noted: {err}");

@@ -68,6 +68,69 @@ fn what_changed_after_its_session_began_is_of_another_generation_after_a_restart
     }
 }
 
+/// A staged file with a delivery of this session.
+fn with_session(staging: &Arc<Staging>, session: &str) -> Arc<Local> {
+    let local = staging.create(place("a"), None, at(0)).unwrap();
+    local.write(0, b"hello", at(1)).unwrap();
+    local.stage(at(1)).unwrap();
+    let delivery = Delivery {
+        session: Some(session.into()),
+        ..Delivery::default()
+    };
+    local.set_delivery(delivery).unwrap();
+    local
+}
+
+#[test]
+fn a_session_is_written_once_however_often_its_progress_is() {
+    let world = World::new();
+    let (staging, _) = world.open();
+    let local = with_session(&staging, "first");
+    let journal = rusqlite::Connection::open(world.slot().join("journal.sqlite")).unwrap();
+    let count = "CREATE TRIGGER counted AFTER INSERT ON sessions BEGIN
+        INSERT INTO numbers VALUES ('test', 1) ON CONFLICT DO UPDATE SET number = number + 1; END";
+    journal.execute_batch(count).unwrap();
+    let written = || {
+        let count = "SELECT coalesce(sum(number), 0) FROM numbers WHERE what = 'test'";
+        journal.query_row(count, [], |row| row.get::<_, i64>(0))
+    };
+    for progress in 0..50 {
+        let delivery = Delivery {
+            progress: Some(progress.to_string()),
+            ..local.delivery()
+        };
+        local.set_delivery(delivery).unwrap();
+    }
+    assert_eq!(written().unwrap(), 0);
+    let delivery = Delivery {
+        session: Some("second".into()),
+        ..local.delivery()
+    };
+    local.set_delivery(delivery.clone()).unwrap();
+    assert_eq!(written().unwrap(), 1);
+    drop((local, staging));
+    let (_staging, owed) = world.open();
+    assert_eq!(owed[0].delivery(), delivery);
+}
+
+#[test]
+fn a_session_in_a_journal_of_the_first_format_is_found() {
+    let world = World::new();
+    let (staging, _) = world.open();
+    drop(with_session(&staging, "of another table"));
+    drop(staging);
+    let journal = rusqlite::Connection::open(world.slot().join("journal.sqlite")).unwrap();
+    let first = r#"UPDATE local SET delivery = '{"tries":2,"session":"noted"}'; DROP TABLE sessions; PRAGMA user_version = 1"#;
+    journal.execute_batch(first).unwrap();
+    drop(journal);
+    for _ in 0..2 {
+        let (_staging, owed) = world.open();
+        let delivery = owed[0].delivery();
+        assert_eq!(delivery.session.as_deref(), Some("noted"));
+        assert_eq!(delivery.tries, 2);
+    }
+}
+
 #[test]
 fn a_delivered_file_is_owed_again_when_it_is_written_to() {
     let world = World::new();

@@ -133,7 +133,7 @@ async fn killed_and_written_to_before_the_session_is_found_again() {
     until(|| {
         local
             .delivery()
-            .session
+            .progress
             .is_some_and(|text| text.contains("\"5\":"))
     })
     .await;
