@@ -694,7 +694,9 @@ impl Filesystem for Adapter {
         });
     }
 
-    /// ENOSYS makes the kernel copy by itself, by way of its pages.
+    /// ENOSYS makes the kernel copy by itself, by way of its pages. The server's own copy cannot stand in for that: it goes
+    /// to another folder only and under its name, so the copy would show somewhere else first, and it takes the time of
+    /// now, which nothing but new content changes there (→ api part 2 §11).
     fn copy_file_range(
         &self,
         _: &Request,

@@ -216,6 +216,11 @@ fn content_of(local: &Local) -> EntityId {
     EntityId(format!("local:{}:{}", local.id().0, local.generation()).into())
 }
 
+/// Whether `entity` is content that is here and not on the server, as [`Locals::entry`] names it.
+pub(super) fn is_here(entity: &EntityId) -> bool {
+    entity.0.starts_with("local:")
+}
+
 /// The id of a file that the server has not heard of.
 pub(super) fn local_id(local: &Local) -> FileId {
     FileId(format!("local:{}", local.id().0).into())

@@ -13,6 +13,7 @@ use crate::inodes::{Ino, Node};
 use crate::model::FileKind;
 use crate::uri::{FileSystem, FileUri};
 
+use super::locals::is_here;
 use super::namespace::within;
 use super::{Error, Fs};
 
@@ -76,6 +77,7 @@ impl Fs {
                 None => self.user.id.clone(),
             },
             "share" => if entry.shared { "yes" } else { "no" }.to_owned(),
+            "state" if is_here(&entry.entity) => "on this machine".to_owned(),
             "state" if entry.unfinished => "unfinished upload".to_owned(),
             "state" => "on the server".to_owned(),
             _ => return None,

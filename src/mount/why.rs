@@ -35,7 +35,8 @@ pub(super) async fn why(
         Err(err) => (Why::default(), Some(chain(&err))),
     };
     let below = debts.map_or(0, |debts| debts.count_below(path));
-    let (state, next) = match debts.is_some_and(|debts| debts.is_local_only(path)) {
+    let stays = debts.is_some_and(|debts| debts.is_local_only(path));
+    let (state, next) = match stays {
         true => (
             "local_only",
             "nothing: what has such a name stays on this machine (--local-only)".to_owned(),
@@ -48,6 +49,8 @@ pub(super) async fn why(
         next,
         owed,
         trouble,
+        // The server has no such place, or another file there.
+        uri: attributes.uri.clone().filter(|_| !stays),
         ..attributes
     }))
 }

@@ -485,3 +485,48 @@ fn what_was_delivered_is_not_fetched_again() {
     assert!(fs::read(&path).unwrap() == content);
     assert_eq!(server.count(Route::Content), 0);
 }
+
+/// copy_file_range(2).
+fn copy_range(source: &File, mut from: i64, target: &File, mut to: i64, len: usize) -> isize {
+    use std::os::fd::AsRawFd;
+    let (source, target) = (source.as_raw_fd(), target.as_raw_fd());
+    #[expect(unsafe_code, reason = "std has no copy_file_range(2) with offsets")]
+    // SAFETY: both are open, and the offsets live as long as the call.
+    unsafe {
+        libc::copy_file_range(source, &mut from, target, &mut to, len, 0)
+    }
+}
+
+#[test]
+fn a_copy_within_the_mount_has_the_bytes_of_its_source_whatever_became_of_that_here() {
+    let server = server();
+    server.put_generated("a/clean", 3 * MIB + 5, 1);
+    server.put_generated("a/edited", 3 * MIB + 5, 2);
+    let mount = mount(&server, NOW);
+    let clean = generated_bytes(1, 0..3 * MIB + 5);
+    // copy_file_range(2), as `cp` does it.
+    fs::copy(mount.path("a/clean"), mount.path("copy")).unwrap();
+    arrives(&server, &mount, "copy", &clean);
+    assert_ne!(server.file_id("copy"), server.file_id("a/clean"));
+    // While it is open and half of it only on the server.
+    let mut edited = generated_bytes(2, 0..3 * MIB + 5);
+    edited[1_000_000..1_000_004].copy_from_slice(b"EDIT");
+    let file = open(&mount.path("a/edited"));
+    file.write_all_at(b"EDIT", 1_000_000).unwrap();
+    fs::copy(mount.path("a/edited"), mount.path("a/copy")).unwrap();
+    arrives(&server, &mount, "a/copy", &edited);
+    // A part, to another place.
+    let target = open(&mount.path("copy"));
+    let copied = copy_range(&file, 999_990, &target, 10, 100);
+    assert_eq!(copied, 100);
+    drop((file, target));
+    let mut expected = clean;
+    expected[10..110].copy_from_slice(&edited[999_990..1_000_090]);
+    arrives(&server, &mount, "copy", &expected);
+    let refused = shell::output(
+        Command::new("cp")
+            .arg("--reflink=always")
+            .args([mount.path("copy"), mount.path("clone")]),
+    );
+    assert!(!refused.status.success());
+}
