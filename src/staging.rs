@@ -39,6 +39,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::crash::{self, Point};
 use crate::entity::Entity;
 use crate::entry::FileKey;
 use crate::model::FileId;
@@ -236,6 +237,7 @@ impl Staging {
             local.unlink()?;
             return Err(error);
         }
+        crash::pass(Point::Created);
         Ok(local)
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::api;
+use crate::crash::{self, Point};
 use crate::entry::Entry;
 use crate::inodes::Ino;
 use crate::model::{FileInfo, FileKind};
@@ -46,7 +47,10 @@ impl Fs {
         let end = self.free_end(parent, name).await?;
         self.parent_is_there(parent).await?;
         let info = match self.folder_made(&end).await {
-            Ok(info) => info,
+            Ok(info) => {
+                crash::pass(Point::FolderMade);
+                info
+            }
             Err(error) => {
                 self.doubt(&end);
                 return Err(self.refused(&end.folder, error));

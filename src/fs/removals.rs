@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::api::{self, Api, Delete};
+use crate::crash::{self, Point};
 use crate::entry::{Entry, FileKey};
 use crate::metadata::Metadata;
 use crate::uri::FileUri;
@@ -122,6 +123,7 @@ impl Removals {
             }
             row.waiting.len() >= batch_max
         };
+        crash::pass(Point::RemovalGathered);
         if is_full && let Err(error) = self.shared.send(vec![key.clone()]).await {
             log::debug!("removals are slow: {error}");
         }
@@ -278,6 +280,7 @@ impl Shared {
         let how = batch.first().map_or(Delete::Trash, |first| first.how);
         match self.api.delete(&uris, how).await {
             Ok(answers) => {
+                crash::pass(Point::RemovalsSent);
                 // An answer that is missing is one of success: what failed is told.
                 let answers = answers.into_iter().chain(std::iter::repeat_with(|| Ok(())));
                 for (removal, answer) in batch.iter().zip(answers) {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::api;
+use crate::crash::{self, Point};
 use crate::entry::Entry;
 use crate::inodes::Ino;
 use crate::model::{FileId, FileInfo, FileKind};
@@ -313,6 +314,7 @@ impl Fs {
         if now == Now::Same {
             self.delete(from, &base.file).await?;
         }
+        crash::pass(Point::PutOntoDeleted);
         // Its number is to follow the content, and not the file that is dropped.
         self.known_as(&self.key_of(shown), local_id(&shown.local));
         relocate_onto(&shown.local, to, Some(over), target)?;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::control::{self, Answer};
+use crate::crash::{self, Point};
 use crate::mount::answers::Asked;
 use crate::mount::debts::Debts;
 use crate::mount::end;
@@ -78,6 +79,7 @@ impl Ending<'_> {
     /// Waits until what is owed is on the server or cannot be for now, no longer than the least patient, and until the next
     /// signal; then stops the uploads. What is not there stays owed.
     pub(super) async fn deliver(&mut self, debts: &Arc<Debts>) {
+        crash::pass(Point::Ending);
         let settled = tokio::time::timeout(SETTLE_PATIENCE, debts.settle());
         tokio::select! {
             settled = settled => if settled.is_err() {
@@ -102,7 +104,7 @@ impl Ending<'_> {
             }
         }
         tokio::select! {
-            () = debts.close() => {}
+            () = debts.close() => crash::pass(Point::Ended),
             never = end::keep_waiting(self.manager) => match never {},
         }
         if let Some(owed) = debts.in_short() {

@@ -18,6 +18,7 @@ use super::proof::{Proof, Witness};
 use super::verdict::{below, came_between, is_near};
 use super::{Options, Overwrite, conflict};
 use crate::api::{Error, Part};
+use crate::crash::{self, Point};
 use crate::entity::Entity;
 use crate::model::{EntityId, FileId, FileInfo, FileKind};
 use crate::names::ServerName;
@@ -143,7 +144,9 @@ impl Courier {
             place.uri()
         );
         let note = move |delivery: &mut Delivery| delivery.conflict = Some(name);
-        Ok(flight.note(note).await?)
+        flight.note(note).await?;
+        crash::pass(Point::BesideDecided);
+        Ok(())
     }
 
     /// What has to be done before the content goes there; none where it may have to go elsewhere by now.
@@ -244,6 +247,7 @@ impl Courier {
         if !is_seen || flight.halt.is_set() {
             return Ok(false);
         }
+        crash::pass(Point::DeletingFirst);
         let deleted = self
             .api
             .delete(std::slice::from_ref(uri), self.options.delete);
@@ -253,6 +257,7 @@ impl Courier {
                 Err(error) => return Err(error.into()),
             }
         }
+        crash::pass(Point::DeletedFirst);
         Ok(true)
     }
 
@@ -266,7 +271,10 @@ impl Courier {
     ) -> Result<Step, Failure> {
         let (uri, over) = match &target {
             Target::New(uri) => match self.api.create_file(uri).await {
-                Ok(info) => return self.land(flight, there(info, content)).await,
+                Ok(info) => {
+                    crash::pass(Point::EmptyMade);
+                    return self.land(flight, there(info, content)).await;
+                }
                 Err(Error::Exists) => return self.taken(flight, &target, content).await,
                 Err(error) => return Err(error.into()),
             },

@@ -18,6 +18,7 @@ use super::proof::{Proof, Witness};
 use super::verdict::{Verdict, came_between, judge};
 use super::{Complete, Options, Overwrite};
 use crate::api::{Api, Error};
+use crate::crash::{self, Point};
 use crate::entity::Entity;
 use crate::expiry::Expiry;
 use crate::model::{EntityId, FileInfo};
@@ -311,6 +312,7 @@ impl Courier {
                 return Ok(Step::Again);
             }
         };
+        crash::pass(Point::Seen);
         let conflict = flight.local.delivery().conflict.is_some();
         let local = Arc::clone(&flight.local);
         let (generation, file) = (landed.generation, landed.info.id.clone());
@@ -320,6 +322,7 @@ impl Courier {
             // What is there is one of the orphans, by the note that stays.
             return Ok(Step::Done(Outcome::Overtaken));
         }
+        crash::pass(Point::Forgotten);
         flight
             .note(|delivery| {
                 Attempt::forget_in(delivery);
@@ -339,6 +342,7 @@ impl Courier {
             && landed.over == landed.beneath.as_ref().map(|beneath| beneath.id.clone())
         {
             self.drop_replaced(&landed).await;
+            crash::pass(Point::ReplacedDropped);
         }
         Ok(Step::Done(Outcome::Delivered {
             info: Box::new(landed.info),

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::halt::Halt;
 use crate::api::{Api, Error, Part, Session};
+use crate::crash::{self, Point};
 
 mod local;
 mod multipart;
@@ -170,9 +171,11 @@ impl Transfer<'_> {
             .map(Ok)
             .try_for_each_concurrent(streams, |index| async move {
                 let etag = self.repeat(|| send(index, self.part(index))).await?;
+                crash::pass(Point::ChunkSent);
                 let range = self.range(index);
                 let bytes = range.end - range.start;
                 self.progress.chunk_done(index, bytes, &etag).await;
+                crash::pass(Point::ChunkNoted);
                 Ok(())
             })
             .await

@@ -16,6 +16,7 @@ use super::place::Target;
 use super::policy::{Done, Note, Progress, Transfer, transfer};
 use super::verdict::{Verdict, is_near, judge};
 use crate::api::{Error, NewSession};
+use crate::crash::{self, Point};
 use crate::staging::Delivery;
 
 /// One kind of storage tells the server in its own time that all is there (→ api part 2 §6).
@@ -53,6 +54,7 @@ impl Courier {
             attempt.comes_after(lost);
         }
         note(flight, &attempt).await?;
+        crash::pass(Point::SessionMeant);
         let new = NewSession {
             uri: uri.clone(),
             size_bytes: content.size_bytes,
@@ -74,6 +76,7 @@ impl Courier {
                 return Err(self.meaning(flight, target, content, error).await);
             }
         };
+        crash::pass(Point::SessionOpened);
         let id = session.session_id.clone();
         attempt.session = Some(session);
         // Not waited for: after a crash in these milliseconds the intent is there, with which the session is found by its
@@ -86,6 +89,7 @@ impl Courier {
             }
             return Err(err.into());
         }
+        crash::pass(Point::SessionNoted);
         Ok(attempt)
     }
 
@@ -126,6 +130,7 @@ impl Courier {
         flight.sent_bytes.store(0, Ordering::Relaxed);
         if result.is_ok() {
             flight.is_sent();
+            crash::pass(Point::AllSent);
             sent();
             return self.verify(flight, content, &attempt).await;
         }

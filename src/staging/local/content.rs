@@ -16,6 +16,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::{Inner, Local, set_mtime};
+use crate::crash::{self, Point};
 use crate::staging::journal::Kept;
 use crate::staging::map::Record;
 use crate::staging::{Piece, State};
@@ -49,6 +50,7 @@ impl Local {
         }
         inner.size_bytes = inner.size_bytes.max(end);
         inner.mtime = now;
+        crash::pass(Point::Written);
         Ok(())
     }
 

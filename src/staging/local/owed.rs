@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
 use super::Local;
+use crate::crash::{self, Point};
 use crate::entity::Entity;
 use crate::model::{EntityId, FileId};
 use crate::staging::about::About;
@@ -35,12 +36,14 @@ impl Local {
         self.settle_mtime(&file, &mut inner)?;
         inner.state = State::Staged(now);
         drop(inner);
+        crash::pass(Point::Closing);
         if let Err(error) = self.note() {
             // Who closes it again tries again.
             self.inner.write().unwrap().state = State::Dirty;
             return Err(error);
         }
         self.settle_later();
+        crash::pass(Point::Closed);
         Ok(State::Staged(now))
     }
 
@@ -67,7 +70,9 @@ impl Local {
         };
         self.sync_files().inspect_err(|error| self.fail(error))?;
         self.settled(wipes)?;
-        self.slot.journal.flush()
+        self.slot.journal.flush()?;
+        crash::pass(Point::Synced);
+        Ok(())
     }
 
     /// Brings its files to the disk, not its row.
@@ -182,6 +187,7 @@ impl Local {
         replaced: &Local,
     ) -> io::Result<()> {
         self.relocate_before(place, base, replaced)?;
+        crash::pass(Point::Replacing);
         if let Err(error) = replaced.unlink() {
             // It is written down that it is replaced: the next start unlinks it.
             log::warn!("a replaced file stays in the journal for now: {error}");
@@ -441,6 +447,7 @@ impl Local {
         let file = self.content()?;
         let folder = &self.slot.disk.folder;
         folder.describe(self.number, &file, new)?;
+        crash::pass(Point::Described);
         let committed = self.slot.journal.commit(Change::Put(Box::new(row)));
         if committed.is_err() {
             // The journal has the older one, which is right.
@@ -454,6 +461,7 @@ impl Local {
         let file = self.content()?;
         let folder = &self.slot.disk.folder;
         folder.undescribe(self.number, &file)?;
+        crash::pass(Point::Undescribed);
         let committed = self.slot.journal.commit(Change::Remove(self.number));
         if committed.is_err() {
             let about = self.inner.read().unwrap().about.clone();
