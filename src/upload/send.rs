@@ -81,8 +81,8 @@ impl Courier {
         attempt.session = Some(session);
         // Not waited for: after a crash in these milliseconds the intent is there, with which the session is found by its
         // mark, and a file that was sent whole by its bytes.
-        let text = attempt.to_text();
-        let noted = flight.note_soon(move |delivery| delivery.session = text);
+        let opened = attempt.clone();
+        let noted = flight.note_soon(move |delivery| opened.note_in(delivery));
         if let Err(err) = noted.await {
             if let Err(error) = self.api.cancel_session(&id, uri).await {
                 log::warn!("an upload session of {uri} is left open: {error}");
