@@ -1,9 +1,11 @@
 //! The journal's database: its tables, and what is written at once.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
 
@@ -36,12 +38,17 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS numbers (what TEXT PRIMARY KEY, number INTEGER NOT NULL);
 ";
 
+/// Upload sessions, by the numbers of their files.
+type Sessions = HashMap<u64, Arc<str>>;
+
 /// The journal's database, open.
 #[derive(Debug)]
 pub(super) struct Database {
     connection: Connection,
     /// Whether anything was committed that a power cut may take back.
     unflushed: bool,
+    /// What was written here, so that it is not written again with each change of its row.
+    sessions: Sessions,
     /// Whether a commit waits for the disk.
     is_full: bool,
 }
@@ -136,6 +143,7 @@ impl Database {
         Ok(Self {
             connection,
             unflushed: true,
+            sessions: Sessions::new(),
             is_full: false,
         })
     }
@@ -183,8 +191,10 @@ impl Database {
         if changes.is_empty() && !self.unflushed {
             return Ok(());
         }
-        self.try_write(changes, flush)
-            .map_err(|error| failed(&error))?;
+        self.try_write(changes, flush).map_err(|error| {
+            self.sessions.clear();
+            failed(&error)
+        })?;
         self.unflushed = !flush;
         Ok(())
     }
@@ -203,13 +213,17 @@ impl Database {
             transaction.prepare_cached(count)?.execute([])?;
         }
         for change in changes {
-            apply(&transaction, change)?;
+            apply(&transaction, &mut self.sessions, change)?;
         }
         transaction.commit()
     }
 }
 
-fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
+fn apply(
+    transaction: &Transaction<'_>,
+    sessions: &mut Sessions,
+    change: &Change,
+) -> rusqlite::Result<()> {
     match change {
         Change::Put(row) => {
             let put = "INSERT OR REPLACE INTO local VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
@@ -228,14 +242,21 @@ fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
                 delivery,
             ])?;
             match &row.delivery.session {
-                None => remove_session(transaction, row.number)?,
-                Some(session) if row.is_session_new => transaction
-                    .prepare_cached("INSERT OR REPLACE INTO sessions VALUES (?1, ?2)")?
-                    .execute(params![row.number as i64, &**session])?,
-                Some(_) => 0,
+                None => {
+                    sessions.remove(&row.number);
+                    remove_session(transaction, row.number)?
+                }
+                Some(session) if sessions.get(&row.number) == Some(session) => 0,
+                Some(session) => {
+                    sessions.insert(row.number, Arc::clone(session));
+                    transaction
+                        .prepare_cached("INSERT OR REPLACE INTO sessions VALUES (?1, ?2)")?
+                        .execute(params![row.number as i64, &**session])?
+                }
             }
         }
         Change::Remove(number) => {
+            sessions.remove(number);
             remove_session(transaction, *number)?;
             transaction
                 .prepare_cached("DELETE FROM local WHERE number = ?1")?
@@ -298,7 +319,6 @@ fn row_of(number: u64, row: &rusqlite::Row<'_>) -> Option<Row> {
             session: session.map(Into::into),
             ..delivery
         },
-        is_session_new: false,
     })
 }
 

@@ -39,8 +39,6 @@ pub(super) struct Row {
     pub(super) generation: u64,
     pub(super) kept: Kept,
     pub(super) delivery: Delivery,
-    /// [`Delivery::session`] is another one than the journal has; none is always written down.
-    pub(super) is_session_new: bool,
 }
 
 /// What a power cut may have done to a content.

@@ -220,7 +220,6 @@ impl Slot {
                     generation: 1,
                     kept: Kept::InCache,
                     delivery: Delivery::default(),
-                    is_session_new: false,
                 },
                 // Nobody is owed it: the process was killed before it was removed.
                 None if !is_damaged => return self.disk.folder.remove_all(number).map(|()| None),

@@ -364,7 +364,6 @@ impl Local {
             // From here on a change waits until this is written, and is written down itself.
             inner.is_guarded |= delivery.session.is_some();
             Row {
-                is_session_new: delivery.session != inner.delivery.session,
                 delivery: delivery.clone(),
                 ..self.row_of(&inner)
             }
@@ -428,7 +427,6 @@ impl Local {
             generation: self.generation.load(Ordering::Acquire),
             kept: inner.kept,
             delivery: inner.delivery.clone(),
-            is_session_new: false,
         }
     }
 

@@ -114,6 +114,23 @@ fn a_session_is_written_once_however_often_its_progress_is() {
 }
 
 #[test]
+fn a_session_that_is_only_noted_is_written_with_what_comes_after_it() {
+    let world = World::new();
+    let (staging, _) = world.open();
+    let local = with_session(&staging, "first");
+    let noted = Delivery {
+        session: Some("second".into()),
+        ..local.delivery()
+    };
+    local.set_delivery_soon(noted.clone()).unwrap();
+    let delivery = Delivery { tries: 1, ..noted };
+    local.set_delivery(delivery.clone()).unwrap();
+    drop((local, staging));
+    let (_staging, owed) = world.open();
+    assert_eq!(owed[0].delivery(), delivery);
+}
+
+#[test]
 fn a_session_in_a_journal_of_the_first_format_is_found() {
     let world = World::new();
     let (staging, _) = world.open();
