@@ -127,7 +127,7 @@ pub fn connect(
     };
     let session = Session::from_fd(adapter, device, access.acl(), config)?;
     passthrough.probe(&to_probe, &cache_dir);
-    passthrough.probe_writes(&to_probe, &state_dir);
+    passthrough.probe_writes(&state_dir);
     Ok((Connection(session), closer))
 }
 

@@ -131,16 +131,12 @@ impl Passthrough {
         }
     }
 
-    /// As [`Passthrough::probe`], for files in the state directory `dir` that are to be written. Where it cannot be found
-    /// out, none is.
-    pub(super) fn probe_writes(&self, device: &OwnedFd, dir: &Path) {
-        if !self.may_write() {
-            return;
-        }
-        let probed = can_lend(dir)
-            .and_then(|()| nameless(dir))
-            .and_then(|file| BackingId::create_raw(device, file));
-        if let Err(err) = probed {
+    /// Finds out whether files in the state directory `dir` can be lent. Whether the kernel takes them, the first one
+    /// tells: one that it has from a probe would keep the disk in use behind a daemon that was killed.
+    pub(super) fn probe_writes(&self, dir: &Path) {
+        if self.may_write()
+            && let Err(err) = can_lend(dir)
+        {
             self.write_none(&format!("{}: {err}", dir.display()));
         }
     }
