@@ -131,7 +131,10 @@ fn a_full_disk_refuses_the_write_and_harms_nothing_that_was_accepted() {
     assert!(std::fs::read(mount.path("accepted")).unwrap() == accepted);
     // What takes no room still works: the journal has some of its own.
     std::fs::remove_file(mount.path("large")).unwrap();
-    std::fs::write(mount.path("after"), b"there is room again").unwrap();
+    // Large contents go beside everything else.
+    wait_until("there is room again", || {
+        std::fs::write(mount.path("after"), b"there is room again").is_ok()
+    });
     mount.sync();
     assert!(server.content("accepted") == Some(accepted));
     assert_eq!(server.content("after").unwrap(), b"there is room again");
