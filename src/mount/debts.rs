@@ -41,8 +41,8 @@ const TICK: Duration = Duration::from_millis(500);
 const LOOK_SHARE: u32 = 50;
 
 /// How long we may be in hearing that a file was closed, and how long between two looks.
-const CLOSING_MAX: Duration = Duration::from_secs(1);
-const CLOSING_PAUSE: Duration = Duration::from_millis(1);
+const CLOSING_MAX: Duration = Duration::from_secs(2);
+const CLOSING_PAUSE: Duration = Duration::from_millis(2);
 
 /// Which drive it is, for the slots of its state directory: the same text for each mount of the same root by the same
 /// account of the same site, however the share's password was typed.
@@ -244,24 +244,30 @@ impl Debts {
     }
 
     /// Waits for what was lent and is closed, at or below `path`, to be owed: close(2) returns before we hear that it was
-    /// the last one. What is open is not waited for.
-    async fn closed_below(&self, path: &Path) {
+    /// the last one, and a process that is about to become another program has it open for a moment longer. Gives what
+    /// was closed by one and is open for another all the same. What nobody closed yet is not waited for.
+    async fn closed_below(&self, path: &Path) -> Vec<Arc<Local>> {
         let until = Instant::now() + CLOSING_MAX;
+        let mut open = Vec::new();
         for local in self.staging.owed() {
-            let is_meant = local.is_lent() && self.shown.is_within(&local.place().uri(), path);
-            while is_meant && local.is_lent() && Instant::now() < until {
+            let is_meant = self.shown.is_within(&local.place().uri(), path);
+            if !is_meant || !local.is_lent() || !local.is_promised() {
+                continue;
+            }
+            while local.is_lent() && Instant::now() < until {
                 let asked = Arc::clone(&local);
-                let asked = tokio::task::spawn_blocking(move || {
-                    let state = asked.stage(SystemTime::now())?;
-                    Ok::<_, std::io::Error>((state, asked.is_written()?))
-                });
+                let asked = tokio::task::spawn_blocking(move || asked.stage(SystemTime::now()));
                 match asked.await {
-                    Ok(Ok((State::Staged(_), _))) => self.uploader.staged(&local),
-                    Ok(Ok((_, None | Some(false)))) => tokio::time::sleep(CLOSING_PAUSE).await,
-                    Ok(Ok((_, Some(true))) | Err(_)) | Err(_) => break,
+                    Ok(Ok(State::Staged(_))) => self.uploader.staged(&local),
+                    Ok(Ok(_)) => tokio::time::sleep(CLOSING_PAUSE).await,
+                    Ok(Err(_)) | Err(_) => break,
                 }
             }
+            if local.is_lent() {
+                open.push(local);
+            }
         }
+        open
     }
 
     /// Waits until the server knows of all that was deleted here.
@@ -273,8 +279,9 @@ impl Debts {
     /// deleted there then.
     pub(super) async fn sync(&self, path: &Path, tell: &Tell) -> Answer {
         let conflicts_before = self.conflicts.lock().unwrap().count();
-        self.closed_below(path).await;
-        let owed = self.owed_below(path);
+        let open = self.closed_below(path).await;
+        let mut owed = self.owed_below(path);
+        owed.extend(open);
         let waited_for = WaitedFor::of(&owed);
         let failed = async {
             self.settle().await;

@@ -106,6 +106,14 @@ fn what_stays_open_is_kept_by_close_and_fsync_and_goes_to_the_server_at_the_last
     assert_eq!(server.count(Route::UploadCreate), 0);
     let owed = &mount.status()["owed"];
     assert!(owed.to_string().contains("log"), "it is shown: {owed}");
+    let sync = mount
+        .home
+        .program()
+        .arg("sync")
+        .arg(mount.path(""))
+        .output();
+    let said = String::from_utf8(sync.unwrap().stdout).unwrap();
+    assert!(said.contains("log"), "it is not there yet: {said}");
     file.write_all(b" and last").unwrap();
     drop(file);
     assert_delivered(&server, &mount, "log", b"first and last");

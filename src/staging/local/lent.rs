@@ -32,6 +32,8 @@ pub(super) struct Lent {
     handles: u64,
     /// One of those was fit to be mapped, or an earlier process lent it: the kernel is to be asked.
     perhaps: bool,
+    /// Somebody was told that what he wrote is owed.
+    is_promised: bool,
 }
 
 impl Lent {
@@ -40,6 +42,7 @@ impl Lent {
         Self {
             handles: 0,
             perhaps,
+            is_promised: perhaps,
         }
     }
 
@@ -73,6 +76,7 @@ impl Drop for Loan {
             log::error!("what was written last is not looked at: {error}");
         }
         inner.lent.handles -= 1;
+        inner.lent.is_promised &= inner.lent.is_out();
         self.0.is_lent_now(&inner);
     }
 }
@@ -104,6 +108,11 @@ impl Local {
     pub fn lingers(&self) -> bool {
         let lent = &self.inner.read().unwrap().lent;
         lent.handles == 0 && lent.perhaps
+    }
+
+    /// Whether somebody closed or synced it while others may write to it: it is owed, and not to be sent yet.
+    pub fn is_promised(&self) -> bool {
+        self.inner.read().unwrap().lent.is_promised
     }
 
     /// No handle will be given back any more, since the kernel forgot them all; who has one may write on.
@@ -147,12 +156,13 @@ impl Local {
             inner.lent = Lent::default();
             self.is_lent_now(inner);
         }
+        inner.lent.is_promised = inner.lent.is_out();
         Ok(!inner.lent.is_out())
     }
 
-    /// Whether anybody else may write to the file at this moment, by the kernel's word. A close(2) that returned counts,
-    /// also where we are yet to hear of it. None where it cannot be told, since the file is in use here.
-    pub fn is_written(&self) -> io::Result<Option<bool>> {
+    /// Whether anybody else may write to the file at this moment, by the kernel's word. None where it cannot be told, since
+    /// the file is in use here.
+    pub(in crate::staging) fn is_written(&self) -> io::Result<Option<bool>> {
         let mut files = self.files.lock().unwrap();
         // We would be one who may.
         match files.content.take().map(Arc::try_unwrap) {
