@@ -690,7 +690,10 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EOPNOTSUPP);
         };
         self.serve_plain(("fallocate", ino), reply, move |fs| async move {
-            fs.allocate(HandleId(handle.0), offset, length, how)
+            // The disk may take its time to find the room, and nobody makes many such calls.
+            let allocate = move || fs.allocate(HandleId(handle.0), offset, length, how);
+            let done = tokio::task::spawn_blocking(allocate).await;
+            done.unwrap_or_else(|panic| Err(Error::Disk(Arc::new(io::Error::other(panic)))))
         });
     }
 

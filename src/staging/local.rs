@@ -254,6 +254,12 @@ impl Local {
         self.inner.read().unwrap().kept == Kept::Doubtful
     }
 
+    /// It is known to be on the disk as a whole. [`Local::truncate`] to nothing waits for the disk then: a power cut must
+    /// not leave less than what was there, and nobody doubt it.
+    pub fn is_settled(&self) -> bool {
+        self.inner.read().unwrap().kept == Kept::OnDisk
+    }
+
     /// Whether the content of `generation`, or a later one, is on the server, or owed to nobody.
     pub fn is_delivered(&self, generation: u64) -> bool {
         let inner = self.inner.read().unwrap();

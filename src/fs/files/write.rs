@@ -73,7 +73,7 @@ impl Fs {
         let folder = self.namespace.folder(node.parent)?;
         self.may_write(&folder).await?;
         let opened = self.open_for(ino, true).await?;
-        if truncate && let Err(err) = self.truncate(opened.handle, 0) {
+        if truncate && let Err(err) = self.truncate(opened.handle, 0).await {
             self.release(opened.handle);
             return Err(err);
         }
@@ -98,13 +98,22 @@ impl Fs {
     }
 
     /// ftruncate(2).
-    pub fn truncate(&self, handle: HandleId, size_bytes: u64) -> Result<(), Error> {
+    pub async fn truncate(&self, handle: HandleId, size_bytes: u64) -> Result<(), Error> {
         let file = self.files.get(handle)?;
         if file.content.is_clean() && file.content.version().size_bytes == size_bytes {
             return Ok(());
         }
         let local = self.local_to_write(&file)?;
-        self.changing(&file, &local, |now| local.truncate(size_bytes, now))
+        if size_bytes > 0 || !local.is_settled() {
+            return self.changing(&file, &local, |now| local.truncate(size_bytes, now));
+        }
+        let wiped = Arc::clone(&local);
+        let wipe = move || wiped.truncate(size_bytes, SystemTime::now());
+        let done = tokio::task::spawn_blocking(wipe).await;
+        done.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
+            .map_err(disk)?;
+        self.changed(file.content.ino(), &local);
+        Ok(())
     }
 
     /// fallocate(2).
@@ -157,7 +166,7 @@ impl Fs {
                 return Err(Error::IsAFolder);
             }
             match handle {
-                Some(handle) => self.truncate(handle, size_bytes)?,
+                Some(handle) => self.truncate(handle, size_bytes).await?,
                 None => self.truncate_closed(ino, size_bytes).await?,
             }
         }
@@ -170,7 +179,7 @@ impl Fs {
     /// truncate(2): as who opens, truncates and closes.
     async fn truncate_closed(&self, ino: Ino, size_bytes: u64) -> Result<(), Error> {
         let handle = self.open_to_write(ino, false).await?.handle;
-        let done = self.truncate(handle, size_bytes);
+        let done = self.truncate(handle, size_bytes).await;
         let flushed = self.flush(handle).await;
         self.release(handle);
         done.and(flushed)

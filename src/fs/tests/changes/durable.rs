@@ -1,5 +1,7 @@
 //! What fsync(2) and close(2) say where the server is to have what was written.
 
+use futures_util::FutureExt;
+
 use super::*;
 
 /// An empty drive, written to as `--durability server` wants it.
@@ -60,4 +62,19 @@ async fn an_fsync_that_another_writer_comes_into_succeeds_once_the_server_has_it
     fs.flush(other).await.unwrap();
     let content = mounted.server.content("a").unwrap();
     assert_eq!(content, b"first and second");
+}
+
+#[tokio::test]
+async fn who_throws_away_what_was_flushed_holds_nobody_up_while_the_disk_takes_note() {
+    let mounted = Mounted::new(|_| {}).await;
+    let (handle, _) = mounted.made("a").await;
+    let fs = &mounted.fs;
+    fs.write(handle, 0, b"content", false).unwrap();
+    fs.truncate(handle, 3).now_or_never().unwrap().unwrap();
+    fs.sync(handle).await.unwrap();
+    let mut truncated = std::pin::pin!(fs.truncate(handle, 0));
+    assert!(truncated.as_mut().now_or_never().is_none());
+    truncated.await.unwrap();
+    assert!(fs.read(handle, 0, 10).await.unwrap().is_empty());
+    fs.truncate(handle, 0).now_or_never().unwrap().unwrap();
 }
