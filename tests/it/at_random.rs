@@ -188,7 +188,7 @@ fn written_at_random(passthrough: &str) {
             assert_same(
                 &std::fs::read(mount.path("file")).unwrap(),
                 &right,
-                "after a kill",
+                &format!("after a kill, with {:?} on the server", server.names("")),
                 &done,
             );
         } else {
@@ -201,7 +201,10 @@ fn written_at_random(passthrough: &str) {
             assert_same(
                 &there,
                 &right,
-                &format!("on the server in round {round}"),
+                &format!(
+                    "on the server in round {round}, which has {:?}",
+                    server.names("")
+                ),
                 &done,
             );
         }
