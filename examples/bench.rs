@@ -43,6 +43,8 @@ mod footprint;
 mod interrupt;
 #[path = "bench/large.rs"]
 mod large;
+#[path = "bench/many.rs"]
+mod many;
 #[path = "bench/mounted.rs"]
 mod mounted;
 #[path = "bench/names.rs"]
@@ -81,7 +83,7 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 /// A case: its name on the command line, and what it measures in a world of its own.
 type Case = (&'static str, fn(&World) -> Outcome<Vec<Row>>);
 
-const CASES: [Case; 33] = [
+const CASES: [Case; 34] = [
     ("cold", near::cold_sequential),
     ("cold-diskless", near::cold_without_disk),
     ("cached", disk::cached),
@@ -115,6 +117,7 @@ const CASES: [Case; 33] = [
     ("rm", removal::many),
     ("uploads", burden::uploads),
     ("written", burden::growth),
+    ("owed", many::owed),
 ];
 
 /// Draws the plot.

@@ -171,6 +171,11 @@ impl Mounted {
         Ok(())
     }
 
+    /// Ends as a killed program does.
+    pub(crate) fn killed(mut self) -> io::Result<()> {
+        self.kill()
+    }
+
     fn kill(&mut self) -> io::Result<()> {
         self.daemon.kill()?;
         self.daemon.wait()?;
