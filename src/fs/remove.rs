@@ -6,13 +6,17 @@
 
 use std::ffi::OsStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::api::{self, PagePosition};
+use crate::crash::{self, Point};
 use crate::entry::{Entry, FileKey};
 use crate::inodes::Ino;
 use crate::model::{EntityId, FileId, FileKind};
+use crate::staging::{Local, LocalId, StepsId};
 use crate::uri::FileUri;
 
-use super::changes::{End, Found, has_trash, is_lost};
+use super::changes::{End, Found, disk, has_trash, is_lost};
 use super::locals::Shown;
 use super::namespace::within;
 use super::root::PEEK;
@@ -27,6 +31,22 @@ pub(super) enum Now {
     Nothing,
     /// Another file, or another version of it.
     Another,
+}
+
+/// Content that goes with the file that it is written over, as it is noted.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Going {
+    /// Number of the local file.
+    unlinked: u64,
+    file: String,
+    at: String,
+}
+
+impl Going {
+    fn at(&self) -> Result<FileUri, api::Error> {
+        FileUri::parse_wire(&self.at)
+            .map_err(|_| api::Error::Local("a noted place cannot be read".to_owned()))
+    }
 }
 
 impl Fs {
@@ -47,15 +67,19 @@ impl Fs {
             Found::Known(entry) => return self.unlink_known(end, &entry).await,
         };
         self.vanishing(&shown.key).await;
-        let mut now = Now::Nothing;
+        let (mut now, mut noted) = (Now::Nothing, None);
         if let Some(base) = shown.local.base() {
             // Somebody may have put that elsewhere since, and another file in its place.
             now = self.now_at(end, &base.file, None).await?;
             if now == Now::Same {
-                self.delete(end, &base.file).await?;
+                noted = self.delete_beneath(end, &shown.local, &base.file).await?;
             }
         }
         self.retire(&self.key_of(&shown))?;
+        crash::pass(Point::Retired);
+        if let Some(id) = noted {
+            self.owing()?.staging.done(id).await.map_err(disk)?;
+        }
         match now {
             Now::Another => self.doubt(end),
             // An upload that was stopped may have left its mark in a listing.
@@ -63,6 +87,55 @@ impl Fs {
         }
         drop(held);
         Ok(())
+    }
+
+    /// Deletes the file that `local` is written over. Where a part of the content is only there, that comes to be nobody's
+    /// with it: so it is noted first that `local` goes, too, for who comes after a crash between the two. The note, which
+    /// is to stay until `local` is gone.
+    async fn delete_beneath(
+        &self,
+        end: &End,
+        local: &Local,
+        file: &FileId,
+    ) -> Result<Option<StepsId>, Error> {
+        if local.missing().is_none() {
+            self.delete(end, file).await?;
+            return Ok(None);
+        }
+        let going = Going {
+            unlinked: local.id().0,
+            file: file.to_string(),
+            at: end.uri().to_wire(),
+        };
+        let text = serde_json::to_string(&going).map_err(|error| disk(error.into()))?;
+        let staging = &self.owing()?.staging;
+        let id = staging.begin(text).await.map_err(disk)?;
+        crash::pass(Point::StepsNoted);
+        if let Err(error) = self.delete(end, file).await {
+            // Who asked is told that it stays.
+            staging.done(id).await.map_err(disk)?;
+            return Err(error);
+        }
+        Ok(Some(id))
+    }
+
+    /// Finishes what [`Fs::delete_beneath`] noted before a crash.
+    pub(super) async fn finish_unlink(&self, going: &Going) -> Result<(), Error> {
+        let found = self.namespace.locals.numbered(LocalId(going.unlinked));
+        let Some((shown, _)) = found else {
+            return Ok(());
+        };
+        let base = shown.local.base();
+        if base.is_none_or(|base| *base.file.0 != *going.file) {
+            return Ok(());
+        }
+        let (uri, id) = (going.at()?, FileId(going.file.as_str().into()));
+        if let Some(info) = self.whats_at(&uri).await?
+            && info.id == id
+        {
+            self.deleted(&uri, &id).await?;
+        }
+        self.retire(&self.key_of(&shown))
     }
 
     /// Under what a local file is known now: that may have changed while it was waited for.
@@ -171,7 +244,10 @@ impl Fs {
             })
             .await;
         match answer {
-            Ok(()) | Err(api::Error::NotFound) => Ok(()),
+            Ok(()) | Err(api::Error::NotFound) => {
+                crash::pass(Point::Deleted);
+                Ok(())
+            }
             Err(error) if is_lost(&error) => match self.whats_at(uri).await {
                 Ok(Some(info)) if info.id == *id => Err(error),
                 Ok(_) => Ok(()),

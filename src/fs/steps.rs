@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::api;
+use crate::crash::{self, Point};
 use crate::entry::stable_hash;
 use crate::model::{EntityId, FileId, FileInfo};
 use crate::names::ServerName;
@@ -20,6 +21,7 @@ use crate::uri::FileUri;
 
 use super::Fs;
 use super::changes::{disk, is_lost};
+use super::remove::Going;
 use super::{Error, namespace::Folder};
 
 /// What the names of files that are aside for a moment begin with.
@@ -172,7 +174,8 @@ impl Fs {
                 return self.carry_out_after(folder, plan, nothing, nothing).await;
             }
         };
-        told.map_err(|error| self.refused(folder, error))
+        told.inspect(|_| crash::pass(Point::Moved))
+            .map_err(|error| self.refused(folder, error))
     }
 
     /// As [`Fs::carry_out`], once `prepare` was done, which a note of the plan precedes. `undo` takes that back where the
@@ -189,11 +192,13 @@ impl Fs {
     ) -> Result<Option<FileInfo>, Error> {
         let staging = &self.owing()?.staging;
         let id = staging.begin(noted(plan)?).await.map_err(disk)?;
+        crash::pass(Point::StepsNoted);
         if let Err(error) = prepare() {
             undo()?;
             staging.done(id).await.map_err(disk)?;
             return Err(error);
         }
+        crash::pass(Point::StepsPrepared);
         let mut told = None;
         for (index, step) in plan.steps.iter().enumerate() {
             let (error, may_be_done) = match self.fits(step).await {
@@ -201,6 +206,7 @@ impl Fs {
                 Ok(()) => match self.step(step).await {
                     Ok(info) => {
                         told = info.or(told);
+                        crash::pass(Point::StepDone);
                         continue;
                     }
                     Err(error) => {
@@ -219,6 +225,7 @@ impl Fs {
             return Err(self.refused(folder, error));
         }
         staging.done(id).await.map_err(disk)?;
+        crash::pass(Point::StepsForgotten);
         Ok(told)
     }
 
@@ -331,15 +338,19 @@ impl Fs {
                 // The uploader finishes it.
                 continue;
             }
-            let Ok(plan) = serde_json::from_str::<Plan>(&text) else {
+            let finished = if let Ok(plan) = serde_json::from_str::<Plan>(&text) {
+                let plan = match self.is_wanted(&plan) {
+                    true => self.decided(staging, id, plan).await,
+                    false => plan,
+                };
+                self.finish(&plan).await.map_err(Error::from)
+            } else if let Ok(going) = serde_json::from_str::<Going>(&text) {
+                self.finish_unlink(&going).await
+            } else {
                 log::error!("a note of an unfinished change cannot be read, and stays");
                 continue;
             };
-            let plan = match self.is_wanted(&plan) {
-                true => self.decided(staging, id, plan).await,
-                false => plan,
-            };
-            match self.finish(&plan).await {
+            match finished {
                 Ok(()) => {
                     if let Err(error) = staging.done(id).await {
                         log::error!("a finished change could not be noted as such: {error}");

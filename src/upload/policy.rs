@@ -97,6 +97,7 @@ impl Progress {
 
     /// The storage has chunk `index`, of `bytes`; resolves when that is noted.
     pub(super) async fn chunk_done(&self, index: u64, bytes: u64, etag: &str) {
+        crash::pass(Point::ChunkSent);
         self.done
             .lock()
             .unwrap()
@@ -107,6 +108,7 @@ impl Progress {
             self.unnoted_bytes.store(0, Ordering::Relaxed);
             (self.note)(self.done()).await;
         }
+        crash::pass(Point::ChunkNoted);
     }
 
     /// Whether the upload is to end: its content changed, or somebody wants the file. Bodies that are being sent break off
@@ -171,11 +173,9 @@ impl Transfer<'_> {
             .map(Ok)
             .try_for_each_concurrent(streams, |index| async move {
                 let etag = self.repeat(|| send(index, self.part(index))).await?;
-                crash::pass(Point::ChunkSent);
                 let range = self.range(index);
                 let bytes = range.end - range.start;
                 self.progress.chunk_done(index, bytes, &etag).await;
-                crash::pass(Point::ChunkNoted);
                 Ok(())
             })
             .await
