@@ -22,6 +22,7 @@ mod lent;
 mod names;
 mod owed;
 mod places;
+mod policies;
 mod power;
 mod programs;
 mod races;
