@@ -3,12 +3,23 @@
 //! Each content is made once. In the end each one whose save was acknowledged is the file, one of its versions, or a conflict
 //! copy, unless the same mount saved over it later: that was meant. The seed is printed; `CLOUDREVE_TEST_SEED` repeats it,
 //! as far as threads can be repeated.
+//!
+//! Where the server keeps no versions, what is replaced is gone at once. There each save adds a line to what its writer has
+//! before him, so that who replaces a version that he has seen keeps its lines, and only what was replaced unseen is lost.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use bytes::Bytes;
+use cloudreve_fuse::api::{self, Api, Credentials, Part};
+use cloudreve_fuse::model::EntityId;
+use cloudreve_fuse::secret::Secret;
+use cloudreve_fuse::uri::FileUri;
 use cloudreve_test_server::{Options, Server};
 
 use crate::support::mounted::Mounted;
@@ -120,6 +131,132 @@ fn race(saves: u64) {
         kept.len(),
         copies.count()
     );
+}
+
+/// Reads the file at `path`, and writes all of it anew with `line` at its end: nothing of the version that is replaced is
+/// needed after that.
+fn add(path: &Path, line: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    content.extend_from_slice(line.as_bytes());
+    file.write_all_at(&content, 0)
+}
+
+/// Adds lines by way of a mount, each with an open and a close of its own. Those that were acknowledged.
+fn appender(root: &Path, who: &str, saves: u64, seed: u64) -> Vec<String> {
+    let mut dice = dice(seed);
+    let mut added = Vec::new();
+    for number in 0..saves {
+        let line = format!("{who} {number}\n");
+        let path = root.join(name(dice(FILES)));
+        match add(&path, &line) {
+            Ok(()) => added.push(line),
+            // What was opened is gone before it was read.
+            Err(err) if matches!(err.raw_os_error(), Some(libc::ESTALE | libc::EBUSY)) => {}
+            Err(err) => panic!("{who}: {}: {err}", path.display()),
+        }
+        // Not a synchronisation: the moments are meant to be any.
+        std::thread::sleep(Duration::from_millis(dice(PAUSE_MILLIS)));
+    }
+    added
+}
+
+/// Adds lines as a client of the API does that replaces no version but the one it has read. Those that the server took.
+fn client(server: &Server, saves: u64, seed: u64) -> Vec<String> {
+    let user = server.user();
+    let options = api::Options {
+        address: server.address().parse().unwrap(),
+        user_agent: "another client".to_owned(),
+        ca_file: None,
+        timeout: Duration::from_secs(30),
+        limit_down_bytes: 0,
+        limit_up_bytes: 0,
+    };
+    let credentials = Credentials::Password {
+        email: user.email,
+        password: Secret::new(user.password),
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let api = Api::new(options, credentials).unwrap();
+    let mut dice = dice(seed);
+    let mut added = Vec::new();
+    for number in 0..saves {
+        let line = format!("client {number}\n");
+        let name = name(dice(FILES));
+        // First, so that content of a later version is refused with it.
+        let seen = EntityId(server.entity_id(&name).into());
+        let mut content = server.content(&name).unwrap();
+        content.extend_from_slice(line.as_bytes());
+        let uri = FileUri::parse(&format!("cloudreve://my/{name}")).unwrap();
+        let body = Part::from(Bytes::from(content));
+        // One that is refused, or locked by an upload, is not counted.
+        if runtime
+            .block_on(api.put_content(&uri, Some(&seen), body))
+            .is_ok()
+        {
+            added.push(line);
+        }
+        std::thread::sleep(Duration::from_millis(dice(PAUSE_MILLIS)));
+    }
+    added
+}
+
+fn race_without_versions(saves: u64) {
+    let seed = seed();
+    let server = Server::start(Options::default()).unwrap();
+    server.set_retention(false, 0);
+    for number in 0..FILES {
+        server.put(&name(number), format!("first {number}\n"));
+    }
+    let options = ["--upload-delay=20ms", "--metadata-ttl=100ms"];
+    let mounts =
+        ["one", "other"].map(|who| (who, Mounted::new(&server, "cloudreve://my/", &options)));
+    let added = std::thread::scope(|scope| {
+        let writers: Vec<_> = mounts
+            .iter()
+            .zip(1..)
+            .map(|((who, mount), number)| {
+                let root = mount.path("");
+                scope.spawn(move || appender(&root, who, saves / 3, seed * 10 + number))
+            })
+            .collect();
+        let mut added = client(&server, saves / 3, seed);
+        assert!(!added.is_empty(), "the client never had its turn");
+        for writer in writers {
+            added.extend(writer.join().unwrap());
+        }
+        added
+    });
+    for (_, mount) in &mounts {
+        mount.sync();
+    }
+    let all = server.contents();
+    let lines: HashSet<&[u8]> = all
+        .iter()
+        .flat_map(|content| content.split_inclusive(|byte| *byte == b'\n'))
+        .collect();
+    let lost: Vec<_> = added
+        .iter()
+        .filter(|line| !lines.contains(line.as_bytes()))
+        .collect();
+    println!(
+        "{} lines, {} files",
+        added.len(),
+        server.names("").unwrap().len()
+    );
+    assert!(lost.is_empty(), "lost: {lost:?}");
+}
+
+#[test]
+fn two_mounts_and_another_client_lose_nothing_where_no_versions_are_kept() {
+    race_without_versions(FEW);
+}
+
+#[test]
+#[ignore = "two thousand saves take minutes"]
+fn two_thousand_saves_lose_nothing_where_no_versions_are_kept() {
+    race_without_versions(MANY);
 }
 
 #[test]
