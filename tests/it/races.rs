@@ -255,7 +255,7 @@ fn two_mounts_and_another_client_lose_nothing_where_no_versions_are_kept() {
 
 #[test]
 #[ignore = "two thousand saves take minutes"]
-fn two_thousand_saves_lose_nothing_where_no_versions_are_kept() {
+fn a_long_race_loses_nothing_where_no_versions_are_kept() {
     race_without_versions(MANY);
 }
 
