@@ -17,8 +17,9 @@ use super::halt::Halt;
 use crate::api::Part;
 use crate::staging::{Delivery, Local};
 
-/// Content up to this size is its own sample, in bytes.
-const WHOLE_SAMPLE_BYTES: u64 = 256 << 10;
+/// Content up to this size is its own sample, in bytes: what of it is on the server is known for ours after a crash, also
+/// when the local file has another content by then. To hash so much takes milliseconds.
+const WHOLE_SAMPLE_BYTES: u64 = 8 << 20;
 /// A sample of more has so many pieces, the first bytes and the last ones among them, …
 const SAMPLE_PIECES: u64 = 16;
 /// … of so many bytes each.

@@ -58,10 +58,6 @@ pub(super) fn judge(attempt: &Attempt, look: Option<(&FileInfo, &[Version])>) ->
     if over.as_ref() == Some(&info.entity) {
         return Verdict::Nothing;
     }
-    // Not one byte is sent without a session.
-    if attempt.session.is_none() {
-        return Verdict::Nothing;
-    }
     let current = Entity {
         id: info.entity.clone(),
         size_bytes: info.size_bytes,
@@ -260,11 +256,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_ours_of_which_not_a_byte_was_sent() {
+    fn what_may_have_been_sent_by_a_session_that_is_not_noted_is_there_by_its_looks() {
         let now = info("new", 100, UNIX_EPOCH + WHEN, None);
         let versions = [entity("new", 100), entity("base", 7)];
-        check(Some("base"), None, &now, &versions, Verdict::Nothing);
-        check(None, None, &now, &versions[..1], Verdict::Nothing);
+        let there = |beneath| Verdict::There {
+            entity: entity("new", 100),
+            beneath,
+            current: true,
+        };
+        let base = Some(entity("base", 7));
+        check(Some("base"), None, &now, &versions, there(base));
+        check(None, None, &now, &versions[..1], there(None));
     }
 
     #[test]
