@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use cloudreve_test_server::{Options, Route, Server, generated_bytes};
+use rustix::fs::{AtFlags, Timespec};
 
 use crate::support::map::MapMut;
 use crate::support::mounted::Mounted;
@@ -291,4 +292,30 @@ fn where_nothing_is_cached_new_files_are_written_by_the_kernel_all_the_same() {
     file.write_all(b"content").unwrap();
     drop(file);
     assert_delivered(&server, &mount, "new", b"content");
+}
+
+#[test]
+fn a_time_that_is_set_as_soon_as_a_file_is_closed_leaves_nothing_that_is_never_delivered() {
+    let server = Server::start(Options::default()).unwrap();
+    let mount = Mounted::new(&server, ROOT, &["--upload-delay", "1h"]);
+    let time = Timespec {
+        tv_sec: 1_000_000_000,
+        tv_nsec: 0,
+    };
+    const FILES: u64 = 500;
+    for number in 0..FILES {
+        let path = mount.path(number.to_string());
+        let mut file = File::create(&path).unwrap();
+        file.write_all(b"content").unwrap();
+        drop(file);
+        // By its name, as git-clone(1) does it: the kernel releases the file in the same moment.
+        let times = rustix::fs::Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        rustix::fs::utimensat(rustix::fs::CWD, &path, &times, AtFlags::empty()).unwrap();
+    }
+    wait_until("all are owed, and none is open", || {
+        mount.status()["owed_sum"]["files"].as_u64() == Some(FILES)
+    });
 }

@@ -70,17 +70,20 @@ impl Fs {
     /// The last close(2).
     pub fn release(&self, handle: HandleId) {
         // A mapping is written back after the last close(2), and before this.
-        if let Ok(file) = self.files.get(handle)
-            && file.writes
-            && let Some(local) = file.content.local()
-        {
+        let written = self.files.get(handle).ok().filter(|file| file.writes);
+        let written = written.and_then(|file| {
+            let local = file.content.local()?;
             self.give_back(&file);
+            Some(local)
+        });
+        // Before it is staged: who changes it from here on, as utimensat(2) does, sees that no writer is left to stage it.
+        self.files.release(handle);
+        if let Some(local) = written {
             if let Err(err) = self.stage(&local) {
                 log::error!("what was written last is here, and not owed to the server yet: {err}");
             }
             self.watch(local);
         }
-        self.files.release(handle);
     }
 
     /// mknod(2): a new empty file that nobody has open.
