@@ -169,6 +169,11 @@ impl Uploader {
         self.fleet.owed()
     }
 
+    /// How many [`News`] were sent: all that concern what [`Uploader::deliver`] said is there are among them.
+    pub fn told(&self) -> u64 {
+        self.fleet.told()
+    }
+
     /// The network is back: try now.
     pub fn wake(&self) {
         self.fleet.wake();

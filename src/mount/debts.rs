@@ -82,6 +82,8 @@ pub(super) struct Debts {
     conflicts: Mutex<Conflicts>,
     /// Nothing is delivered any more.
     closed: watch::Sender<bool>,
+    /// How many news of the uploader were applied.
+    applied: watch::Sender<u64>,
 }
 
 impl Debts {
@@ -99,6 +101,7 @@ impl Debts {
             pace: Mutex::new(Pace::default()),
             conflicts: Mutex::new(Conflicts::default()),
             closed: watch::Sender::new(false),
+            applied: watch::Sender::new(0),
         }
     }
 
@@ -125,6 +128,11 @@ impl Debts {
                 }
             }
         }
+    }
+
+    /// To be told when that was applied.
+    pub(super) fn applied(&self) {
+        self.applied.send_modify(|count| *count += 1);
     }
 
     /// All that is owed, and what is open, in numbers.
@@ -251,10 +259,11 @@ impl Debts {
         let mut open = Vec::new();
         for local in self.staging.owed() {
             let is_meant = self.shown.is_within(&local.place().uri(), path);
-            if !is_meant || !local.is_lent() || !local.is_promised() {
+            if !is_meant || !local.is_promised() {
                 continue;
             }
-            while local.is_lent() && Instant::now() < until {
+            // Also when it was given back just now: who did that is about to say that it is owed.
+            while local.state() == State::Dirty && local.is_promised() && Instant::now() < until {
                 let asked = Arc::clone(&local);
                 let asked = tokio::task::spawn_blocking(move || asked.stage(SystemTime::now()));
                 match asked.await {
@@ -300,6 +309,7 @@ impl Debts {
                 }
             }
         };
+        self.caught_up().await;
         let conflicts = self.conflicts.lock().unwrap();
         let new = conflicts.since(conflicts_before);
         let new = new.filter(|(uri, _)| self.shown.is_within(uri, path));
@@ -308,6 +318,17 @@ impl Debts {
             left: self.failures(&failed),
             more_left: failed.len().saturating_sub(LISTED_MAX) as u64,
             conflicts: new.map(|(_, line)| line.clone()).collect(),
+        }
+    }
+
+    /// Resolves when all was applied that the uploader has told by now.
+    async fn caught_up(&self) {
+        let told = self.uploader.told();
+        let mut applied = self.applied.subscribe();
+        tokio::select! {
+            // The sender lives as long as `self`.
+            _ = applied.wait_for(|applied| *applied >= told) => {}
+            _ = self.ended() => {}
         }
     }
 

@@ -73,8 +73,7 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
     let (debts, applying) = match begun {
         Ok(Begun { owing, news, .. }) => {
             let debts = Arc::new(Debts::new(plan, &fs, owing));
-            let hearing = Arc::clone(&debts);
-            let applying = writing::apply(&fs, news, move |news| hearing.heard(news));
+            let applying = writing::apply(&fs, news, &debts);
             (Ok(debts), Some(applying))
         }
         Err(because) => (Err(because.to_owned()), None),

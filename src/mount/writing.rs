@@ -10,6 +10,7 @@ use crate::config::{Account, MountPlan};
 use crate::failure::Failure;
 use crate::fs::{self, Fs, Owing};
 use crate::model::Capabilities;
+use crate::mount::debts::Debts;
 use crate::mount::explain;
 use crate::read::Reader;
 use crate::staging::{self, Local, Staging};
@@ -86,18 +87,19 @@ impl Drop for Applying {
     }
 }
 
-/// Tells `fs` what became of files, and `heard` before that.
+/// Tells `fs` what became of files, and `debts` before that.
 pub(super) fn apply(
     fs: &Arc<Fs>,
     mut news: UnboundedReceiver<News>,
-    heard: impl Fn(&News) + Send + 'static,
+    debts: &Arc<Debts>,
 ) -> Applying {
-    let fs = Arc::clone(fs);
+    let (fs, debts) = (Arc::clone(fs), Arc::clone(debts));
     Applying(tokio::spawn(async move {
         while let Some(news) = news.recv().await {
-            heard(&news);
+            debts.heard(&news);
             fs.keep_delivered(&news);
             fs.apply(news);
+            debts.applied();
         }
     }))
 }

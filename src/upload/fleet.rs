@@ -1,7 +1,7 @@
 //! The files on their way: starts them when their turn comes, and hands round what became of them.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -36,6 +36,8 @@ pub(super) struct Fleet {
     courier: Courier,
     staging: Arc<Staging>,
     news: UnboundedSender<News>,
+    /// How many of them were sent.
+    told: AtomicU64,
     /// Something may be to begin.
     changed: Notify,
     state: Mutex<Fleeting>,
@@ -115,6 +117,7 @@ impl Fleet {
             },
             staging,
             news,
+            told: AtomicU64::new(0),
             changed: Notify::new(),
             state: Mutex::new(state),
         }
@@ -216,8 +219,7 @@ impl Fleet {
         match result {
             Ok(Outcome::Delivered { info, conflict }) => {
                 state.queue.delivered(id, !owed, now);
-                // Nobody listens at the end of a mount.
-                let _ = self.news.send(News::Delivered {
+                self.tell(News::Delivered {
                     local: id,
                     info,
                     conflict,
@@ -243,6 +245,17 @@ impl Fleet {
             self.tidy_at(now);
         }
         self.changed.notify_one();
+    }
+
+    fn tell(&self, news: News) {
+        self.told.fetch_add(1, Ordering::AcqRel);
+        // Nobody listens at the end of a mount.
+        let _ = self.news.send(news);
+    }
+
+    /// See [`Uploader::told`](super::Uploader::told).
+    pub(super) fn told(&self) -> u64 {
+        self.told.load(Ordering::Acquire)
     }
 
     /// Longest that anybody waits for what may never come.
@@ -319,12 +332,15 @@ impl Fleet {
         let until = Instant::now() + patience;
         loop {
             match local.state() {
-                State::Delivered | State::Unlinked => return Ok(()),
                 State::Dirty => {
                     return Err(Undelivered::Blocked("it is being written to".into()));
                 }
-                State::Staged(_) if !is_owed(local) => return Ok(()),
-                State::Staged(_) => {}
+                State::Staged(_) if is_owed(local) => {}
+                State::Staged(_) | State::Delivered | State::Unlinked => {
+                    // Who waited finds told what became of it.
+                    self.landed(local.id()).await;
+                    return Ok(());
+                }
             }
             let mut ended = {
                 let mut state = self.state.lock().unwrap();
@@ -354,6 +370,19 @@ impl Fleet {
             };
             self.changed.notify_one();
             // The sender is gone where nothing is owed any more: the state tells.
+            ended.changed().await.ok();
+        }
+    }
+
+    /// Resolves when the upload of it that is under way, if one is, has ended.
+    async fn landed(&self, id: LocalId) {
+        let ended = {
+            let state = self.state.lock().unwrap();
+            let flying = state.files.get(&id).filter(|known| known.flight.is_some());
+            flying.map(|known| known.ended.subscribe())
+        };
+        if let Some(mut ended) = ended {
+            // The sender is gone where nothing is owed any more.
             ended.changed().await.ok();
         }
     }
@@ -409,14 +438,11 @@ impl Fleet {
         }
         let flight = Arc::new(Flight::new(Arc::clone(local)));
         match self.courier.abandon_noted(&flight).await {
-            Ok(Outcome::Delivered { info, conflict }) => {
-                // Nobody listens at the end of a mount.
-                let _ = self.news.send(News::Delivered {
-                    local: local.id(),
-                    info,
-                    conflict,
-                });
-            }
+            Ok(Outcome::Delivered { info, conflict }) => self.tell(News::Delivered {
+                local: local.id(),
+                info,
+                conflict,
+            }),
             Ok(Outcome::Overtaken) => {}
             Err(failure) => log::info!(
                 "an upload session of {} may be left open for now: {}",

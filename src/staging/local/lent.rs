@@ -76,7 +76,6 @@ impl Drop for Loan {
             log::error!("what was written last is not looked at: {error}");
         }
         inner.lent.handles -= 1;
-        inner.lent.is_promised &= inner.lent.is_out();
         self.0.is_lent_now(&inner);
     }
 }
@@ -110,7 +109,8 @@ impl Local {
         lent.handles == 0 && lent.perhaps
     }
 
-    /// Whether somebody closed or synced it while others may write to it: it is owed, and not to be sent yet.
+    /// Whether somebody closed or synced it while others may write to it: it is owed, and not to be sent yet. Also when the
+    /// last of these gave it back, until [`Local::stage`].
     pub fn is_promised(&self) -> bool {
         self.inner.read().unwrap().lent.is_promised
     }
