@@ -109,9 +109,7 @@ impl Writer {
                 for (first, pieces) in runs(first, pieces, self.part_bytes) {
                     let bytes: usize = pieces.iter().map(Bytes::len).sum();
                     if !self.attempt(|writer| writer.store(&kept, first, &pieces)) {
-                        self.shared
-                            .unkept_bytes
-                            .fetch_add(bytes as u64, Ordering::Relaxed);
+                        kept.refuse(&self.shared, bytes as u64);
                     }
                 }
             }

@@ -48,6 +48,7 @@ impl Gather<'_> {
         for piece in pieces {
             match piece {
                 Piece::Here(segment) => {
+                    self.kept.store_again(segment.first, &segment.bytes);
                     memory += self.overlap(&segment);
                     segments.push(segment);
                 }

@@ -140,3 +140,20 @@ fn a_cache_of_things_that_must_stay_refuses_what_does_not_fit() {
     assert!(cache.usage().unkept_bytes > 0);
     assert!(is_right(&held, &e) && du(world.dir()) <= 1 << 20);
 }
+
+#[test]
+fn what_found_no_room_is_kept_once_there_is_some_when_it_is_read_from_memory() {
+    let world = World::new();
+    let cache = world.open(1 << 20);
+    let held = whole(&cache, &store_all(&cache, &entity("e", 12 * S))).unwrap();
+    let e = entity("large", 12 * S);
+    let kept = store_all(&cache, &e);
+    assert!(!has_all(&kept));
+    drop(held);
+    let bytes = slice(&e, &(0..e.blocks()));
+    for _ in 0..12 {
+        kept.store_again(0, &bytes);
+        assert!(cache.flush(LONG));
+    }
+    assert!(has_all(&kept));
+}
