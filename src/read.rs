@@ -24,7 +24,7 @@ mod window;
 pub use ahead::{Ahead, AheadCounts, Next};
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -122,6 +122,8 @@ struct Shared {
     cache: Arc<Cache>,
     disk: Disk,
     buffers: Arc<Buffers>,
+    /// Bodies that are being received.
+    receiving: AtomicUsize,
     /// How long fetches may yet wait for the disk.
     disk_wait: DiskWait,
     hosts: Hosts,
@@ -185,6 +187,7 @@ impl Reader {
                 cache,
                 disk: Disk::new(options.timeout),
                 buffers: Buffers::new(),
+                receiving: AtomicUsize::new(0),
                 disk_wait: DiskWait::new(Instant::now()),
                 hosts: Hosts::new(),
                 tally: Tally::default(),

@@ -6,6 +6,7 @@
 //! bounded number of tries without a block, or when no byte came for the timeout; then all who wait get the error, and a
 //! later read begins afresh. Runs in a task of its own: who asked may go away.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +29,12 @@ use crate::entity::BLOCK_SIZE_BYTES;
 /// Blocks in the largest segment.
 const SEGMENT_BLOCKS: u64 = LARGE_BYTES as u64 / BLOCK_SIZE_BYTES;
 
+/// Bodies that may be received at once into large segments. Of more, each has little memory: together they would take more
+/// than what is read is worth.
+const LARGE_AT_ONCE: usize = 16;
+/// Blocks in a segment then.
+const SMALL_SEGMENT_BLOCKS: u64 = 2;
+
 /// Pauses before the tries that follow a failure; a block that arrives begins the list anew. `api` has tried several
 /// times already before it says that a request cannot be sent, so these are for bodies that break.
 const PAUSES: [Duration; 4] = [
@@ -43,6 +50,22 @@ const DOUBT: Duration = Duration::from_secs(3);
 
 /// Tells a fetch whether its reader still goes where it is going: closed when it does not.
 pub(super) type Interest = watch::Receiver<()>;
+
+/// A body that is being received, counted until it is dropped.
+struct Receiving<'a>(&'a AtomicUsize);
+
+impl<'a> Receiving<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 pub(super) struct Fetch {
     shared: Arc<Shared>,
@@ -230,6 +253,8 @@ impl Fetch {
 
     /// Takes bytes until the claim is fulfilled or nobody wants the rest any more.
     async fn take_body(&mut self, mut body: Body, asked: Instant) -> Result<End, Error> {
+        let shared = Arc::clone(&self.shared);
+        let _receiving = Receiving::begin(&shared.receiving);
         let (mut first_byte, mut bytes) = (None, 0);
         let mut is_left = false;
         let mut silent_until = self.patience.stall_ends(Instant::now());
@@ -311,7 +336,11 @@ impl Fetch {
     fn new_segment(&self) -> Segment {
         let owed = self.claim.owed();
         let whole = SEGMENT_BLOCKS - (owed.start + SEGMENT_BLOCKS - self.phase) % SEGMENT_BLOCKS;
-        let most = owed.end.min(owed.start + SEGMENT_BLOCKS);
+        let blocks = match self.shared.receiving.load(Ordering::Relaxed) > LARGE_AT_ONCE {
+            true => SMALL_SEGMENT_BLOCKS,
+            false => SEGMENT_BLOCKS,
+        };
+        let most = owed.end.min(owed.start + blocks);
         let end = match self.claim.first_stop() {
             Some(stop) => stop.min(most),
             None => most.min(owed.start + whole),
