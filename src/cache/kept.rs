@@ -36,8 +36,6 @@ pub struct Kept {
     name: Name,
     seal: Seal,
     state: Mutex<State>,
-    /// Something of it found no room, or a disk that did not keep up.
-    has_refused: AtomicBool,
 }
 
 /// What [`Kept::read_now`] found.
@@ -117,7 +115,6 @@ impl Kept {
             seal: Seal::of(entity),
             entity: Arc::clone(entity),
             state: Mutex::default(),
-            has_refused: AtomicBool::new(false),
         })
     }
 
@@ -221,20 +218,15 @@ impl Kept {
             pieces: vec![bytes],
         };
         if !shared.queue.push(job) {
-            self.refuse(shared, len);
+            shared.unkept_bytes.fetch_add(len, Ordering::Relaxed);
         }
-    }
-
-    /// Takes note that `bytes` of it were not kept.
-    pub(super) fn refuse(&self, shared: &Shared, bytes: u64) {
-        shared.unkept_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.has_refused.store(true, Ordering::Relaxed);
     }
 
     /// As [`Kept::store`], of what was read from memory: kept now, if it could not be when it came. Content that is read
     /// again and again would never come to the disk else, since its place in memory spares it the way by the network.
     pub fn store_again(&self, first: u64, bytes: &Bytes) {
-        if !self.has_refused.load(Ordering::Relaxed) {
+        let has_refused = |shared: &Arc<Shared>| shared.unkept_bytes.load(Ordering::Relaxed) > 0;
+        if !self.shared.as_ref().is_some_and(has_refused) {
             return;
         }
         let blocks = first..first + (bytes.len() as u64).div_ceil(BLOCK_SIZE_BYTES);

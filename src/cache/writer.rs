@@ -109,7 +109,9 @@ impl Writer {
                 for (first, pieces) in runs(first, pieces, self.part_bytes) {
                     let bytes: usize = pieces.iter().map(Bytes::len).sum();
                     if !self.attempt(|writer| writer.store(&kept, first, &pieces)) {
-                        kept.refuse(&self.shared, bytes as u64);
+                        self.shared
+                            .unkept_bytes
+                            .fetch_add(bytes as u64, Ordering::Relaxed);
                     }
                 }
             }

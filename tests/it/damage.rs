@@ -177,7 +177,7 @@ fn a_thousand_flipped_bits_give_no_wrong_byte_where_the_kernel_reads_by_itself()
 }
 
 /// Reads everything until nothing of it has to be fetched. What is left of an index may tell less than is there, and what
-/// memory has goes to disk only when it is fetched again.
+/// memory has goes to disk only when it is read again.
 #[track_caller]
 fn settle(server: &Server, mount: &Mounted, sizes: &[u64]) {
     wait_until("nothing has to be fetched", || {
