@@ -111,15 +111,17 @@ impl Open {
     }
 
     /// Whether the files are still those in the directory, and what they should be.
-    pub(super) fn is_current(&self, kept: &Kept) -> bool {
+    pub(super) fn is_current(&self, folder: &Folder, kept: &Kept) -> bool {
         let entity = kept.entity();
-        let is = |file: &File, size: u64| {
-            file.metadata()
-                .is_ok_and(|found| found.nlink() > 0 && found.size() == size)
+        let is = |file: &File, kind: Kind, size: u64| {
+            let (open, named) = (file.metadata(), folder.stat(&kept.name().file(kind)));
+            open.is_ok_and(|open| {
+                open.size() == size && named.is_ok_and(|named| named.st_ino == open.ino())
+            })
         };
         let mut header = vec![0; HEADER_BYTES as usize];
-        is(&self.index, index_bytes(entity))
-            && is(&self.data, entity.size_bytes)
+        is(&self.index, Kind::Index, index_bytes(entity))
+            && is(&self.data, Kind::Data, entity.size_bytes)
             && read_at_most(&self.index, &mut header, 0).is_ok()
             && kept.seal().is_header(entity, &header)
     }
@@ -165,7 +167,8 @@ impl Open {
         self.index.write_all_at(&[0; STAMP_BYTES], STAMP_AT)
     }
 
-    /// Notes that `block` is not kept, if it still does not match its checksum. Whether it was there and did not.
+    /// Notes that `block` is not kept, if it still does not match its checksum. Whether it was there and did not: else who
+    /// found it damaged has other files open than these.
     pub(super) fn forget(&self, kept: &Kept, block: u64) -> io::Result<bool> {
         let range = kept.entity().bytes_of(&(block..block + 1));
         let mut bytes = vec![0; (range.end - range.start) as usize];

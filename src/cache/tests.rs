@@ -65,18 +65,21 @@ impl World {
     }
 }
 
-fn open(dir: &Path, site: &str, size_bytes: u64) -> Arc<Cache> {
-    let options = Options {
+fn options(dir: &Path, site: &str, size_bytes: u64) -> Options {
+    Options {
         dir: dir.to_owned(),
         instance_id: site.to_owned(),
         size_bytes,
         waiting_bytes: 32 << 20,
-    };
+    }
+}
+
+fn open(dir: &Path, site: &str, size_bytes: u64) -> Arc<Cache> {
     let tuning = Tuning {
         rest: Duration::ZERO,
         recheck: Duration::from_nanos(1),
     };
-    Cache::open_tuned(options, tuning)
+    Cache::open_tuned(options(dir, site, size_bytes), tuning)
 }
 
 fn entity(id: &str, size_bytes: u64) -> Arc<Entity> {

@@ -417,6 +417,9 @@ impl Writer {
             self.count_damage();
             // Who read the index meanwhile still has it.
             kept.lost(block..block + 1);
+        } else {
+            // Files were exchanged under who reads, or another has just told of it: to be opened anew.
+            kept.gone();
         }
         Ok(true)
     }
@@ -487,7 +490,7 @@ impl Disk {
         let is_current = self
             .open
             .get(&kept.name())
-            .is_some_and(|open| open.is_current(kept));
+            .is_some_and(|open| open.is_current(folder, kept));
         if !is_current {
             self.open.put(kept.name(), Open::make(folder, kept)?);
         }

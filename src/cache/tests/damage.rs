@@ -1,3 +1,5 @@
+use std::os::unix::fs::FileExt;
+
 use super::*;
 
 /// Changes something in one of the site's files.
@@ -116,6 +118,74 @@ fn a_damaged_block_is_found_counted_and_replaced() {
         assert!(!kept.has(0), "it is forgotten");
         let kept = store_all(&cache, &entity);
         assert!(has_all(&kept));
+    }
+}
+
+/// Exchanges two files by their names: who has them open reads on what is now elsewhere.
+fn exchange(one: &Path, other: &Path) {
+    let aside = one.with_extension("aside");
+    for (from, to) in [(one, &*aside), (other, one), (&*aside, other)] {
+        fs::rename(from, to).unwrap();
+    }
+}
+
+#[test]
+fn files_exchanged_while_they_are_open_are_kept_anew_and_not_fetched_for_ever() {
+    let lasting = Tuning {
+        rest: Duration::ZERO,
+        recheck: Duration::from_secs(3600),
+    };
+    for (kinds, sizes) in [
+        (["data", "data"], [5 * B, 5 * B]),
+        (["data", "data"], [5 * B, 7 * B + 1]),
+        (["index", "index"], [5 * B, 5 * B]),
+        (["data", "index"], [5 * B, 7 * B + 1]),
+    ] {
+        let world = World::new();
+        let entities = [entity("a", sizes[0]), entity("b", sizes[1])];
+        let first = world.open(1 << 30);
+        for entity in &entities {
+            store_all(&first, entity);
+        }
+        drop(first);
+        // Who only reads has them open, who writes has not yet.
+        let cache = Cache::open_tuned(options(world.dir(), "site", 1 << 30), lasting);
+        let kept = entities.each_ref().map(|entity| cache.entity(entity));
+        assert!(kept.iter().all(|kept| has_all(kept)));
+        let file = |at: usize| {
+            let kind = match kinds[at] {
+                "data" => names::Kind::Data,
+                _ => names::Kind::Index,
+            };
+            world.site_dir().join(kept[at].name().file(kind))
+        };
+        let (one, other) = (file(0), file(1));
+        exchange(&one, &other);
+        for path in [&one, &other] {
+            let file = fs::File::options().write(true).open(path).unwrap();
+            // The first block, or its checksum.
+            file.write_all_at(&[7; 8], 512).unwrap();
+        }
+        heal(&cache, &entities, &kept);
+        // Who comes later finds what is under the names now.
+        drop((kept, cache));
+        let cache = world.open(1 << 30);
+        let kept = entities.each_ref().map(|entity| cache.entity(entity));
+        heal(&cache, &entities, &kept);
+    }
+}
+
+/// Reads as those do who fetch what is not there and offer it to the disk, until nothing is to be fetched.
+#[track_caller]
+fn heal(cache: &Arc<Cache>, entities: &[Arc<Entity>], kept: &[Arc<Kept>]) {
+    let mut passes = 0;
+    while !kept.iter().all(|kept| has_all(kept)) {
+        for entity in entities {
+            store_all(cache, entity);
+        }
+        passes += 1;
+        // Each meets a block that is not as it should be, at least.
+        assert!(passes < 30, "it is fetched again and again");
     }
 }
 
