@@ -36,9 +36,11 @@ fn sixty_four_readers_take_no_more_memory_than_was_allowed_for_content() {
     const READERS: u64 = 64;
     const SIZE: u64 = 8 * MIB;
     /// Beside `--memory`: the program itself (24 MiB), what is yet to be written to disk (a quarter of `--memory`, by
-    /// buffers that may be half empty), and for each reader its connection, what it has received, and its answer to the
-    /// kernel.
-    const BESIDE_KIB: u64 = (24 + 8 + 2 * READERS) * KIB;
+    /// buffers that may be half empty), and for each reader 3 MiB: its connection's buffers (408 KiB each, of which the
+    /// next is filled while content still points into the last), what it has received and its answer to the kernel
+    /// (256 KiB each), once more as much that the heap holds in between. The last grows while the disk is too busy to
+    /// take anything: 2.3 MiB a reader were seen behind a build that had just written gigabytes, 1.5 on a quiet machine.
+    const BESIDE_KIB: u64 = (24 + 8 + 3 * READERS) * KIB;
     let server = Server::start(Options::default()).unwrap();
     for number in 0..READERS {
         server.put_generated(&format!("{number}.bin"), SIZE, number);

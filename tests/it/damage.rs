@@ -103,8 +103,9 @@ fn flip(vandal: &mut Vandal) -> u64 {
     for turn in 0..FLIPS as usize {
         // Most of them where most of the bytes are.
         let files = if turn % 8 == 0 { &small } else { &large };
-        let flipped = vandal.flip_bit(&files[turn / 8 % files.len()]);
-        assert!(flipped.is_some(), "nobody holds it");
+        let file = &files[turn / 8 % files.len()];
+        // Nothing is open, but what is written and verified behind the last read is held for a moment.
+        wait_until("nobody holds it", || vandal.flip_bit(file).is_some());
     }
     let blocks = |before: &Vec<u8>, after: &Vec<u8>| {
         let blocks = before
@@ -144,10 +145,13 @@ fn flipped_bits(passthrough: &str) {
 
     // While it is mounted and nothing is open. What memory still has is right without the disk.
     let hit = flip(&mut vandal);
-    check_all(&mount, &sizes);
+    wait_until("a third of the damaged blocks is met", || {
+        check_all(&mount, &sizes);
+        damaged_blocks(&mount) >= hit / 3
+    });
     let found = damaged_blocks(&mount);
     println!("{found} of {hit} damaged blocks were met");
-    assert!((hit / 3..=hit).contains(&found), "{found} of {hit}");
+    assert!(found <= hit, "{found} of {hit}");
     settle(&server, &mount, &sizes);
     assert!(mount.end().success());
 
@@ -158,12 +162,13 @@ fn flipped_bits(passthrough: &str) {
     assert!(mount.end().success());
     let hit = flip(&mut vandal);
     let mount = mount.again(&server, "cloudreve://my/", &options);
-    check_all(&mount, &sizes);
-    wait_until("each damaged block is counted once", || {
+    // A disk that is too busy to answer is left alone for half a minute: its blocks are met after that.
+    wait_until("each damaged block is counted", || {
+        check_all(&mount, &sizes);
         damaged_blocks(&mount) >= hit
     });
-    assert_eq!(damaged_blocks(&mount), hit);
     settle(&server, &mount, &sizes);
+    assert_eq!(damaged_blocks(&mount), hit, "each is counted once");
 }
 
 #[test]
