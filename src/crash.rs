@@ -50,6 +50,14 @@ points! {
     SessionOpened = "session-opened",
     /// The journal was handed the session that is open.
     SessionNoted = "session-noted",
+    /// The intent to have the server copy a content is noted.
+    CopyMeant = "copy-meant",
+    /// The folder through which a copy goes is noted, and not made.
+    DetourNoted = "detour-noted",
+    /// A copy is in the folder through which it goes.
+    DetourTaken = "detour-taken",
+    /// The server has made a copy, and nobody has looked whether it did.
+    Copied = "copied",
     /// A chunk is there, and is not noted.
     ChunkSent = "chunk-sent",
     /// A chunk is there, and is noted where it is large enough.

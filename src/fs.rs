@@ -35,7 +35,7 @@ pub use crate::listing::{Order, OrderBy};
 pub use changes::{Owing, drop_copies};
 pub use copy::is_copy;
 pub use error::Error;
-pub use files::{Change, Reserve, complete};
+pub use files::{At, Change, Reserve, complete};
 pub use rename::RenameHow;
 
 use std::collections::HashMap;

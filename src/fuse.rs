@@ -36,7 +36,9 @@ use fuser::{
 };
 use tokio::runtime::Handle;
 
-use crate::fs::{Believed, Change, Error, FolderEntry, Fs, HandleId, Lookup, RenameHow, Reserve};
+use crate::fs::{
+    At, Believed, Change, Error, FolderEntry, Fs, HandleId, Lookup, RenameHow, Reserve,
+};
 use crate::inodes::Ino;
 use attr::{absent, file_attr, file_type};
 use backing::{Backing, Way, Ways};
@@ -697,23 +699,31 @@ impl Filesystem for Adapter {
         });
     }
 
-    /// ENOSYS makes the kernel copy by itself, by way of its pages. The server's own copy cannot stand in for that: it goes
-    /// to another folder only and under its name, so the copy would show somewhere else first, and it takes the time of
-    /// now, which nothing but new content changes there (→ api part 2 §11).
     fn copy_file_range(
         &self,
         _: &Request,
+        ino_in: INodeNo,
+        handle_in: FileHandle,
+        offset_in: u64,
         _: INodeNo,
-        _: FileHandle,
-        _: u64,
-        _: INodeNo,
-        _: FileHandle,
-        _: u64,
-        _: u64,
+        handle_out: FileHandle,
+        offset_out: u64,
+        length: u64,
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::ENOSYS);
+        let at = |handle: FileHandle, offset| At {
+            handle: HandleId(handle.0),
+            offset,
+        };
+        let (from, to) = (at(handle_in, offset_in), at(handle_out, offset_out));
+        self.serve("copy_file_range", move |fs| async move {
+            match fs.copy_range(from, to, length).await {
+                // Never more than one call copies, which is less than that.
+                Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
+                Err(err) => reply.error(logged("copy_file_range", ino_in.0, &err)),
+            }
+        });
     }
 
     fn setxattr(

@@ -49,7 +49,7 @@ use crate::staging::settle::{Settler, Unsettled};
 use crate::staging::slot::Slot;
 use crate::uri::FileUri;
 
-pub use local::{Loan, Local};
+pub use local::{Loan, Local, Origin};
 pub use stays::LocalOnly;
 
 /// Where what is owed is kept.

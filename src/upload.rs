@@ -9,7 +9,9 @@ mod attempt;
 mod body;
 mod cipher;
 mod conflict;
+mod copy;
 mod deliver;
+mod detour;
 mod fleet;
 mod halt;
 mod home;
@@ -33,7 +35,10 @@ use crate::model::FileInfo;
 use crate::staging::{Local, Place, Staging};
 use fleet::Fleet;
 
-pub(crate) use orphans::is_note;
+/// Whether a note among the steps of a staging is one that the uploader finishes.
+pub(crate) fn is_note(text: &str) -> bool {
+    orphans::is_note(text) || detour::is_note(text)
+}
 
 /// What becomes of the old content of a file that is overwritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 //! Writes land on the local disk and nowhere else; what was written is owed to the server from close(2) or fsync(2) on.
 
 mod content;
+mod copy_range;
 mod fill;
 mod lent;
 mod pieces;
@@ -15,6 +16,7 @@ mod sync;
 mod warm;
 mod write;
 
+pub use copy_range::At;
 pub use fill::complete;
 pub use write::{Change, Reserve};
 

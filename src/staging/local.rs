@@ -7,6 +7,7 @@
 
 mod content;
 mod lent;
+mod origin;
 mod owed;
 
 use std::fs::File;
@@ -29,6 +30,8 @@ use crate::staging::{Base, Delivery, LocalId, Place, State};
 
 use lent::Lent;
 pub use lent::Loan;
+use origin::Copied;
+pub use origin::Origin;
 
 /// A file whose current content is here. All methods may block on the disk for a moment, none on the network.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub struct Local {
     generation: AtomicU64,
     /// Whether it is lent; changes under the lock of `inner`.
     is_lent: AtomicBool,
+    /// What was copied to it, if it was. Nothing else is locked while this is.
+    copied: Mutex<Option<Box<Copied>>>,
     files: Mutex<Files>,
 }
 
@@ -191,6 +196,7 @@ impl Local {
             is_lent: AtomicBool::new(inner.lent.is_out()),
             inner: RwLock::new(inner),
             generation: AtomicU64::new(generation),
+            copied: Mutex::default(),
             files: Mutex::new(files),
         });
         slot.opened(Arc::downgrade(&local));

@@ -10,6 +10,7 @@ mod crash;
 mod damage;
 mod full;
 mod lent;
+mod origin;
 mod owed;
 mod power;
 mod slots;

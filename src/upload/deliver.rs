@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use super::aim::Aim;
 use super::attempt::{Attempt, Content, Over};
 use super::body::{Flight, blocking};
+use super::detour::Detours;
 use super::look::{Look, look};
 use super::orphans::Orphans;
 use super::outcome::Failure;
@@ -38,6 +39,8 @@ pub(super) struct Courier {
     pub(super) staging: Arc<Staging>,
     /// What is left of files that are no more.
     pub(super) orphans: Orphans,
+    /// What copies went through and is still there.
+    pub(super) detours: Detours,
 }
 
 /// How a delivery ended that did not fail.
@@ -122,6 +125,9 @@ impl Courier {
         let Some(target) = self.prepare(flight, target, &content).await? else {
             return Ok(Step::Again);
         };
+        if let Some(step) = self.copy(flight, &target, &content, sent).await? {
+            return Ok(step);
+        }
         match content.size_bytes {
             0 => self.put_empty(flight, target, &content).await,
             _ => match self.open(flight, &target, &content).await {

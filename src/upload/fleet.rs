@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::body::Flight;
 use super::deliver::{Courier, Outcome, is_owed};
+use super::detour::Detours;
 use super::orphans::Orphans;
 use super::outcome::Failure;
 use super::place::Places;
@@ -96,8 +97,8 @@ impl Fleet {
             tidy_due: None,
             look_due: None,
         };
-        let orphans = Orphans::found(&staging);
-        if !orphans.is_empty() {
+        let (orphans, detours) = (Orphans::found(&staging), Detours::found(&staging));
+        if !orphans.is_empty() || !detours.is_empty() {
             state.tidy_due = Some(now);
         }
         for local in staging.owed() {
@@ -114,6 +115,7 @@ impl Fleet {
                 places: Places::default(),
                 staging: Arc::clone(&staging),
                 orphans,
+                detours,
             },
             staging,
             news,
@@ -243,6 +245,8 @@ impl Fleet {
         drop(state);
         if flight.local.state() == State::Unlinked && self.courier.orphans.released(&flight.local) {
             self.tidy_at(now);
+        } else if !self.courier.detours.is_empty() {
+            self.tidy_at(now + TIDYING);
         }
         self.changed.notify_one();
     }
@@ -276,10 +280,12 @@ impl Fleet {
         }
     }
 
-    /// Cancels what was left of files that are no more.
+    /// Cancels what was left of files that are no more, and removes what copies left.
     async fn tidy(self: Arc<Self>) {
-        self.courier.settle_orphans().await;
-        if !self.courier.orphans.is_empty() {
+        let courier = &self.courier;
+        courier.settle_orphans().await;
+        courier.remove_detours().await;
+        if !courier.orphans.is_empty() || !courier.detours.is_empty() {
             self.tidy_at(Instant::now() + TIDYING);
         }
     }

@@ -129,7 +129,7 @@ pub(super) struct Orphans {
 }
 
 /// Whether a note among the steps of a staging is one of these.
-pub(crate) fn is_note(text: &str) -> bool {
+pub(super) fn is_note(text: &str) -> bool {
     serde_json::from_str::<Note>(text).is_ok()
 }
 

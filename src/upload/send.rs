@@ -18,6 +18,7 @@ use super::verdict::{Verdict, is_near, judge};
 use crate::api::{Error, NewSession};
 use crate::crash::{self, Point};
 use crate::staging::Delivery;
+use crate::uri::FileUri;
 
 /// One kind of storage tells the server in its own time that all is there (→ api part 2 §6).
 const TELLS_LATER: &str = "upyun";
@@ -40,20 +41,7 @@ impl Courier {
                 uri, file, entity, ..
             } => (uri, Some(Over::new(file, entity))),
         };
-        let local = &flight.local;
-        let mut attempt = Attempt::new(
-            uri,
-            over,
-            meant(&local.place(), local.base().as_ref()),
-            content,
-            self.api.server_now(),
-        );
-        // A request before this one whose answer was lost may be answered yet.
-        let lost = Attempt::noted(&local.delivery()).filter(|noted| noted.session.is_none());
-        if let Some(lost) = &lost {
-            attempt.comes_after(lost);
-        }
-        note(flight, &attempt).await?;
+        let (mut attempt, lost) = self.intend(flight, uri, over, content).await?;
         crash::pass(Point::SessionMeant);
         let new = NewSession {
             uri: uri.clone(),
@@ -67,11 +55,7 @@ impl Courier {
             Err(error) => {
                 // After a lost answer the note stays: somebody has to look whether a session is open now.
                 if is_refusal(&error) {
-                    let restore = |delivery: &mut Delivery| match lost {
-                        Some(lost) => lost.note_in(delivery),
-                        None => Attempt::forget_in(delivery),
-                    };
-                    flight.note(restore).await?;
+                    withdraw(flight, lost).await?;
                 }
                 return Err(self.meaning(flight, target, content, error).await);
             }
@@ -91,6 +75,31 @@ impl Courier {
         }
         crash::pass(Point::SessionNoted);
         Ok(attempt)
+    }
+
+    /// Notes the intent to bring the content there; also the intent that was noted before, if its answer was lost and may
+    /// yet come.
+    pub(super) async fn intend(
+        &self,
+        flight: &Arc<Flight>,
+        uri: &FileUri,
+        over: Option<Over>,
+        content: &Content,
+    ) -> Result<(Attempt, Option<Attempt>), Failure> {
+        let local = &flight.local;
+        let mut attempt = Attempt::new(
+            uri,
+            over,
+            meant(&local.place(), local.base().as_ref()),
+            content,
+            self.api.server_now(),
+        );
+        let lost = Attempt::noted(&local.delivery()).filter(|noted| noted.session.is_none());
+        if let Some(lost) = &lost {
+            attempt.comes_after(lost);
+        }
+        note(flight, &attempt).await?;
+        Ok((attempt, lost))
     }
 
     /// What an answer to the opening of a session means.
@@ -259,6 +268,15 @@ impl Courier {
             (None, _) => Err(error.into()),
         }
     }
+}
+
+/// What was intended was refused: what was noted `before` is so again.
+pub(super) async fn withdraw(flight: &Arc<Flight>, before: Option<Attempt>) -> std::io::Result<()> {
+    let restore = |delivery: &mut Delivery| match before {
+        Some(before) => before.note_in(delivery),
+        None => Attempt::forget_in(delivery),
+    };
+    flight.note(restore).await
 }
 
 async fn note(flight: &Arc<Flight>, attempt: &Attempt) -> std::io::Result<()> {

@@ -16,6 +16,7 @@ use cloudreve_fuse::crash::Point;
 use cloudreve_test_server::{Options, Server, generated_bytes};
 
 use crate::support::mounted::Mounted;
+use crate::support::shell::wait_until;
 
 const KIB: u64 = 1 << 10;
 
@@ -39,6 +40,10 @@ enum Deed {
     DeleteOver,
     /// The same where somebody else changed it meanwhile.
     Conflict,
+    /// A large one is copied to another folder, which the server does.
+    Duplicate,
+    /// One is copied within its folder.
+    DuplicateBeside,
     /// What is only here gets another name.
     RenameStaged,
     /// What is only here goes over something else that is.
@@ -143,6 +148,25 @@ const TABLE: &[(Deed, &[(Point, u32)])] = &[
             (Point::Seen, 1),
             (Point::Undescribed, 1),
             (Point::Forgotten, 1),
+        ],
+    ),
+    (
+        Duplicate,
+        &[
+            (Point::CopyMeant, 1),
+            (Point::Copied, 1),
+            (Point::Seen, 1),
+            (Point::Forgotten, 1),
+        ],
+    ),
+    (
+        DuplicateBeside,
+        &[
+            (Point::CopyMeant, 1),
+            (Point::DetourNoted, 1),
+            (Point::DetourTaken, 1),
+            (Point::Copied, 1),
+            (Point::Seen, 1),
         ],
     ),
     (RenameStaged, &[(Point::Described, 1)]),
@@ -334,6 +358,8 @@ impl Deed {
                 file("a/g", 10),
                 file("b/f", 20),
             ],
+            Duplicate => vec![folder("a"), folder("b"), file("a/f", 17 * 1024 * KIB)],
+            DuplicateBeside => vec![file("f", 17 * 1024 * KIB)],
             // More than is copied rather than moved.
             Swap => vec![file("f", 2048 * KIB), file("g", 5000)],
             RemoveMany => {
@@ -376,6 +402,14 @@ impl Deed {
                     (COPY.into(), ours),
                 ])];
                 Ok(())
+            }
+            Duplicate | DuplicateBeside => {
+                let (from, to) = match self {
+                    Duplicate => ("a/f", "b/f"),
+                    _ => ("f", "g"),
+                };
+                let copied = is(to, may.0[0][from].clone());
+                may.call(copied, || fs::copy(at(from), at(to)).map(drop))
             }
             RenameStaged => {
                 make(may, root, "n", &content("new", 8192))?;
@@ -498,6 +532,11 @@ fn dies(deed: Deed, point: Point, nth: u32) {
     assert_eq!(status.signal(), Some(libc::SIGKILL), "{what}: {status}");
     let mount = mount.again(&server, "cloudreve://my/", deed.options());
     mount.sync();
+    // Not owed to anybody, so nobody waits for it.
+    wait_until("what copies went through is gone", || {
+        let left = |name: &String| name.starts_with(".cloudreve-fuse-copy-");
+        !server.names("").unwrap().iter().any(left)
+    });
     let found = tree(&server);
     assert!(
         may.0.contains(&found),
@@ -513,7 +552,9 @@ fn dies(deed: Deed, point: Point, nth: u32) {
             continue;
         };
         let times = all.iter().filter(|one| *one == content).count();
-        assert_eq!(times, 1, "{what}: {path} is there {times} times");
+        let wanted = found.values().flatten().filter(|one| *one == content);
+        let wanted = wanted.count();
+        assert_eq!(times, wanted, "{what}: {path} is there {times} times");
     }
     assert_eq!(mount.status()["owed"], serde_json::json!([]), "{what}");
 }
@@ -547,6 +588,11 @@ fn a_daemon_that_dies_while_a_new_file_is_made_or_sent_loses_nothing_of_it() {
 #[test]
 fn a_daemon_that_dies_while_a_file_is_replaced_loses_neither_version() {
     all_of(&[Over, DeleteOver, Conflict]);
+}
+
+#[test]
+fn a_daemon_that_dies_while_the_server_copies_a_file_leaves_one_copy_and_nothing_else() {
+    all_of(&[Duplicate, DuplicateBeside]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod bad_input;
 mod bounds;
 mod bytes;
 mod cache;
+mod copies;
 mod crash_points;
 mod crashes;
 mod damage;

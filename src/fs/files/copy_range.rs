@@ -1,0 +1,103 @@
+//! copy_file_range(2): bytes from one open file to another, which the kernel need not see.
+//!
+//! They are written here as any others, so that nothing that was acknowledged depends on another file. Besides, it is
+//! remembered which version they came from: where all of a new file did, the server may copy it, and nothing is sent.
+
+use std::sync::Arc;
+
+use super::File;
+use crate::entity::Entity;
+use crate::fs::{Error, Fs, HandleId};
+use crate::staging::Origin;
+
+/// Copied by one call at most: the caller can be interrupted between two, and asks for the rest.
+const CALL_BYTES: u64 = 8 << 20;
+
+/// Read and written at once.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// A place in an open file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At {
+    /// Which one.
+    pub handle: HandleId,
+    /// Bytes from its beginning.
+    pub offset: u64,
+}
+
+impl Fs {
+    /// copy_file_range(2): copies up to `size_bytes`, and tells how many were; fewer are no error, and none are at the end
+    /// of the file that is copied from. What fails after some were copied is found by the next call.
+    pub async fn copy_range(
+        self: &Arc<Self>,
+        from: At,
+        to: At,
+        size_bytes: u64,
+    ) -> Result<u64, Error> {
+        let source = self.files.get(from.handle)?;
+        let target = self.files.get(to.handle)?;
+        if !target.writes {
+            return Err(Error::BadHandle);
+        }
+        let wanted = size_bytes.min(CALL_BYTES);
+        let mut copied = 0;
+        while copied < wanted {
+            let piece = (wanted - copied).min(PIECE_BYTES);
+            match self
+                .copy_piece(&source, &target, from, to, copied, piece)
+                .await
+            {
+                Ok(0) => break,
+                Ok(bytes) => copied += bytes,
+                Err(error) if copied == 0 => return Err(error),
+                Err(error) => {
+                    log::debug!("a copy stops after {copied} bytes: {error}");
+                    break;
+                }
+            }
+        }
+        Ok(copied)
+    }
+
+    /// Copies up to `piece` bytes behind the first `done`.
+    async fn copy_piece(
+        self: &Arc<Self>,
+        source: &File,
+        target: &Arc<File>,
+        from: At,
+        to: At,
+        done: u64,
+        piece: u64,
+    ) -> Result<u64, Error> {
+        let read_at = from.offset.checked_add(done).ok_or(Error::TooLarge)?;
+        let write_at = to.offset.checked_add(done).ok_or(Error::TooLarge)?;
+        let bytes = self.files.read(from.handle, read_at, piece as u32).await?;
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        // Asked only now: a file that nothing was written to yet showed its version when it was read.
+        let origin = origin(source).filter(|_| read_at == write_at);
+        let (fs, target) = (Arc::clone(self), Arc::clone(target));
+        let write = move || {
+            fs.write(to.handle, write_at, &bytes, false)?;
+            if let (Some(origin), Some(local)) = (origin, target.content.local()) {
+                local.is_copied(&origin, write_at, &bytes);
+            }
+            Ok(bytes.len() as u64)
+        };
+        let written = tokio::task::spawn_blocking(write).await;
+        written.unwrap_or_else(|panic| Err(Error::Disk(Arc::new(std::io::Error::other(panic)))))
+    }
+}
+
+/// The version of the server's that `file` shows; none where something was written over it.
+fn origin(file: &File) -> Option<Origin> {
+    let source = file.content.source();
+    file.content.is_clean().then_some(Origin {
+        file: source.file,
+        entity: Entity {
+            id: source.entity,
+            size_bytes: source.size_bytes,
+        },
+    })
+}

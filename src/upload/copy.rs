@@ -1,0 +1,112 @@
+//! Content that the server has already, under another name: it makes a copy, and nothing is sent.
+//!
+//! A copy brings all versions of its original along and counts all of them (→ api part 2 §11), so only a file of one version
+//! is copied; and its time is that of the copy, so only what is large is: the more there is to send, the less a few
+//! seconds matter. Whatever does not suit is sent like any other content.
+
+use std::sync::Arc;
+
+use super::attempt::Content;
+use super::body::{Flight, blocking};
+use super::deliver::{Courier, Outcome, Step, there};
+use super::outcome::{Failure, is_refusal};
+use super::place::Target;
+use super::send::withdraw;
+use crate::api::Error;
+use crate::crash::{self, Point};
+use crate::model::{FileInfo, FileKind};
+use crate::staging::Origin;
+use crate::uri::{FileSystem, FileUri};
+
+/// Smaller content is sent: it is there in a moment, with the time of its writer.
+const LEAST_BYTES: u64 = 16 << 20;
+
+impl Courier {
+    /// Has the server copy the content to `target`, if it was copied here from a file that still has that version; none
+    /// where it has to be sent.
+    pub(super) async fn copy(
+        &self,
+        flight: &Arc<Flight>,
+        target: &Target,
+        content: &Content,
+        sent: &(dyn Fn() + Send + Sync),
+    ) -> Result<Option<Step>, Failure> {
+        let Target::New(uri) = target else {
+            return Ok(None);
+        };
+        if content.size_bytes < LEAST_BYTES || !is_own(uri) {
+            return Ok(None);
+        }
+        let (local, generation) = (Arc::clone(&flight.local), content.generation);
+        let Some(origin) = blocking(move || local.origin(generation)).await? else {
+            return Ok(None);
+        };
+        let (Some(from), Some(folder)) = (self.suits(flight, &origin).await?, uri.parent()) else {
+            return Ok(None);
+        };
+        if flight.halt.is_set() {
+            return Ok(Some(Step::Done(Outcome::Overtaken)));
+        }
+        let (_, before) = self.intend(flight, uri, None, content).await?;
+        crash::pass(Point::CopyMeant);
+        let keeps_name = from.uri.name() == uri.name();
+        let copied = match keeps_name && from.uri.parent() != Some(folder.clone()) {
+            true => self.api.copy_into(&[from.uri], &folder).await,
+            false => self.copy_by_detour(&from, uri).await,
+        };
+        match copied {
+            Ok(()) => {}
+            Err(error) => {
+                if is_refusal(&error) {
+                    withdraw(flight, before).await?;
+                }
+                return match error {
+                    Error::Exists => self.taken(flight, target, content).await.map(Some),
+                    error if is_refusal(&error) => {
+                        log::debug!("{uri} is sent, not copied: {error}");
+                        Ok(None)
+                    }
+                    error => Err(error.into()),
+                };
+            }
+        }
+        crash::pass(Point::Copied);
+        sent();
+        let info = self.api.info(uri).await?;
+        if info.entity == origin.entity.id && info.size_bytes == content.size_bytes {
+            return self.land(flight, there(info, content)).await.map(Some);
+        }
+        // Somebody was faster than the look at it: what is noted tells what is there.
+        Ok(Some(Step::Again))
+    }
+
+    /// The file that `origin` speaks of, if a copy of it has the content and nothing else.
+    async fn suits(
+        &self,
+        flight: &Arc<Flight>,
+        origin: &Origin,
+    ) -> Result<Option<FileInfo>, Failure> {
+        let place = flight.local.place();
+        let found = match self.places.file(&self.api, &place, &origin.file).await {
+            Ok(info) => self.api.history(&info.uri).await,
+            Err(error) => Err(error),
+        };
+        let (info, versions) = match found {
+            Ok(found) => found,
+            Err(Error::NotFound | Error::Denied { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let is_it = info.id == origin.file
+            && info.kind == FileKind::File
+            && info.entity == origin.entity.id
+            && info.size_bytes == origin.entity.size_bytes
+            && versions.len() == 1
+            && info.upload_session().is_none();
+        Ok((is_it && is_own(&info.uri)).then_some(info))
+    }
+}
+
+/// Whether it is in the account's own files: nothing else can be copied, or copied to.
+fn is_own(uri: &FileUri) -> bool {
+    matches!(uri.file_system(), FileSystem::My { .. })
+}
