@@ -366,9 +366,9 @@ impl Fleet {
                         }
                         failures = Some(count);
                     }
-                    (Some(_), _) => {}
-                    (None, _) => {
-                        failures = Some(count);
+                    // Also where it was saved again meanwhile: it would wait for its delay once more.
+                    (before, _) => {
+                        failures = before.or(Some(count));
                         state.queue.urge(id, Instant::now());
                     }
                 }

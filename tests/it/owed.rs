@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cloudreve_test_server::{Options, Server};
+use cloudreve_test_server::{Fault, Options, Route, Server};
 use serde_json::Value;
 
 use crate::support::mounted::Mounted;
@@ -134,6 +134,21 @@ fn sync_of_a_path_waits_for_what_lies_below_it_and_for_nothing_else() {
     let (code, _, err) = run(&mount, &["sync"], Some(Path::new("/")));
     assert_eq!(code, Some(1));
     assert!(err.contains("on no mount"), "{err}");
+}
+
+#[test]
+fn sync_waits_no_longer_for_a_file_that_is_saved_again_meanwhile() {
+    let server = server();
+    let mount = mounted(&server, &["--upload-delay=1h"]);
+    std::fs::write(mount.path("a"), "first").unwrap();
+    server.fail(Fault::on(Route::UploadCreate).delay(Duration::from_millis(500)));
+    std::thread::scope(|scope| {
+        let syncing = scope.spawn(|| mount.sync());
+        wait_until("it is on its way", || server.count(Route::UploadCreate) > 0);
+        std::fs::write(mount.path("a"), "second").unwrap();
+        syncing.join().unwrap();
+    });
+    assert_eq!(server.content("a").unwrap(), b"second");
 }
 
 #[test]
