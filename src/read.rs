@@ -66,6 +66,10 @@ const BEHIND_BYTES: u64 = 2 << 20;
 /// How often memory is looked for that nobody uses; it goes after the third time without use.
 const TRIM_EVERY: Duration = Duration::from_secs(12);
 
+/// How often what was freed is given back once more, after nothing is in use: for two minutes, by which connections that
+/// nobody uses are closed.
+const GIVEN_BACK_AGAIN: u32 = 10;
+
 /// How content is fetched.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -291,9 +295,14 @@ async fn trim(shared: Arc<Shared>, is_trimmed: Arc<AtomicBool>) {
         is_trimmed.store(false, Ordering::Relaxed);
         // A fetch may have begun meanwhile that found us at work.
         if shared.blocks.memory_bytes() == 0 || is_trimmed.swap(true, Ordering::Relaxed) {
-            give_back().await;
-            return;
+            break;
         }
+    }
+    give_back().await;
+    // What the disk has yet to take is free later, and so are the buffers of connections that nobody uses.
+    for _ in 0..GIVEN_BACK_AGAIN {
+        tokio::time::sleep(TRIM_EVERY).await;
+        give_back().await;
     }
 }
 
