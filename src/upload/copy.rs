@@ -37,38 +37,28 @@ impl Courier {
         if content.size_bytes < LEAST_BYTES || !is_own(uri) {
             return Ok(None);
         }
-        let (local, generation) = (Arc::clone(&flight.local), content.generation);
-        let Some(origin) = blocking(move || local.origin(generation)).await? else {
+        let Some(origin) = flight.local.origin() else {
             return Ok(None);
         };
-        let (Some(from), Some(folder)) = (self.suits(flight, &origin).await?, uri.parent()) else {
+        let Some(from) = self.suits(flight, &origin).await? else {
             return Ok(None);
         };
-        if flight.halt.is_set() {
-            return Ok(Some(Step::Done(Outcome::Overtaken)));
+        if !is_still_copy(flight, &origin, content.generation).await? {
+            let is_halted = flight.halt.is_set();
+            return Ok(is_halted.then_some(Step::Done(Outcome::Overtaken)));
         }
         let (_, before) = self.intend(flight, uri, None, content).await?;
         crash::pass(Point::CopyMeant);
-        let keeps_name = from.uri.name() == uri.name();
-        let copied = match keeps_name && from.uri.parent() != Some(folder.clone()) {
-            true => self.api.copy_into(&[from.uri], &folder).await,
-            false => self.copy_by_detour(&from, uri).await,
-        };
-        match copied {
-            Ok(()) => {}
-            Err(error) => {
-                if is_refusal(&error) {
-                    withdraw(flight, before).await?;
-                }
-                return match error {
-                    Error::Exists => self.taken(flight, target, content).await.map(Some),
-                    error if is_refusal(&error) => {
-                        log::debug!("{uri} is sent, not copied: {error}");
-                        Ok(None)
-                    }
-                    error => Err(error.into()),
-                };
+        if let Err(error) = self.copy_by_detour(&from, &origin.entity, uri).await {
+            if !is_refusal(&error) {
+                return Err(error.into());
             }
+            withdraw(flight, before).await?;
+            if let Error::Exists = error {
+                return self.taken(flight, target, content).await.map(Some);
+            }
+            log::debug!("{uri} is sent, not copied: {error}");
+            return Ok(None);
         }
         crash::pass(Point::Copied);
         sent();
@@ -104,6 +94,20 @@ impl Courier {
             && info.upload_session().is_none();
         Ok((is_it && is_own(&info.uri)).then_some(info))
     }
+}
+
+/// Whether all of the content, of `generation`, is what was copied from `origin`.
+async fn is_still_copy(
+    flight: &Arc<Flight>,
+    origin: &Origin,
+    generation: u64,
+) -> std::io::Result<bool> {
+    let (flight, origin) = (Arc::clone(flight), origin.clone());
+    blocking(move || {
+        let wanted = || !flight.halt.is_set();
+        flight.local.is_copy(&origin, generation, wanted)
+    })
+    .await
 }
 
 /// Whether it is in the account's own files: nothing else can be copied, or copied to.

@@ -1,7 +1,7 @@
-//! Folders through which a copy goes: the server copies under the same name and into another folder only, so that one which
-//! is to have another name, or the folder of its original, has to be made elsewhere and moved.
+//! Folders through which a copy goes: the server copies under the same name and into another folder only, and copies what
+//! the original has by then. So the copy is made in a folder of its own, looked at, and moved where it belongs.
 //!
-//! Its place is never seen with anything else than the whole file. The folder is noted among the steps of the staging
+//! Nothing else than the right file is ever seen there. The folder is noted among the steps of the staging
 //! before it is made, and is removed with whatever is left in it, after a crash by the next start.
 
 use std::sync::Mutex;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::deliver::Courier;
 use crate::api::{Delete, Error};
 use crate::crash::{self, Point};
+use crate::entity::Entity;
 use crate::entry::stable_hash;
 use crate::model::FileInfo;
 use crate::names::ServerName;
@@ -66,9 +67,14 @@ impl Detours {
 }
 
 impl Courier {
-    /// Has the server make a copy of `from` at `to`, by way of another folder beside it. [`Error::Exists`] where that name
-    /// is taken.
-    pub(super) async fn copy_by_detour(&self, from: &FileInfo, to: &FileUri) -> Result<(), Error> {
+    /// Has the server make a copy of `from`, whose only version is `entity`, at `to`, by way of a folder beside that.
+    /// [`Error::Exists`] where the name is taken, [`Error::Changed`] where `from` has another version by now.
+    pub(super) async fn copy_by_detour(
+        &self,
+        from: &FileInfo,
+        entity: &Entity,
+        to: &FileUri,
+    ) -> Result<(), Error> {
         let (Some(home), Some(name)) = (to.parent(), to.name()) else {
             return Err(Error::NotFound);
         };
@@ -84,7 +90,7 @@ impl Courier {
         let note = note.map_err(|error| local(error.into()))?;
         let steps = self.staging.begin(note).await.map_err(local)?;
         crash::pass(Point::DetourNoted);
-        let copied = self.copy_through(from, &folder, name, &home).await;
+        let copied = self.copy_through(from, entity, &folder, to).await;
         self.remove(Detour { steps, folder }).await;
         copied
     }
@@ -92,22 +98,27 @@ impl Courier {
     async fn copy_through(
         &self,
         from: &FileInfo,
+        entity: &Entity,
         folder: &FileUri,
-        name: &ServerName,
-        home: &FileUri,
+        to: &FileUri,
     ) -> Result<(), Error> {
+        let (Some(home), Some(name)) = (to.parent(), to.name()) else {
+            return Err(Error::NotFound);
+        };
         self.api.create_folder(folder).await?;
-        self.api
-            .copy_into(std::slice::from_ref(&from.uri), folder)
-            .await?;
+        let original = std::slice::from_ref(&from.uri);
+        self.api.copy_into(original, folder).await?;
         crash::pass(Point::DetourTaken);
-        if from.name != *name {
-            let copy = folder.child(from.name.clone());
+        let copy = folder.child(from.name.clone());
+        let (info, versions) = self.api.history(&copy).await?;
+        if info.entity != entity.id || info.size_bytes != entity.size_bytes || versions.len() != 1 {
+            return Err(Error::Changed);
+        }
+        if info.name != *name {
             self.api.rename(&copy, name).await?;
         }
-        self.api
-            .move_into(&[folder.child(name.clone())], home)
-            .await
+        let copy = folder.child(name.clone());
+        self.api.move_into(&[copy], &home).await
     }
 
     /// Removes those that are left, as far as that goes now.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use cloudreve_test_server::{Fault, Options, Route, Server, generated_bytes};
 
@@ -167,6 +168,54 @@ fn a_copy_has_the_bytes_that_were_there_when_it_was_made() {
         mount.sync();
         assert_has(&server, "b/f", &right);
     }
+}
+
+/// Does `change` while the server is asked for a copy of `a/f` at `b/f`; gives what came of it.
+fn meanwhile(change: impl FnOnce(&Server, &Mounted)) -> (Server, Mounted) {
+    let (server, mount) = drive("off");
+    copy(&mount, &[], "a/f", "b/f");
+    let slowly = Duration::from_millis(700);
+    server.fail(Fault::on(Route::Move).delay(slowly).times(1));
+    std::thread::scope(|scope| {
+        let syncing = scope.spawn(|| mount.sync());
+        wait_until("a copy is asked for", || server.count(Route::Move) > 0);
+        change(&server, &mount);
+        syncing.join().unwrap();
+    });
+    mount.sync();
+    (server, mount)
+}
+
+#[test]
+fn what_becomes_of_original_or_copy_while_the_server_makes_it_is_kept() {
+    let right = generated_bytes(1, 0..SIZE);
+    let (server, _mount) = meanwhile(|server, _| drop(server.put_generated("a/f", SIZE, 2)));
+    assert_has(&server, "b/f", &right);
+    assert_eq!(server.names("b").unwrap(), ["f"]);
+    let (server, _mount) = meanwhile(|server, _| server.remove("a/f"));
+    assert_has(&server, "b/f", &right);
+    assert_eq!(server.names("b").unwrap(), ["f"]);
+    let rename = |to: &'static str| {
+        move |_: &Server, mount: &Mounted| {
+            std::fs::rename(mount.path("b/f"), mount.path(to)).unwrap();
+        }
+    };
+    let (server, _mount) = meanwhile(rename("b/g"));
+    assert_has(&server, "b/g", &right);
+    assert_eq!(server.names("b").unwrap(), ["g"]);
+    let (server, _mount) = meanwhile(rename("g"));
+    assert_has(&server, "g", &right);
+    assert_eq!(server.names("b").unwrap(), [""; 0]);
+    let (server, _mount) = meanwhile(|_, mount| {
+        std::fs::remove_file(mount.path("b/f")).unwrap();
+    });
+    wait_until("it is removed", || server.names("b").unwrap().is_empty());
+    let (server, _mount) = meanwhile(|_, mount| {
+        let file = File::options().write(true).open(mount.path("b/f"));
+        file.unwrap().write_all_at(b"changed", 0).unwrap();
+    });
+    assert_has(&server, "b/f", &[b"changed", &right[7..]].concat());
+    assert_eq!(server.names("b").unwrap(), ["f"]);
 }
 
 #[test]

@@ -66,32 +66,46 @@ impl Local {
         *copied = Some(now);
     }
 
-    /// The version that all of the content, in `generation`, is a copy of: every byte was compared. None also where its
-    /// mtime was set since it was copied. Reads all of it, and blocks on the disk.
-    pub fn origin(&self, generation: u64) -> io::Result<Option<Origin>> {
-        let Some(copied) = self.copied.lock().unwrap().clone() else {
-            return Ok(None);
+    /// The version that it may be a copy of, by how much was copied and by its time; [`Local::is_copy`] tells whether it is.
+    /// None also where its mtime was set since.
+    pub fn origin(&self) -> Option<Origin> {
+        let (size_bytes, mtime) = (self.size_bytes(), self.mtime());
+        let copied = self.copied.lock().unwrap();
+        let copied = copied.as_ref().filter(|copied| {
+            let all = copied.origin.entity.size_bytes;
+            copied.bytes == all && size_bytes == all && mtime == copied.mtime
+        });
+        copied.map(|copied| copied.origin.clone())
+    }
+
+    /// Whether each byte of the content, in `generation`, is the one that was copied from `origin`. Reads all of it, as long
+    /// as it is `wanted`, and blocks on the disk.
+    pub fn is_copy(
+        &self,
+        origin: &Origin,
+        generation: u64,
+        wanted: impl Fn() -> bool,
+    ) -> io::Result<bool> {
+        let copied = self.copied.lock().unwrap().clone();
+        let Some(copied) = copied.filter(|copied| copied.origin == *origin) else {
+            return Ok(false);
         };
-        let size_bytes = copied.origin.entity.size_bytes;
-        if copied.bytes != size_bytes
-            || self.size_bytes() != size_bytes
-            || self.mtime() != copied.mtime
-            || self.missing().is_some()
-        {
-            return Ok(None);
-        }
         let mut print = Xxh3::new();
         let mut at = 0;
-        while at < size_bytes && self.generation() == generation {
-            let bytes = self.read(at..size_bytes.min(at + STEP_BYTES))?;
+        while at < copied.bytes {
+            if self.generation() != generation || self.missing().is_some() || !wanted() {
+                return Ok(false);
+            }
+            let bytes = self.read(at..copied.bytes.min(at + STEP_BYTES))?;
             if bytes.is_empty() {
-                return Ok(None);
+                return Ok(false);
             }
             print.update(&bytes);
             at += bytes.len() as u64;
         }
-        let is_same = at == size_bytes && print.digest128() == copied.print.digest128();
-        // What was read before a change is of that generation.
-        Ok((is_same && self.generation() == generation).then_some(copied.origin))
+        let is_same = print.digest128() == copied.print.digest128();
+        let is_all = self.size_bytes() == origin.entity.size_bytes && at == self.size_bytes();
+        // Asked last: what was read before a change is of that generation.
+        Ok(is_same && is_all && self.generation() == generation)
     }
 }
