@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::attempt::Content;
+use super::attempt::{Attempt, Content};
 use super::body::{Flight, blocking};
 use super::deliver::{Courier, Landed, OUTDATED, Step, there};
 use super::outcome::{Failure, of_name};
@@ -319,6 +319,15 @@ impl Courier {
             Err(Error::NotFound) => return Ok(Step::Again),
             Err(error) => return Err(error.into()),
         };
+        let noted = Attempt::noted(&flight.local.delivery());
+        if let Some(attempt) = noted.filter(|attempt| attempt.is_copy(&info, &info.entity)) {
+            // The copy that an earlier try asked for.
+            let landed = Landed {
+                generation: attempt.generation,
+                ..there(info, content)
+            };
+            return self.land(flight, landed).await;
+        }
         let empty =
             info.kind == FileKind::File && info.size_bytes == 0 && info.upload_session().is_none();
         if empty && content.size_bytes > 0 {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::body::Prints;
 use super::policy::Done;
 use crate::api::Session;
-use crate::model::{EntityId, FileId};
+use crate::model::{EntityId, FileId, FileInfo};
 use crate::staging::{Base, Delivery, Place};
 use crate::uri::FileUri;
 
@@ -21,7 +21,7 @@ const LATEST: Duration = Duration::from_secs(253_402_300_799);
 
 /// How long after a request for a session was lost one may still come of it: a gateway that gave up does not stop the server
 /// behind it, which some stores keep waiting.
-const LATE: Duration = Duration::from_secs(900);
+pub(super) const LATE: Duration = Duration::from_secs(900);
 
 /// One try. Holds secrets; only the journal sees it.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +40,9 @@ pub(super) struct Attempt {
     pub(super) sample: u64,
     /// Which generation of the local file, also after a restart.
     pub(super) generation: u64,
+    /// The version that the server was asked to copy; none where bytes are sent.
+    #[serde(default)]
+    pub(super) copied: Option<Over>,
     /// When it began, in seconds since 1970 by the server's clock.
     pub(super) began: u64,
     /// The server's answer; none while that is awaited.
@@ -65,7 +68,7 @@ pub(super) struct Reached {
     strikes: u32,
 }
 
-/// A version that is to be replaced.
+/// A version of a file, as it is to be replaced or copied.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Over {
     file: String,
@@ -123,6 +126,7 @@ impl Attempt {
             modified_millis: millis(content.modified),
             sample: content.sample,
             generation: content.generation,
+            copied: None,
             began: began.as_secs(),
             session: None,
             done: Done::default(),
@@ -221,7 +225,15 @@ impl Attempt {
         let is_same = (&lost.uri, &lost.over, lost.size_bytes);
         if is_same == (&self.uri, &self.over, self.size_bytes) {
             self.began = self.began.min(lost.began);
+            self.copied = self.copied.take().or_else(|| lost.copied.clone());
         }
+    }
+
+    /// Whether `entity` of `info` is the copy that the server was asked for: a version has the same bytes wherever it is, and
+    /// the original itself may have been moved there.
+    pub(super) fn is_copy(&self, info: &FileInfo, entity: &EntityId) -> bool {
+        let copied = self.copied.as_ref();
+        copied.is_some_and(|copied| copied.entity() == *entity && copied.file() != info.id)
     }
 
     /// The session's id; none where the answer is awaited.

@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use super::attempt::Content;
+use tokio::time::Instant;
+
+use super::attempt::{Content, Over};
 use super::body::{Flight, blocking};
 use super::deliver::{Courier, Outcome, Step, there};
 use super::outcome::{Failure, is_refusal};
@@ -44,21 +46,59 @@ impl Courier {
             return Ok(None);
         };
         if !is_still_copy(flight, &origin, content.generation).await? {
-            let is_halted = flight.halt.is_set();
-            return Ok(is_halted.then_some(Step::Done(Outcome::Overtaken)));
-        }
-        let (_, before) = self.intend(flight, uri, None, content).await?;
-        crash::pass(Point::CopyMeant);
-        if let Err(error) = self.copy_by_detour(&from, &origin.entity, uri).await {
-            if !is_refusal(&error) {
-                return Err(error.into());
+            if flight.halt.is_set() {
+                return Ok(Some(Step::Done(Outcome::Overtaken)));
             }
-            withdraw(flight, before).await?;
-            if let Error::Exists = error {
-                return self.taken(flight, target, content).await.map(Some);
-            }
-            log::debug!("{uri} is sent, not copied: {error}");
+            flight.local.forget_origin();
             return Ok(None);
+        }
+        // To read it all took its time: its folder may be elsewhere by now.
+        let place = flight.local.place();
+        let home = self.places.folder(&self.api, &place, Instant::now());
+        if uri.parent() != Some(home.await?) {
+            return Ok(Some(Step::Again));
+        }
+        let mut detour = match self.detour(&from, uri).await {
+            Ok(detour) => detour,
+            Err(error) => return self.not_copied(flight, uri, error),
+        };
+        let aside = self.copy_aside(&mut detour, &from, &origin.entity, uri);
+        let step = match aside.await {
+            Ok(copy) => self.put(flight, (uri, copy), &origin, content, sent).await,
+            Err(error) => self.not_copied(flight, uri, error),
+        };
+        self.remove_detour(detour).await;
+        step
+    }
+
+    /// Puts a `copy` of `origin` into its place.
+    async fn put(
+        &self,
+        flight: &Arc<Flight>,
+        (uri, copy): (&FileUri, FileUri),
+        origin: &Origin,
+        content: &Content,
+        sent: &(dyn Fn() + Send + Sync),
+    ) -> Result<Option<Step>, Failure> {
+        let Some(home) = uri.parent() else {
+            return Ok(None);
+        };
+        let copied = Some(Over::new(&origin.file, &origin.entity.id));
+        let (_, before) = self.intend(flight, uri, (None, copied), content).await?;
+        crash::pass(Point::CopyMeant);
+        match self.api.move_into(&[copy], &home).await {
+            Ok(()) => {}
+            Err(Error::Exists) => {
+                // Perhaps by a copy that was asked for before, which the note tells.
+                let target = Target::New(uri.clone());
+                let step = self.taken(flight, &target, content).await?;
+                return Ok(Some(step));
+            }
+            Err(error) if is_refusal(&error) => {
+                withdraw(flight, before).await?;
+                return self.not_copied(flight, uri, error);
+            }
+            Err(error) => return Err(error.into()),
         }
         crash::pass(Point::Copied);
         sent();
@@ -68,6 +108,22 @@ impl Courier {
         }
         // Somebody was faster than the look at it: what is noted tells what is there.
         Ok(Some(Step::Again))
+    }
+
+    /// Nothing came into its place: it is sent where the server does not want to copy, and tried again where it did not
+    /// answer.
+    fn not_copied(
+        &self,
+        flight: &Flight,
+        uri: &FileUri,
+        error: Error,
+    ) -> Result<Option<Step>, Failure> {
+        if !is_refusal(&error) {
+            return Err(error.into());
+        }
+        log::debug!("{uri} is sent, not copied: {error}");
+        flight.local.forget_origin();
+        Ok(None)
     }
 
     /// The file that `origin` speaks of, if a copy of it has the content and nothing else.

@@ -307,6 +307,7 @@ impl Fleet {
         let is_new = !state.files.contains_key(&id);
         let known = state.files.entry(id).or_insert_with(|| Known::new(local));
         let flight = known.flight.clone();
+        let is_awaited = known.ended.receiver_count() > 0;
         if flight
             .as_ref()
             .is_some_and(|flight| flight.is_newest() && !flight.halt.is_set())
@@ -315,13 +316,17 @@ impl Fleet {
         }
         let now = Instant::now();
         let flies = state.queue.staged(id, local.size_bytes(), now);
+        if is_awaited {
+            // Who waits for what was saved before waits for this.
+            state.queue.urge(id, now);
+        }
         if let Some(flight) = flight.filter(|_| flies) {
             flight.halt.raise();
         }
         // A new one is due after the delay. Whoever looks before that need not be woken for it, which costs more than all
         // the rest here.
         let due = now + self.courier.options.delay;
-        let is_seen = is_new && state.look_due.is_some_and(|look| look <= due);
+        let is_seen = is_new && !is_awaited && state.look_due.is_some_and(|look| look <= due);
         drop(state);
         if !is_seen {
             self.changed.notify_one();

@@ -306,6 +306,11 @@ impl Courier {
         let (verdict, look) = self.cancelled(place, attempt, look).await?;
         match (verdict, look) {
             (Verdict::There { entity, .. }, Some((info, _)))
+                if attempt.is_copy(&info, &entity.id) =>
+            {
+                Ok(Some((info, entity)))
+            }
+            (Verdict::There { entity, .. }, Some((info, _)))
                 if Witness::of_attempt(None, attempt)
                     .prove(&self.api, &info.uri, &entity)
                     .await?

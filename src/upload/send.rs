@@ -41,7 +41,7 @@ impl Courier {
                 uri, file, entity, ..
             } => (uri, Some(Over::new(file, entity))),
         };
-        let (mut attempt, lost) = self.intend(flight, uri, over, content).await?;
+        let (mut attempt, lost) = self.intend(flight, uri, (over, None), content).await?;
         crash::pass(Point::SessionMeant);
         let new = NewSession {
             uri: uri.clone(),
@@ -77,13 +77,13 @@ impl Courier {
         Ok(attempt)
     }
 
-    /// Notes the intent to bring the content there; also the intent that was noted before, if its answer was lost and may
-    /// yet come.
+    /// Notes the intent to bring the content there, over a version or as a copy of one; also the intent that was noted
+    /// before, if its answer was lost and may yet come.
     pub(super) async fn intend(
         &self,
         flight: &Arc<Flight>,
         uri: &FileUri,
-        over: Option<Over>,
+        (over, copied): (Option<Over>, Option<Over>),
         content: &Content,
     ) -> Result<(Attempt, Option<Attempt>), Failure> {
         let local = &flight.local;
@@ -94,6 +94,7 @@ impl Courier {
             content,
             self.api.server_now(),
         );
+        attempt.copied = copied;
         let lost = Attempt::noted(&local.delivery()).filter(|noted| noted.session.is_none());
         if let Some(lost) = &lost {
             attempt.comes_after(lost);

@@ -218,6 +218,71 @@ fn what_becomes_of_original_or_copy_while_the_server_makes_it_is_kept() {
     assert_eq!(server.names("b").unwrap(), ["f"]);
 }
 
+/// Does `change` while the server has put a copy of `a/f` to `b/f` and its answer was lost; gives what came of it.
+fn unheard(change: impl FnOnce(&Mounted)) -> (Server, Mounted) {
+    let (server, mount) = drive("off");
+    copy(&mount, &[], "a/f", "b/f");
+    // The first one copies, the second one moves.
+    server.fail(
+        Fault::on(Route::Move)
+            .reset_before_headers()
+            .after(1)
+            .times(1),
+    );
+    std::thread::scope(|scope| {
+        // What becomes of this one is not the point.
+        let syncing = scope.spawn(|| {
+            let mut sync = mount.home.program();
+            shell::output(sync.arg("sync").arg(mount.path("")))
+        });
+        wait_until("the copy is there", || {
+            server.names("b").unwrap().contains(&"f".to_owned())
+        });
+        server.fail(Fault::everywhere().status(502));
+        change(&mount);
+        server.clear_faults();
+        syncing.join().unwrap();
+    });
+    server.reset_counters();
+    mount.sync();
+    assert_eq!(mount.status()["conflicts"], serde_json::json!([]));
+    (server, mount)
+}
+
+#[test]
+fn a_copy_of_which_nobody_heard_is_known_again() {
+    let right = generated_bytes(1, 0..SIZE);
+    let (server, _mount) = unheard(|_| ());
+    assert_has(&server, "b/f", &right);
+    assert_eq!(server.count(Route::Content), 0, "its version tells");
+    let (server, _mount) = unheard(|mount| {
+        std::fs::remove_file(mount.path("b/f")).unwrap();
+    });
+    wait_until("it is removed", || server.names("b").unwrap().is_empty());
+    let (server, _mount) = unheard(|mount| {
+        let file = File::options().write(true).open(mount.path("b/f"));
+        file.unwrap().write_all_at(b"changed", 0).unwrap();
+    });
+    assert_has(&server, "b/f", &[b"changed", &right[7..]].concat());
+    wait_until("nothing else is there", || {
+        server.names("b").unwrap() == ["f"]
+    });
+}
+
+#[test]
+fn what_a_copy_goes_through_is_removed_wherever_it_is_moved() {
+    let (server, mut mount) = drive("off");
+    copy(&mount, &[], "a/f", "b/f");
+    server.fail(Fault::on(Route::Delete).status(502));
+    mount.sync();
+    assert!(mount.end().success());
+    assert_eq!(server.names("b").unwrap().len(), 2);
+    server.rename("b", "c");
+    server.clear_faults();
+    let _mount = mount.again(&server, ROOT, &[]);
+    wait_until("it is removed", || server.names("c").unwrap() == ["f"]);
+}
+
 #[test]
 fn a_copy_with_the_time_of_its_original_keeps_it() {
     let (server, mount) = drive("auto");

@@ -149,6 +149,19 @@ fn sync_waits_no_longer_for_a_file_that_is_saved_again_meanwhile() {
         syncing.join().unwrap();
     });
     assert_eq!(server.content("a").unwrap(), b"second");
+    // Also where it is saved while it waits for another try.
+    std::fs::write(mount.path("a"), "third").unwrap();
+    server.clear_faults();
+    server.reset_counters();
+    server.fail(Fault::on(Route::UploadCreate).status(502));
+    std::thread::scope(|scope| {
+        let syncing = scope.spawn(|| mount.sync());
+        wait_until("it was tried", || server.count(Route::UploadCreate) > 0);
+        std::fs::write(mount.path("a"), "fourth").unwrap();
+        server.clear_faults();
+        syncing.join().unwrap();
+    });
+    assert_eq!(server.content("a").unwrap(), b"fourth");
 }
 
 #[test]

@@ -4,17 +4,25 @@
 //! remembered which version they came from: where all of a new file did, the server may copy it, and nothing is sent.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::File;
 use crate::entity::Entity;
 use crate::fs::{Error, Fs, HandleId};
 use crate::staging::Origin;
 
-/// Copied by one call at most: the caller can be interrupted between two, and asks for the rest.
+/// Copied by one call at most, and …
 const CALL_BYTES: u64 = 8 << 20;
 
-/// Read and written at once.
-const PIECE_BYTES: u64 = 1 << 20;
+/// … how long one goes on that has copied something: nobody can interrupt it, and whoever wants the file that is written
+/// waits for it. Who copies asks for the rest.
+const CALL_TIME: Duration = Duration::from_millis(250);
+
+/// Read and written at once, in the beginning, and …
+const PIECE_BYTES: u64 = 128 << 10;
+
+/// … once it is seen that this goes fast.
+const LARGE_PIECE_BYTES: u64 = 1 << 20;
 
 /// A place in an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,10 +47,12 @@ impl Fs {
         if !target.writes {
             return Err(Error::BadHandle);
         }
-        let wanted = size_bytes.min(CALL_BYTES);
+        let (wanted, begun) = (size_bytes.min(CALL_BYTES), Instant::now());
         let mut copied = 0;
-        while copied < wanted {
-            let piece = (wanted - copied).min(PIECE_BYTES);
+        while copied < wanted && (copied == 0 || begun.elapsed() < CALL_TIME) {
+            // As much as all before it, and more than nothing.
+            let piece = copied.clamp(PIECE_BYTES, LARGE_PIECE_BYTES);
+            let piece = piece.min(wanted - copied);
             match self
                 .copy_piece(&source, &target, from, to, copied, piece)
                 .await

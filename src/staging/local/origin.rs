@@ -78,6 +78,11 @@ impl Local {
         copied.map(|copied| copied.origin.clone())
     }
 
+    /// Nobody is to take it for a copy any more.
+    pub fn forget_origin(&self) {
+        *self.copied.lock().unwrap() = None;
+    }
+
     /// Whether each byte of the content, in `generation`, is the one that was copied from `origin`. Reads all of it, as long
     /// as it is `wanted`, and blocks on the disk.
     pub fn is_copy(
