@@ -258,15 +258,20 @@ fn a_copy_of_which_nobody_heard_is_known_again() {
     let (server, _mount) = unheard(|mount| {
         std::fs::remove_file(mount.path("b/f")).unwrap();
     });
-    wait_until("it is removed", || server.names("b").unwrap().is_empty());
+    // What the copy went through is removed within a minute, and not waited for.
+    let has = |server: &Server, part: &str| {
+        let names = server.names("b").unwrap();
+        names
+            .iter()
+            .any(|name| name == part || name.contains("conflict"))
+    };
+    wait_until("it is removed", || !has(&server, "f"));
     let (server, _mount) = unheard(|mount| {
         let file = File::options().write(true).open(mount.path("b/f"));
         file.unwrap().write_all_at(b"changed", 0).unwrap();
     });
     assert_has(&server, "b/f", &[b"changed", &right[7..]].concat());
-    wait_until("nothing else is there", || {
-        server.names("b").unwrap() == ["f"]
-    });
+    assert!(!has(&server, "conflict"), "{:?}", server.names("b"));
 }
 
 #[test]
