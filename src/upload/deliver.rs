@@ -232,13 +232,18 @@ impl Courier {
                     entity, beneath, ..
                 },
                 Some((info, _)),
-            ) if self.is_ours(flight, attempt, &info, &entity).await? => Some(Landed {
-                info,
-                entity: entity.id,
-                over: attempt.over.as_ref().map(Over::entity),
-                beneath,
-                generation: attempt.generation,
-            }),
+            ) if self
+                .is_ours(Some(&flight.local), attempt, &info, &entity)
+                .await? =>
+            {
+                Some(Landed {
+                    info,
+                    entity: entity.id,
+                    over: attempt.over.as_ref().map(Over::entity),
+                    beneath,
+                    generation: attempt.generation,
+                })
+            }
             _ => None,
         };
         if landed.is_none() && !attempt.may_come_late(self.api.server_now()) {
@@ -280,10 +285,11 @@ impl Courier {
         }
     }
 
-    /// Whether a version that looks like it has the bytes that the try sent.
+    /// Whether a version that looks like it has the bytes that the try sent, or is the copy that it asked for. `local`, if
+    /// there still is one, may have another content by now.
     pub(super) async fn is_ours(
         &self,
-        flight: &Arc<Flight>,
+        local: Option<&Arc<Local>>,
         attempt: &Attempt,
         info: &FileInfo,
         entity: &Entity,
@@ -291,7 +297,7 @@ impl Courier {
         if attempt.is_copy(info, &entity.id) {
             return Ok(true);
         }
-        let witness = Witness::of_attempt(Some(&flight.local), attempt);
+        let witness = Witness::of_attempt(local, attempt);
         let proof = witness.prove(&self.api, &info.uri, entity).await?;
         // What cannot be told any more is somebody else's: then both are kept.
         Ok(proof == Proof::Same)

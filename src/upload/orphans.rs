@@ -12,7 +12,6 @@ use super::attempt::{Attempt, Reached};
 use super::body::{Flight, blocking};
 use super::deliver::{Courier, OUTDATED};
 use super::outcome::Failure;
-use super::proof::{Proof, Witness};
 use super::verdict::Verdict;
 use crate::api::Error;
 use crate::entity::Entity;
@@ -306,15 +305,7 @@ impl Courier {
         let (verdict, look) = self.cancelled(place, attempt, look).await?;
         match (verdict, look) {
             (Verdict::There { entity, .. }, Some((info, _)))
-                if attempt.is_copy(&info, &entity.id) =>
-            {
-                Ok(Some((info, entity)))
-            }
-            (Verdict::There { entity, .. }, Some((info, _)))
-                if Witness::of_attempt(None, attempt)
-                    .prove(&self.api, &info.uri, &entity)
-                    .await?
-                    == Proof::Same =>
+                if self.is_ours(None, attempt, &info, &entity).await? =>
             {
                 Ok(Some((info, entity)))
             }
