@@ -149,6 +149,12 @@ impl Api {
         Ok(outcomes(&head, uris, error))
     }
 
+    /// [`Api::delete`] of one.
+    pub async fn delete_one(&self, uri: &FileUri, how: Delete) -> Result<(), Error> {
+        let outcomes = self.delete(std::slice::from_ref(uri), how).await?;
+        outcomes.into_iter().next().unwrap_or(Ok(()))
+    }
+
     async fn batch(&self, call: Call) -> Result<Head, Error> {
         let answer = self.0.envelope(call).await;
         if let Err(Error::Refused { code, .. }) = &answer

@@ -295,10 +295,7 @@ impl Shared {
     /// One that is locked makes the server do none of them.
     async fn send_singly(&self, folder: &FileKey, batch: &[Removal], how: Delete) {
         for (index, removal) in batch.iter().enumerate() {
-            let one = [removal.uri.clone()];
-            let answer = self.api.delete(&one, how).await;
-            let answer = answer.and_then(|all| all.into_iter().next().unwrap_or(Ok(())));
-            match answer {
+            match self.api.delete_one(&removal.uri, how).await {
                 Err(error) if !is_of_few(&error) => {
                     self.give_back(folder, &batch[index..], &error);
                     return;

@@ -236,14 +236,8 @@ impl Fs {
     /// Deletes the file `id`, which is at `uri`. That it was gone already is not an error: it is what was wanted.
     pub(super) async fn deleted(&self, uri: &FileUri, id: &FileId) -> Result<(), api::Error> {
         let how = self.how_to_delete(uri);
-        let uris = [uri.clone()];
-        let answer = self
-            .unlocked(|| async {
-                let answers = self.api.delete(&uris, how).await?;
-                answers.into_iter().next().unwrap_or(Ok(()))
-            })
-            .await;
-        match answer {
+        let answer = self.unlocked(|| self.api.delete_one(uri, how));
+        match answer.await {
             Ok(()) | Err(api::Error::NotFound) => {
                 crash::pass(Point::Deleted);
                 Ok(())

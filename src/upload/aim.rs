@@ -248,14 +248,9 @@ impl Courier {
             return Ok(false);
         }
         crash::pass(Point::DeletingFirst);
-        let deleted = self
-            .api
-            .delete(std::slice::from_ref(uri), self.options.delete);
-        for outcome in deleted.await? {
-            match outcome {
-                Ok(()) | Err(Error::NotFound) => {}
-                Err(error) => return Err(error.into()),
-            }
+        match self.api.delete_one(uri, self.options.delete).await {
+            Ok(()) | Err(Error::NotFound) => {}
+            Err(error) => return Err(error.into()),
         }
         crash::pass(Point::DeletedFirst);
         Ok(true)

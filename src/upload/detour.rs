@@ -170,15 +170,13 @@ impl Courier {
                 Err(error) => return Err(error),
             },
         };
-        let one = std::slice::from_ref(&folder);
-        let deleted = self.api.delete(one, Delete::Permanent).await?;
-        match deleted.into_iter().next() {
-            None | Some(Ok(())) => Ok(true),
-            Some(Err(Error::NotFound)) => {
+        match self.api.delete_one(&folder, Delete::Permanent).await {
+            Ok(()) => Ok(true),
+            Err(Error::NotFound) => {
                 let late = UNIX_EPOCH + Duration::from_secs(detour.note.noted) + LATE;
                 Ok(detour.note.id.is_some() || self.api.server_now() > late)
             }
-            Some(Err(error)) => Err(error),
+            Err(error) => Err(error),
         }
     }
 }

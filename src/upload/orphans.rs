@@ -328,10 +328,9 @@ impl Courier {
         if info.id != *id || info.entity != entity.id || in_trash {
             return Ok(());
         }
-        let deleted = self.api.delete(&[info.uri], self.options.delete).await?;
-        match deleted.into_iter().next() {
-            None | Some(Ok(()) | Err(Error::NotFound)) => Ok(()),
-            Some(Err(error)) => Err(error.into()),
+        match self.api.delete_one(&info.uri, self.options.delete).await {
+            Ok(()) | Err(Error::NotFound) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 }
