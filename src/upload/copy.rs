@@ -14,8 +14,9 @@ use super::deliver::{Courier, Outcome, Step, there};
 use super::outcome::{Failure, is_refusal};
 use super::place::Target;
 use super::send::withdraw;
-use crate::api::Error;
+use crate::api::{Error, Version};
 use crate::crash::{self, Point};
+use crate::entity::Entity;
 use crate::model::{FileInfo, FileKind};
 use crate::staging::Origin;
 use crate::uri::{FileSystem, FileUri};
@@ -64,7 +65,7 @@ impl Courier {
         };
         let aside = self.copy_aside(&mut detour, &from, &origin.entity, uri);
         let step = match aside.await {
-            Ok(copy) => self.put(flight, (uri, copy), &origin, content, sent).await,
+            Ok(copy) => self.put(flight, (copy, uri), &origin, content, sent).await,
             Err(error) => self.not_copied(flight, uri, error),
         };
         self.remove_detour(detour).await;
@@ -75,7 +76,7 @@ impl Courier {
     async fn put(
         &self,
         flight: &Arc<Flight>,
-        (uri, copy): (&FileUri, FileUri),
+        (copy, uri): (FileUri, &FileUri),
         origin: &Origin,
         content: &Content,
         sent: &(dyn Fn() + Send + Sync),
@@ -144,10 +145,7 @@ impl Courier {
         };
         let is_it = info.id == origin.file
             && info.kind == FileKind::File
-            && info.entity == origin.entity.id
-            && info.size_bytes == origin.entity.size_bytes
-            && versions.len() == 1
-            && info.upload_session().is_none();
+            && has_only(&info, &versions, &origin.entity);
         Ok((is_it && is_own(&info.uri)).then_some(info))
     }
 }
@@ -164,6 +162,15 @@ async fn is_still_copy(
         flight.local.is_copy(&origin, generation, wanted)
     })
     .await
+}
+
+/// Whether a file has this version, and neither another one nor the mark of an upload, which is copied with it and stays
+/// for ever.
+pub(super) fn has_only(info: &FileInfo, versions: &[Version], entity: &Entity) -> bool {
+    info.entity == entity.id
+        && info.size_bytes == entity.size_bytes
+        && versions.len() == 1
+        && info.upload_session().is_none()
 }
 
 /// Whether it is in the account's own files: nothing else can be copied, or copied to.

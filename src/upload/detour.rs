@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::attempt::LATE;
+use super::copy::has_only;
 use super::deliver::Courier;
 use crate::api::{Delete, Error};
 use crate::crash::{self, Point};
@@ -123,12 +124,7 @@ impl Courier {
         crash::pass(Point::DetourTaken);
         let copy = folder.child(from.name.clone());
         let (info, versions) = self.api.history(&copy).await?;
-        let is_it = info.entity == entity.id
-            && info.size_bytes == entity.size_bytes
-            && versions.len() == 1
-            // The mark of an upload is copied with a file, and stays for ever.
-            && info.upload_session().is_none();
-        if !is_it {
+        if !has_only(&info, &versions, entity) {
             return Err(Error::Changed);
         }
         if info.name != *name {
