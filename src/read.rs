@@ -302,6 +302,10 @@ async fn trim(shared: Arc<Shared>, is_trimmed: Arc<AtomicBool>) {
     // What the disk has yet to take is free later, and so are the buffers of connections that nobody uses.
     for _ in 0..GIVEN_BACK_AGAIN {
         tokio::time::sleep(TRIM_EVERY).await;
+        // Somebody reads again, and another one sees to it.
+        if is_trimmed.load(Ordering::Relaxed) {
+            return;
+        }
         give_back().await;
     }
 }
