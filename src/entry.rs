@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
+use crate::entity::Entity;
 use crate::model::{EntityId, FileId, FileKind};
 use crate::names::ServerName;
 use crate::uri::FileUri;
@@ -58,6 +59,14 @@ impl Entry {
         match &self.segment {
             Some(segment) => segment.clone(),
             None => ServerName::from_wire(self.name.as_bytes()),
+        }
+    }
+
+    /// The version that it has.
+    pub fn version(&self) -> Entity {
+        Entity {
+            id: self.entity.clone(),
+            size_bytes: self.size_bytes,
         }
     }
 

@@ -468,10 +468,7 @@ pub(super) fn renamed(entry: &Entry, end: &End, info: Option<FileInfo>) -> Arc<E
 pub(super) fn replaced(entry: &Entry) -> Base {
     Base {
         file: entry.id.clone(),
-        entity: Entity {
-            id: entry.entity.clone(),
-            size_bytes: entry.size_bytes,
-        },
+        entity: entry.version(),
         visible_bytes: 0,
     }
 }

@@ -39,7 +39,7 @@ impl Fs {
         if entry.size_bytes <= SMALL_BYTES {
             return true;
         }
-        let entity = entity_of(entry);
+        let entity = entry.version();
         let size_bytes = entity.size_bytes;
         self.files.cached_bytes(entity).await == size_bytes
     }
@@ -128,7 +128,7 @@ impl Fs {
 
     /// All of `entry` in `local`, as it would be after a close and an fsync.
     async fn copied(&self, local: &Local, entry: &Entry, from: &End) -> Result<(), Error> {
-        let stream = self.stream(&entry.id, entity_of(entry), from.uri());
+        let stream = self.stream(&entry.id, entry.version(), from.uri());
         let mut at = 0;
         while at < entry.size_bytes {
             let bytes = stream.read(at, PIECE_BYTES).await?;
@@ -164,12 +164,5 @@ impl Fs {
             entity: entity.id,
             locate: Arc::new(move || uri.clone()),
         })
-    }
-}
-
-fn entity_of(entry: &Entry) -> Entity {
-    Entity {
-        id: entry.entity.clone(),
-        size_bytes: entry.size_bytes,
     }
 }

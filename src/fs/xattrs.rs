@@ -7,7 +7,6 @@ use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use crate::api;
-use crate::entity::Entity;
 use crate::entry::Entry;
 use crate::inodes::{Ino, Node};
 use crate::model::FileKind;
@@ -89,10 +88,7 @@ impl Fs {
 
     /// How much of the content of `entry` is on the disk. Blocks in memory are no promise, and do not count.
     async fn cached(&self, entry: &Entry) -> String {
-        let entity = Entity {
-            id: entry.entity.clone(),
-            size_bytes: entry.size_bytes,
-        };
+        let entity = entry.version();
         let size_bytes = entity.size_bytes;
         percent(self.files.cached_bytes(entity).await, size_bytes)
     }

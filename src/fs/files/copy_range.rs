@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::File;
-use crate::entity::Entity;
 use crate::fs::{Error, Fs, HandleId};
 use crate::staging::Origin;
 
@@ -33,6 +32,14 @@ pub struct At {
     pub offset: u64,
 }
 
+impl At {
+    /// So many bytes behind it.
+    fn behind(self, bytes: u64) -> Result<Self, Error> {
+        let offset = self.offset.checked_add(bytes).ok_or(Error::TooLarge)?;
+        Ok(Self { offset, ..self })
+    }
+}
+
 impl Fs {
     /// copy_file_range(2): copies up to `size_bytes`, and tells how many were; fewer are no error, and none are at the end
     /// of the file that is copied from. What fails after some were copied is found by the next call.
@@ -53,10 +60,8 @@ impl Fs {
             // As much as all before it, and more than nothing.
             let piece = copied.clamp(PIECE_BYTES, LARGE_PIECE_BYTES);
             let piece = piece.min(wanted - copied);
-            match self
-                .copy_piece(&source, &target, from, to, copied, piece)
-                .await
-            {
+            let (from, to) = (from.behind(copied)?, to.behind(copied)?);
+            match self.copy_piece(&source, &target, from, to, piece).await {
                 Ok(0) => break,
                 Ok(bytes) => copied += bytes,
                 Err(error) if copied == 0 => return Err(error),
@@ -69,29 +74,27 @@ impl Fs {
         Ok(copied)
     }
 
-    /// Copies up to `piece` bytes behind the first `done`.
+    /// Copies up to `piece` bytes.
     async fn copy_piece(
         self: &Arc<Self>,
         source: &File,
         target: &Arc<File>,
         from: At,
         to: At,
-        done: u64,
         piece: u64,
     ) -> Result<u64, Error> {
-        let read_at = from.offset.checked_add(done).ok_or(Error::TooLarge)?;
-        let write_at = to.offset.checked_add(done).ok_or(Error::TooLarge)?;
-        let bytes = self.files.read(from.handle, read_at, piece as u32).await?;
+        let bytes = self.files.read(from.handle, from.offset, piece as u32);
+        let bytes = bytes.await?;
         if bytes.is_empty() {
             return Ok(0);
         }
         // Asked only now: a file that nothing was written to yet showed its version when it was read.
-        let origin = origin(source).filter(|_| read_at == write_at);
+        let origin = origin(source).filter(|_| from.offset == to.offset);
         let (fs, target) = (Arc::clone(self), Arc::clone(target));
         let write = move || {
-            fs.write(to.handle, write_at, &bytes, false)?;
+            fs.write(to.handle, to.offset, &bytes, false)?;
             if let (Some(origin), Some(local)) = (origin, target.content.local()) {
-                local.is_copied(&origin, write_at, &bytes);
+                local.is_copied(&origin, to.offset, &bytes);
             }
             Ok(bytes.len() as u64)
         };
@@ -102,12 +105,9 @@ impl Fs {
 
 /// The version of the server's that `file` shows; none where something was written over it.
 fn origin(file: &File) -> Option<Origin> {
-    let source = file.content.source();
-    file.content.is_clean().then_some(Origin {
-        file: source.file,
-        entity: Entity {
-            id: source.entity,
-            size_bytes: source.size_bytes,
-        },
+    let version = file.content.version();
+    file.content.is_clean().then(|| Origin {
+        file: version.id.clone(),
+        entity: version.version(),
     })
 }

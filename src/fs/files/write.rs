@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::entity::Entity;
 use crate::fs::changes::disk;
 use crate::fs::locals::Shown;
 use crate::fs::{Believed, Error, Fs, HandleId, Opened};
@@ -221,11 +220,7 @@ impl Fs {
         let content = &file.content;
         content.local_or(|| {
             let version = content.version();
-            let entity = Entity {
-                id: version.entity.clone(),
-                size_bytes: version.size_bytes,
-            };
-            let local = self.write_over(content.ino(), entity, version.updated)?;
+            let local = self.write_over(content.ino(), version.version(), version.updated)?;
             self.namespace.inodes.soil(content.ino());
             Ok(local)
         })
