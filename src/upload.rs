@@ -22,6 +22,7 @@ mod place;
 mod policy;
 mod proof;
 mod queue;
+mod roll;
 mod send;
 mod verdict;
 

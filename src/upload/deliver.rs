@@ -16,6 +16,7 @@ use super::orphans::Orphans;
 use super::outcome::Failure;
 use super::place::Places;
 use super::proof::{Proof, Witness};
+use super::roll::Roll;
 use super::verdict::{Verdict, came_between, judge};
 use super::{Complete, Options, Overwrite};
 use crate::api::{Api, Error};
@@ -36,6 +37,7 @@ pub(super) struct Courier {
     pub(super) complete: Complete,
     pub(super) options: Options,
     pub(super) places: Places,
+    pub(super) roll: Roll,
     pub(super) staging: Arc<Staging>,
     /// What is left of files that are no more.
     pub(super) orphans: Orphans,

@@ -18,6 +18,7 @@ use super::orphans::Orphans;
 use super::outcome::Failure;
 use super::place::Places;
 use super::queue::{Queue, Rules, Stage};
+use super::roll::Roll;
 use super::{Complete, News, Options, Owed, Undelivered};
 use crate::api::{Api, Error};
 use crate::staging::{Local, LocalId, Staging, State};
@@ -113,6 +114,7 @@ impl Fleet {
                 complete,
                 options,
                 places: Places::default(),
+                roll: Roll::default(),
                 staging: Arc::clone(&staging),
                 orphans,
                 detours,

@@ -10,10 +10,11 @@ use futures_util::FutureExt;
 use super::attempt::{Attempt, Content, Over, meant};
 use super::body::Flight;
 use super::cipher::Cipher;
-use super::deliver::{Courier, Landed, Outcome, Step};
+use super::deliver::{Courier, Landed, Outcome, Step, there};
 use super::outcome::{Failure, is_refusal, of_name, of_room};
 use super::place::Target;
 use super::policy::{Done, Note, Progress, Transfer, transfer};
+use super::roll::Coming;
 use super::verdict::{Verdict, is_near, judge};
 use crate::api::{Error, NewSession};
 use crate::crash::{self, Point};
@@ -133,6 +134,7 @@ impl Courier {
         sent: &(dyn Fn() + Send + Sync),
     ) -> Result<Step, Failure> {
         let before = attempt.done.chunks.len();
+        let coming = self.coming(&attempt);
         let shared = Arc::new(Mutex::new(attempt));
         let result = self.transfer(flight, content, &shared).await;
         let mut attempt = shared.lock().unwrap().clone();
@@ -142,6 +144,9 @@ impl Courier {
             flight.is_sent();
             crash::pass(Point::AllSent);
             sent();
+            if let Some(landed) = self.seen(coming, &attempt, content).await {
+                return self.land(flight, landed).await;
+            }
             return self.verify(flight, content, &attempt).await;
         }
         let error = match result {
@@ -190,6 +195,27 @@ impl Courier {
         attempt.prints.merge(flight.prints(generation));
         drop(attempt);
         result
+    }
+
+    /// A new file is on its way to its folder, where others may be, too.
+    fn coming(&self, attempt: &Attempt) -> Option<Coming> {
+        let uri = attempt.uri().filter(|_| attempt.over.is_none())?;
+        self.roll.coming(&uri)
+    }
+
+    /// What came of a new file, where it is seen among others that went the same way and is beyond doubt.
+    async fn seen(
+        &self,
+        coming: Option<Coming>,
+        attempt: &Attempt,
+        content: &Content,
+    ) -> Option<Landed> {
+        let name = attempt.uri()?.name()?.clone();
+        let info = coming?.seen(&self.api, &name).await?;
+        let verdict = judge(attempt, Some((&info, &[])));
+        let is_beyond_doubt = info.upload_session().is_none()
+            && matches!(verdict, Verdict::There { current: true, .. });
+        is_beyond_doubt.then(|| there(info, content))
     }
 
     /// The answer was that all is well; only the file tells.
