@@ -4,17 +4,19 @@
 //! A change that the server confirmed is believed at once. One whose answer was lost is looked up before anybody is told
 //! anything. A lock that somebody holds for a moment is waited for; our own upload sessions are stopped by who calls.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::{self, PagePosition};
+use crate::attributes::{Attributes, Times};
 use crate::entity::Entity;
 use crate::entry::{Entry, FileKey};
 use crate::inodes::{Ino, Node};
 use crate::model::{Capabilities, FileId, FileInfo, FileKind};
 use crate::names::{NAME_MAX_BYTES, NameError, ServerName};
-use crate::staging::{Base, Local, Place, Staging, State};
+use crate::staging::{Base, IsTold, Local, Place, Staging, State};
 use crate::upload::{Held, Uploader};
 use crate::uri::{FileSystem, FileUri};
 
@@ -271,7 +273,7 @@ impl Fs {
         if let Some(node) = node {
             let entry = Entry {
                 id,
-                ..(*node.entry).clone()
+                ..space.with_untold(&node.entry).into_owned()
             };
             return self.settled(key, &Arc::new(entry));
         }
@@ -317,8 +319,12 @@ impl Fs {
             visible_bytes: entity.size_bytes,
             entity,
         };
-        let local = owing.staging.create(place, Some(base), mtime);
+        let file = base.file.clone();
+        let told = self.as_told(&node.entry);
+        let local = owing.staging.create_telling(place, Some(base), mtime, told);
         let local = local.map_err(disk)?;
+        // It goes with the content from now on.
+        owing.staging.tell_nothing(&file).map_err(disk)?;
         if is_gone(&node.entry.id) {
             // Its name may be another file's by now.
             local.unlink().map_err(disk)?;
@@ -336,6 +342,19 @@ impl Fs {
         };
         space.locals.show(&folder.key, &node.entry.name, shown);
         Ok(local)
+    }
+
+    /// What is told of `entry` beside content that is about to change, and whether the server has heard that.
+    pub(super) fn as_told(&self, entry: &Entry) -> Option<(Arc<Attributes>, IsTold)> {
+        let is_told = matches!(self.namespace.with_untold(entry), Cow::Borrowed(_));
+        let entry = self.namespace.with_untold(entry);
+        let told = entry.attributes.as_deref()?;
+        let times = Times::sent(entry.times());
+        let told = Attributes {
+            times: (!times.is_plain()).then_some(times),
+            ..told.clone()
+        };
+        Some((Arc::new(told), is_told))
     }
 
     /// Whether the name of `node` in `folder` stands for other content that is here.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, Mutex, Weak};
 
+use crate::attributes::whole_milliseconds;
 use crate::entry::{Entry, FileKey};
 use crate::model::{EntityId, FileId, FileKind};
 use crate::names::ServerName;
@@ -186,7 +187,7 @@ impl Locals {
     pub(super) fn entry(shown: &Shown, name: &OsStr) -> Arc<Entry> {
         let local = &shown.local;
         let stored = local.place().name;
-        let mtime = local.mtime();
+        let mtime = whole_milliseconds(local.mtime());
         Arc::new(Entry {
             id: shown.key.id.clone(),
             kind: FileKind::File,
@@ -201,6 +202,7 @@ impl Locals {
             unfinished: false,
             thumbless: true,
             shortcut: None,
+            attributes: local.attributes(),
         })
     }
 }

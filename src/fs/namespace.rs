@@ -10,15 +10,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::api;
+use crate::attributes::Special;
 use crate::entry::{Entry, FileKey};
 use crate::inodes::{Ino, Inodes, Node, Version};
 use crate::listing::{self, Listings, Source, carries_id, is_flat};
 use crate::metadata::{Belief, Known, Listing, Metadata};
 use crate::model::{EntityId, FileInfo, FileKind};
 use crate::names::{NAME_MAX_BYTES, ServerName};
-use crate::staging::State;
+use crate::staging::{Staging, State};
 use crate::uri::{FileSystem, FileUri};
 
+use super::access::Access;
 use super::leaving::Leaving;
 use super::locals::{Locals, Shown, is_gone};
 use super::questions::{is_answered_by_listing, is_looked_through};
@@ -28,6 +30,9 @@ use super::{Attr, Believed, Error, Lookup, Options};
 
 /// How long a question for one name waits for a listing of its folder that is under way.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Permission bits of a symbolic link, which nobody heeds (→ symlink(7)).
+const LINK_MODE: u16 = 0o777;
 
 /// The names and attributes of a drive.
 pub(super) struct Namespace {
@@ -39,6 +44,8 @@ pub(super) struct Namespace {
     pub(super) source: Source,
     pub(super) locals: Locals,
     pub(super) leaving: Arc<Leaving>,
+    /// None where nothing may be changed.
+    pub(super) staging: Option<Arc<Staging>>,
     shown: listing::Options,
     /// What has no content has this entity, on the whole site.
     empty: Option<EntityId>,
@@ -69,6 +76,7 @@ impl Namespace {
         instance_id: &str,
         source: Source,
         sizes: Option<FolderSizes>,
+        staging: Option<Arc<Staging>>,
     ) -> Result<Self, Error> {
         let metadata = Arc::new(Metadata::new(
             options.metadata_ttl,
@@ -110,6 +118,7 @@ impl Namespace {
             source,
             locals: Locals::default(),
             leaving: Arc::default(),
+            staging,
             shown,
             empty,
             root_seen: Mutex::new(root_seen),
@@ -466,12 +475,20 @@ impl Namespace {
         pinned: Option<Version>,
         ttl: Duration,
     ) -> Believed {
+        let entry = &*self.with_untold(entry);
         let folder = entry.kind == FileKind::Folder;
-        let options = &self.options;
-        let (mut size_bytes, mtime) = match pinned {
-            Some(version) => (version.size_bytes, version.updated),
-            None => (entry.size_bytes, entry.updated),
+        let (mut size_bytes, times) = match pinned {
+            Some(version) => (
+                version.size_bytes,
+                entry.times_of(&version.content(), version.updated),
+            ),
+            None => (entry.size_bytes, entry.times()),
         };
+        let mut access = self.access(entry);
+        if let Some(Special::Symlink(target)) = entry.special() {
+            size_bytes = target.len() as u64;
+            access.mode = LINK_MODE;
+        }
         let mut ttl = ttl;
         if let Some(sizes) = self.sizes.as_ref().filter(|_| folder && entry.owned) {
             match sizes.known(ino) {
@@ -480,19 +497,16 @@ impl Namespace {
                 None => ttl = Duration::ZERO,
             }
         }
+        let Access { mode, uid, gid } = access;
         let attr = Attr {
             ino,
-            kind: entry.kind,
+            kind: entry.shown_kind(),
             size_bytes,
-            mtime,
+            times,
             created: entry.created,
-            mode: if folder {
-                options.dir_mode
-            } else {
-                options.file_mode
-            },
-            uid: options.uid,
-            gid: options.gid,
+            mode,
+            uid,
+            gid,
             links: u32::from(!is_gone(&entry.id)),
         };
         Believed { attr, ttl }

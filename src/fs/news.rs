@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::entry::{Entry, FileKey};
 use crate::model::FileInfo;
-use crate::staging::{LocalId, State};
+use crate::staging::{LocalId, State, Untold};
 use crate::upload;
 use crate::uri::FileUri;
 
@@ -18,12 +18,62 @@ use super::locals::{Shown, differing};
 impl Fs {
     /// What became of a local file: it shows as what the server has now.
     pub fn apply(&self, news: upload::News) {
-        let upload::News::Delivered {
-            local,
-            info,
-            conflict,
-        } = news;
-        self.delivered(local, *info, conflict);
+        match news {
+            upload::News::Delivered {
+                local,
+                info,
+                conflict,
+            } => self.delivered(local, *info, conflict),
+            upload::News::Told(untold) => self.heard(untold),
+        }
+    }
+
+    /// The server heard what was told of a file: that is what it says of it from now on, also where that was asked before.
+    fn heard(&self, untold: Untold) {
+        let space = &self.namespace;
+        let Untold {
+            file,
+            place,
+            attributes,
+            number,
+        } = untold;
+        let key = FileKey {
+            tree: place.folder.tree,
+            id: file.clone(),
+        };
+        let ino = space.inodes.find(&key);
+        let node = ino.and_then(|ino| space.inodes.node(ino));
+        let name = match &node {
+            Some(node) => node.entry.name.clone(),
+            None => place.name.to_local(space.options.names).into(),
+        };
+        let folder = match &node {
+            Some(node) => space.folder_key(node.parent).unwrap_or(place.folder),
+            None => place.folder,
+        };
+        let now = Instant::now();
+        let believed = space.metadata.name(&folder, &name, now);
+        let entry = believed.and_then(|belief| belief.what);
+        if let Some(entry) = entry.filter(|entry| entry.id == file) {
+            let entry = Arc::new(Entry {
+                attributes: Some(attributes),
+                ..(*entry).clone()
+            });
+            space
+                .metadata
+                .change_name(&folder, &name, Some(Arc::clone(&entry)), now);
+            if let (Some(ino), Some(node)) = (ino, node)
+                && node.entry.entity == entry.entity
+            {
+                space.inodes.renew(ino, &entry);
+            }
+        } else {
+            space.metadata.doubt(&folder, &name);
+        }
+        let staging = space.staging.as_ref();
+        if let Some(Err(err)) = staging.map(|staging| staging.told(&file, number)) {
+            log::error!("the journal of what is owed cannot be written: {err}");
+        }
     }
 
     pub(super) fn delivered(&self, local: LocalId, info: FileInfo, conflict: bool) {

@@ -383,7 +383,7 @@ impl Fs {
         }
         self.believe(from, None);
         self.believe(to, Some(now));
-        Ok(())
+        self.keep_told(entry, to)
     }
 
     pub(super) fn below_of(&self, from: &End, entry: &Entry) -> Vec<Shown> {

@@ -11,6 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
+use crate::attributes::Attributes;
 use crate::entry::{Entry, Shortcut};
 use crate::model::{EntityId, FileId, FileInfo, FileKind};
 use crate::names::{NAME_MAX_BYTES, NamePolicy, ServerName};
@@ -89,6 +90,7 @@ impl Options {
         if unfinished && self.hide_uploading {
             return None;
         }
+        let attributes = Attributes::of(&info).map(Arc::new);
         let shortcut = info.shortcut().map(|target| Box::new(shortcut(target)));
         let segment = info.uri.name().unwrap_or(&info.name);
         let name = match is_flat(&info.uri) {
@@ -110,6 +112,7 @@ impl Options {
             shared: info.shared,
             unfinished,
             shortcut,
+            attributes,
         })
     }
 

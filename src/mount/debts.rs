@@ -127,6 +127,7 @@ impl Debts {
                     self.conflicts.lock().unwrap().note(info.uri.clone(), line);
                 }
             }
+            News::Told(_) => {}
         }
     }
 
@@ -294,11 +295,12 @@ impl Debts {
         let waited_for = WaitedFor::of(&owed);
         let failed = async {
             self.settle().await;
-            self.deliver(owed).await
+            let failed = self.deliver(owed).await;
+            (failed, self.told().await)
         };
         tokio::pin!(failed);
         let mut pause = Duration::ZERO;
-        let failed = loop {
+        let (failed, untold) = loop {
             tokio::select! {
                 biased;
                 failed = &mut failed => break failed,
@@ -315,10 +317,30 @@ impl Debts {
         let new = new.filter(|(uri, _)| self.shown.is_within(uri, path));
         Answer::Synced {
             files: waited_for.files(),
-            left: self.failures(&failed),
+            left: self.failures(&failed).into_iter().chain(untold).collect(),
             more_left: failed.len().saturating_sub(LISTED_MAX) as u64,
             conflicts: new.map(|(_, line)| line.clone()).collect(),
         }
+    }
+
+    /// Waits until the server heard all that is told of files whose content it has; otherwise one of which it did not.
+    async fn told(&self) -> Option<OwedFile> {
+        let told = tokio::select! {
+            biased;
+            told = self.uploader.told_all() => told,
+            ended = self.ended() => Err(ended),
+        };
+        let why = told.err()?;
+        let untold = self.staging.to_tell();
+        let place = &untold.first()?.place;
+        Some(OwedFile {
+            path: self.shown.path(&place.uri()),
+            last_reason: Some(format!(
+                "its mode, owner, times or the like: {}",
+                chain(&why)
+            )),
+            ..OwedFile::default()
+        })
     }
 
     /// Resolves when all was applied that the uploader has told by now.
@@ -357,6 +379,14 @@ impl Debts {
             log::error!("what was open is owed from the next start on: {err}");
         }
         self.deliver(self.owed_below(Path::new(""))).await;
+        if let Some(OwedFile {
+            path,
+            last_reason: Some(why),
+            ..
+        }) = self.told().await
+        {
+            log::warn!("{path}: {why}; it is told at the next mount");
+        }
     }
 
     /// Waits for each of `owed`, and tells which of them failed.

@@ -9,6 +9,7 @@ mod content;
 mod lent;
 mod origin;
 mod owed;
+mod told;
 
 use std::fs::File;
 use std::io;
@@ -32,6 +33,7 @@ use lent::Lent;
 pub use lent::Loan;
 use origin::Copied;
 pub use origin::Origin;
+pub use told::There;
 
 /// A file whose current content is here. All methods may block on the disk for a moment, none on the network.
 #[derive(Debug)]

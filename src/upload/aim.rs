@@ -15,6 +15,7 @@ use super::deliver::{Courier, Landed, OUTDATED, Step, there};
 use super::outcome::{Failure, of_name};
 use super::place::Target;
 use super::proof::{Proof, Witness};
+use super::told::of_empty;
 use super::verdict::{below, came_between, is_near};
 use super::{Options, Overwrite, conflict};
 use crate::api::{Error, Part};
@@ -265,7 +266,7 @@ impl Courier {
         content: &Content,
     ) -> Result<Step, Failure> {
         let (uri, over) = match &target {
-            Target::New(uri) => match self.api.create_file(uri).await {
+            Target::New(uri) => match self.api.create_file(uri, &of_empty(&flight.local)).await {
                 Ok(info) => {
                     crash::pass(Point::EmptyMade);
                     return self.land(flight, there(info, content)).await;
@@ -350,7 +351,7 @@ impl Courier {
     /// The empty file that has our name is the one that gets the content.
     async fn adopt(&self, flight: &Arc<Flight>, info: FileInfo) -> Result<Step, Failure> {
         let local = Arc::clone(&flight.local);
-        blocking(move || local.delivered(OUTDATED, info.id, info.entity)).await?;
+        blocking(move || local.delivered(OUTDATED, info.id, info.entity, None)).await?;
         Ok(Step::Again)
     }
 }

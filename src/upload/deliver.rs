@@ -24,7 +24,7 @@ use crate::crash::{self, Point};
 use crate::entity::Entity;
 use crate::expiry::Expiry;
 use crate::model::{EntityId, FileInfo};
-use crate::staging::{Local, Place, Staging, State};
+use crate::staging::{Local, Place, Staging, State, There};
 
 /// Turns of one delivery: each ends with the file there, or with something learned that makes another turn worth while.
 const ROUNDS: u32 = 6;
@@ -334,7 +334,8 @@ impl Courier {
         let local = Arc::clone(&flight.local);
         let (generation, file) = (landed.generation, landed.info.id.clone());
         let entity = landed.entity.clone();
-        let state = blocking(move || local.delivered(generation, file, entity)).await?;
+        let there = Some(There::of(&landed.info));
+        let state = blocking(move || local.delivered(generation, file, entity, there)).await?;
         if state == State::Unlinked {
             // What is there is one of the orphans, by the note that stays.
             return Ok(Step::Done(Outcome::Overtaken));

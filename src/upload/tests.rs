@@ -209,6 +209,7 @@ impl Run {
                 info,
                 conflict,
             } => (local, info, conflict),
+            News::Told(untold) => panic!("nothing was to be told: {untold:?}"),
         }
     }
 

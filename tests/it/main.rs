@@ -4,6 +4,7 @@
 
 mod accounts;
 mod at_random;
+mod attributes;
 mod bad_input;
 mod bounds;
 mod bytes;

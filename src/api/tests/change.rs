@@ -36,8 +36,8 @@ async fn everything(api: &Api) -> Vec<Result<(), Error>> {
     let one = std::slice::from_ref(&uri);
     let metadata = BTreeMap::from([("customize:x".to_owned(), None)]);
     vec![
-        api.create_folder(&uri).await.map(drop),
-        api.create_file(&uri).await.map(drop),
+        api.create_folder(&uri, &Default::default()).await.map(drop),
+        api.create_file(&uri, &Default::default()).await.map(drop),
         api.rename(&uri, &name("b")).await.map(drop),
         api.move_into(one, &folder).await,
         api.copy_into(one, &folder).await,
@@ -78,7 +78,8 @@ async fn what_reached_nobody_is_sent_again_when_the_server_is_back() {
     };
     let api = Api::new(options, Credentials::Anonymous).unwrap();
     let (calling, folder) = (api.clone(), my("mut/d1"));
-    let call = tokio::spawn(async move { calling.create_folder(&folder).await });
+    let call =
+        tokio::spawn(async move { calling.create_folder(&folder, &Default::default()).await });
     until(|| api.health().last_error.is_some()).await;
     let listener = TcpListener::bind(address).await.unwrap();
     let (mut stream, _) = listener.accept().await.unwrap();
@@ -96,7 +97,9 @@ async fn what_reached_nobody_is_sent_again_when_the_server_is_back() {
 #[tokio::test]
 async fn requests_say_what_the_server_reads() {
     let (server, api) = always(fixture("api1-create-folder")).await;
-    api.create_folder(&my("a b#")).await.unwrap();
+    api.create_folder(&my("a b#"), &Default::default())
+        .await
+        .unwrap();
     api.rename(&my("a"), &name("ü")).await.unwrap();
     let uris = [my("a"), my("b%3F")];
     api.move_into(&uris, &my("d")).await.unwrap();
@@ -191,7 +194,10 @@ async fn a_lock_of_an_upload_is_told_at_once_with_its_owner_and_keeps_its_token_
     // Of somebody else's file nothing but that it is locked.
     let blank = r#"{"code":40073,"data":[{"owner":{"application":{}},"type":0}],"msg":"x"}"#;
     let (server, api) = always(json(blank)).await;
-    let error = api.create_file(&my("a")).await.unwrap_err();
+    let error = api
+        .create_file(&my("a"), &Default::default())
+        .await
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "it is locked on the server (another client)"
@@ -257,23 +263,38 @@ async fn a_creation_that_lost_a_race_finds_what_won_it() {
     // The server's database said no, and something is there.
     let (_server, api) = answers(vec![code(50001), fixture("api1-info-file")]).await;
     assert_eq!(
-        variant(&api.create_file(&my("a")).await.unwrap_err()),
+        variant(
+            &api.create_file(&my("a"), &Default::default())
+                .await
+                .unwrap_err()
+        ),
         "Exists"
     );
     // Nothing is there: it was trouble.
     let (_server, api) = answers(vec![code(50001), code(40016)]).await;
     assert_eq!(
-        variant(&api.create_file(&my("a")).await.unwrap_err()),
+        variant(
+            &api.create_file(&my("a"), &Default::default())
+                .await
+                .unwrap_err()
+        ),
         "Trouble"
     );
     // A file came where a folder was to be.
     let (_server, api) = always(fixture("api1-create-file")).await;
     assert_eq!(
-        variant(&api.create_folder(&my("a")).await.unwrap_err()),
+        variant(
+            &api.create_folder(&my("a"), &Default::default())
+                .await
+                .unwrap_err()
+        ),
         "Exists"
     );
     assert_eq!(
-        api.create_file(&my("a")).await.unwrap().kind,
+        api.create_file(&my("a"), &Default::default())
+            .await
+            .unwrap()
+            .kind,
         FileKind::File
     );
 }

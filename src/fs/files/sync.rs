@@ -7,7 +7,9 @@ use std::time::SystemTime;
 
 use futures_util::StreamExt;
 
+use crate::attributes::Special;
 use crate::entry::FileKey;
+use crate::fs::Maker;
 use crate::fs::changes::disk;
 use crate::fs::{Believed, Durability, Error, Fs, HandleId};
 use crate::inodes::Ino;
@@ -86,9 +88,15 @@ impl Fs {
         }
     }
 
-    /// mknod(2): a new empty file that nobody has open.
-    pub async fn make_file(&self, parent: Ino, name: &OsStr, mode: u32) -> Result<Believed, Error> {
-        let (made, local) = self.create(parent, name, mode).await?;
+    /// mknod(2), symlink(2): a new file without content that nobody has open.
+    pub async fn make_file(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+        maker: Maker,
+        special: Option<Special>,
+    ) -> Result<Believed, Error> {
+        let (made, local) = self.create(parent, name, maker, special).await?;
         if let Err(err) = self.stage(&local) {
             self.forget(made.attr.ino, 1);
             return Err(err);
@@ -112,7 +120,9 @@ impl Fs {
 
     /// Keeps in the cache what was delivered, if nobody has written to it since.
     pub fn keep_delivered(&self, news: &News) {
-        let News::Delivered { local, .. } = news;
+        let News::Delivered { local, .. } = news else {
+            return;
+        };
         if let Some((shown, _)) = self.namespace.locals.numbered(*local) {
             self.files.delivered(shown.local);
         }

@@ -131,7 +131,15 @@ async fn what_is_written_to_while_its_name_changes_shows_under_the_new_one_alone
 async fn a_file_that_was_made_and_not_opened_is_owed() {
     let mut mounted = Mounted::new(|_| {}).await;
     let fs = Arc::clone(&mounted.fs);
-    let (made, local) = fs.create(Ino::ROOT, "a".as_ref(), 0o644).await.unwrap();
+    let (made, local) = fs
+        .create(
+            Ino::ROOT,
+            "a".as_ref(),
+            Maker::of_tests(FileKind::File),
+            None,
+        )
+        .await
+        .unwrap();
     fs.leave(&local);
     fs.forget(made.attr.ino, 1);
     mounted.deliver(&local).await;
