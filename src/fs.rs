@@ -31,6 +31,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod told;
+mod touched;
 mod xattrs;
 
 pub use crate::listing::{Order, OrderBy};
@@ -300,6 +301,14 @@ impl Fs {
             known_entries: self.namespace.metadata.entries() as u64,
             inodes: self.namespace.inodes.len() as u64,
             handles: self.folders.count() + self.files.count(),
+        }
+    }
+
+    /// A name in the folder `ino` came or went by us.
+    fn touch(&self, ino: Ino) {
+        if let Some(node) = self.namespace.inodes.node(ino) {
+            let (folder, now) = (node.entry.id.clone(), SystemTime::now());
+            self.namespace.touched.touch(folder, now);
         }
     }
 

@@ -41,6 +41,7 @@ impl Fs {
         };
         let space = &self.namespace;
         space.locals.show(&end.folder.key, name, shown.clone());
+        self.touch(parent);
         Ok((space.count_local(parent, name, &shown)?, local))
     }
 
@@ -75,6 +76,7 @@ impl Fs {
         });
         let entry = Arc::new(entry.ok_or(Error::Exists)?);
         self.believe(&end, Some(Arc::clone(&entry)));
+        self.touch(parent);
         let key = self.key_in(parent, &entry.id)?;
         // What was just made is empty: what is made in it next needs no question first.
         space.listings.made(&key, Instant::now());

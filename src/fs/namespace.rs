@@ -26,6 +26,7 @@ use super::locals::{Locals, Shown, is_gone};
 use super::questions::{is_answered_by_listing, is_looked_through};
 use super::root::{self, root_entry, root_key};
 use super::sizes::FolderSizes;
+use super::touched::Touched;
 use super::{Attr, Believed, Error, Lookup, Options};
 
 /// How long a question for one name waits for a listing of its folder that is under way.
@@ -44,6 +45,7 @@ pub(super) struct Namespace {
     pub(super) source: Source,
     pub(super) locals: Locals,
     pub(super) leaving: Arc<Leaving>,
+    pub(super) touched: Touched,
     /// None where nothing may be changed.
     pub(super) staging: Option<Arc<Staging>>,
     shown: listing::Options,
@@ -118,6 +120,7 @@ impl Namespace {
             source,
             locals: Locals::default(),
             leaving: Arc::default(),
+            touched: Touched::default(),
             staging,
             shown,
             empty,
@@ -482,7 +485,7 @@ impl Namespace {
                 version.size_bytes,
                 entry.times_of(&version.content(), version.updated),
             ),
-            None => (entry.size_bytes, entry.times()),
+            None => (entry.size_bytes, self.touched.times(entry)),
         };
         let mut access = self.access(entry);
         if let Some(Special::Symlink(target)) = entry.special() {

@@ -54,9 +54,12 @@ impl Fs {
     ) -> Result<(), Error> {
         let once = || self.rename_once(parent, name, new_parent, new_name, how);
         match (once().await, how) {
-            (Err(Error::Gone | Error::Exists), RenameHow::Replace) => once().await,
-            (done, _) => done,
+            (Err(Error::Gone | Error::Exists), RenameHow::Replace) => once().await?,
+            (done, _) => done?,
         }
+        self.touch(parent);
+        self.touch(new_parent);
+        Ok(())
     }
 
     async fn rename_once(

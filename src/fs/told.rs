@@ -106,7 +106,7 @@ impl Fs {
         change: impl FnOnce(&mut Telling<'_>) -> Result<(), Error>,
     ) -> Result<(Attributes, ShownTimes), Error> {
         let mut attributes = entry.attributes.as_deref().cloned().unwrap_or_default();
-        let mut times = entry.times();
+        let mut times = self.namespace.touched.times(entry);
         times.changed = SystemTime::now();
         change(&mut Telling {
             attributes: &mut attributes,
@@ -173,6 +173,7 @@ impl Fs {
             times: Some(times_there(entry, times)),
             ..attributes
         };
+        self.namespace.touched.forget(&entry.id);
         if ino == Ino::ROOT || is_gone(&entry.id) {
             // The server keeps nothing of either (→ api part 1 §9.3).
             owing.staging.remember(entry.id.clone(), attributes);
@@ -194,7 +195,7 @@ impl Fs {
         let owing = self.owing()?;
         let _turn = self.telling.lock().unwrap();
         let entry = self.namespace.with_untold(entry);
-        let mut times = entry.times();
+        let mut times = self.namespace.touched.times(&entry);
         times.changed = SystemTime::now();
         let attributes = Attributes {
             times: Some(times_there(&entry, times)),

@@ -141,6 +141,8 @@ fn told(mount: &Mounted) {
     let bits = Mode::from_raw_mode(0o640);
     rustix::fs::mknodat(CWD, at("fifo"), FileType::Fifo, bits, 0).unwrap();
     drop(UnixListener::bind(at("socket")).unwrap());
+    // What happens in a folder is not told of it; a time that is set then is.
+    set_times(&at("new folder"), (6, 6), (6, 6));
 }
 
 fn drive() -> Server {
@@ -217,6 +219,9 @@ fn a_rename_keeps_all_that_is_told_but_the_moment_of_the_last_change() {
     ];
     for (from, to) in renames {
         std::fs::rename(mount.path(from), mount.path(to)).unwrap();
+    }
+    for folder in ["new folder/folder", "new folder"] {
+        set_times(&mount.path(folder), (6, 6), (6, 6));
     }
     let now = |mount: &Mounted, what: &str| {
         for (from, to) in [
@@ -408,4 +413,60 @@ fn rsync_and_cp_bring_all_of_a_tree_and_a_second_rsync_moves_nothing() {
     );
     (ours.changed, theirs.changed) = Default::default();
     assert_eq!(ours, theirs);
+}
+
+#[test]
+fn what_happens_in_a_folder_moves_its_time_and_a_time_that_is_set_stays() {
+    let server = drive();
+    let mount = mount(&server, &[]);
+    let folder = mount.path("folder");
+    let time = (1_000_000_000, 5);
+    type Happens<'a> = (&'a str, Box<dyn Fn() + 'a>);
+    let happens: [Happens; 7] = [
+        (
+            "create",
+            Box::new(|| std::fs::write(folder.join("a"), b"").unwrap()),
+        ),
+        (
+            "mkdir",
+            Box::new(|| std::fs::create_dir(folder.join("b")).unwrap()),
+        ),
+        (
+            "symlink",
+            Box::new(|| symlink("x", folder.join("c")).unwrap()),
+        ),
+        (
+            "rename",
+            Box::new(|| std::fs::rename(folder.join("a"), folder.join("d")).unwrap()),
+        ),
+        (
+            "move away",
+            Box::new(|| std::fs::rename(folder.join("d"), mount.path("d")).unwrap()),
+        ),
+        (
+            "unlink",
+            Box::new(|| std::fs::remove_file(folder.join("c")).unwrap()),
+        ),
+        (
+            "rmdir",
+            Box::new(|| std::fs::remove_dir(folder.join("b")).unwrap()),
+        ),
+    ];
+    for (what, happens) in happens {
+        set_times(&folder, time, time);
+        assert_eq!(seen(&folder).modified, time, "before {what}");
+        happens();
+        let now = seen(&folder);
+        assert!(
+            now.modified > time && now.changed >= now.modified,
+            "{what}: {now:?}"
+        );
+        assert_eq!(now.accessed, time, "{what}");
+    }
+    // What is in a file is not what is in its folder.
+    set_times(&folder, time, time);
+    std::fs::write(folder.join("e"), b"").unwrap();
+    set_times(&folder, time, time);
+    std::fs::write(folder.join("e"), b"content").unwrap();
+    assert_eq!(seen(&folder).modified, time);
 }
