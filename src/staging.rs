@@ -297,6 +297,21 @@ impl Staging {
             .tell(&self.slot, file, place, attributes, commit)
     }
 
+    /// What is to be told survives a power cut.
+    pub async fn tell_durably(&self) -> io::Result<()> {
+        if self.untold.all_durable() {
+            return Ok(());
+        }
+        let (slot, untold) = (Arc::clone(&self.slot), Arc::clone(&self.untold));
+        on_disk(move || {
+            let newest = untold.newest();
+            slot.journal.flush()?;
+            untold.durable(newest);
+            Ok(())
+        })
+        .await
+    }
+
     /// `attributes` show of `file` as long as the mount lives, and nobody hears of them.
     pub fn remember(&self, file: FileId, attributes: Attributes) {
         self.untold.remember(file, Arc::new(attributes));

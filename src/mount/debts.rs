@@ -167,6 +167,7 @@ impl Debts {
         let (files, rate) = self.look();
         let sum = OwedSum {
             disk_bytes: self.staging.disk_bytes(),
+            untold: self.staging.to_tell().len() as u64,
             ..told::sum(files.iter().map(|file| file.brief), rate)
         };
         (
@@ -201,7 +202,10 @@ impl Debts {
     /// For the service manager: in a few words; none where nothing is owed.
     pub(super) fn in_short(&self) -> Option<String> {
         let (files, rate) = self.glance();
-        told::in_short(&told::sum(files.into_values(), rate))
+        told::in_short(&OwedSum {
+            untold: self.staging.to_tell().len() as u64,
+            ..told::sum(files.into_values(), rate)
+        })
     }
 
     /// Files at or below `path` that are owed or still open.
@@ -462,9 +466,12 @@ impl Debts {
         owed.retain(|local| {
             !matches!(local.state(), State::Delivered | State::Unlinked) && !local.is_local_only()
         });
-        let more = owed.len().saturating_sub(LISTED_MAX) as u64;
-        let paths = owed.iter().take(LISTED_MAX);
-        let paths = paths.map(|local| self.shown.path(&local.place().uri()));
+        let untold = self.staging.to_tell().into_iter();
+        let places = owed.iter().map(|local| local.place());
+        let places: Vec<_> = places.chain(untold.map(|untold| untold.place)).collect();
+        let more = places.len().saturating_sub(LISTED_MAX) as u64;
+        let paths = places.iter().take(LISTED_MAX);
+        let paths = paths.map(|place| self.shown.path(&place.uri()));
         (paths.collect(), more)
     }
 }

@@ -67,11 +67,13 @@ impl About {
         }
     }
 
-    /// With what is told of it, which the server has not heard if `untold`.
+    /// With what is told of it, which the server has not heard if `untold`. Of a file that it does not have, it need not hear
+    /// that there is nothing to tell.
     pub(super) fn telling(self, attributes: Option<Arc<Attributes>>, untold: bool) -> Self {
+        let attributes = attributes.filter(|attributes| !attributes.is_plain());
         Self {
-            attributes: attributes.filter(|attributes| !attributes.is_plain()),
-            untold,
+            untold: untold && (self.base.is_some() || attributes.is_some()),
+            attributes,
             ..self
         }
     }

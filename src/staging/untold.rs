@@ -43,6 +43,8 @@ pub(super) struct Untolds {
 struct Files {
     by_id: HashMap<FileId, Kept>,
     next: u64,
+    /// All changes up to this number survive a power cut.
+    durable: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -135,6 +137,26 @@ impl Untolds {
             slot.journal.note(Change::Tell(file.clone(), None))?;
         }
         Ok(true)
+    }
+
+    /// Whether all that is to be told survives a power cut.
+    pub(super) fn all_durable(&self) -> bool {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return true;
+        }
+        let files = self.files.lock().unwrap();
+        files.durable == files.next
+    }
+
+    /// The number of the last change.
+    pub(super) fn newest(&self) -> u64 {
+        self.files.lock().unwrap().next
+    }
+
+    /// The changes up to `newest` survive a power cut.
+    pub(super) fn durable(&self, newest: u64) {
+        let mut files = self.files.lock().unwrap();
+        files.durable = files.durable.max(newest);
     }
 
     /// Whether any are journaled in `slot`.

@@ -38,10 +38,11 @@ impl Fs {
     pub async fn sync(&self, handle: HandleId) -> Result<(), Error> {
         let file = self.files.get(handle)?;
         let Some(local) = file.content.local() else {
-            return Ok(());
+            return self.told_durably().await;
         };
         self.stage(&local)?;
         let generation = local.generation();
+        self.told_durably().await?;
         local.durable().await.map_err(disk)?;
         if self.is_server_promised() {
             return self.on_server(&local, generation).await;
@@ -54,10 +55,19 @@ impl Fs {
         }
     }
 
+    /// What is told of files survives a power cut.
+    async fn told_durably(&self) -> Result<(), Error> {
+        match &self.owing {
+            Some(owing) => owing.staging.tell_durably().await.map_err(disk),
+            None => Ok(()),
+        }
+    }
+
     /// fsync(2) of a folder: the names of what is here survive a power cut, too. What the server was told needs none of it.
     pub async fn sync_folder(&self, ino: Ino) -> Result<(), Error> {
         let folder = self.namespace.folder_key(ino)?;
         self.removals.send(&folder).await?;
+        self.told_durably().await?;
         let owed = self.namespace.locals.in_folder(&folder);
         let synced = owed
             .into_iter()

@@ -75,9 +75,7 @@ impl Local {
         };
         let mut attributes = old.attributes.as_deref().cloned().unwrap_or_default();
         change(&mut attributes);
-        // Of a file that the server does not have, it need not hear that there is nothing to tell.
-        let untold = old.base.is_some() || !attributes.is_plain();
-        let new = old.clone().telling(Some(Arc::new(attributes)), untold);
+        let new = old.clone().telling(Some(Arc::new(attributes)), true);
         // Of what nobody is owed, nothing is written down.
         self.write_down(&old, &new)?;
         let mut inner = self.inner.write().unwrap();
