@@ -475,10 +475,6 @@ pub(super) fn replaced(entry: &Entry) -> Base {
 
 /// The name under which the server stores `name`.
 pub(super) fn stored(name: &OsStr, names: crate::names::NamePolicy) -> Result<ServerName, Error> {
-    if std::str::from_utf8(name.as_encoded_bytes()).is_err() {
-        // Neither JSON nor most databases could carry it (→ api part 1 §4.4).
-        return Err(Error::InvalidName);
-    }
     ServerName::from_local(name, names).map_err(|error| match error {
         NameError::TooLong => Error::NameTooLong,
         NameError::Refused => Error::InvalidName,
