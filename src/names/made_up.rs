@@ -71,7 +71,6 @@ const PIECES: &[&[u8]] = &[
     "\u{202e}".as_bytes(),
     "\u{feff}".as_bytes(),
     "\u{fffd}".as_bytes(),
-    "\u{10ffff}".as_bytes(),
     b"\x01",
     b"\n",
     b"\r",

@@ -1,5 +1,9 @@
 //! Names with characters that the server refuses: stored as look-alikes, shown as what they stand for.
 
+mod any;
+#[path = "../../src/names/made_up.rs"]
+mod made_up;
+
 use std::ffi::OsString;
 use std::io::ErrorKind;
 
