@@ -71,7 +71,7 @@ impl Owner {
 
 impl Api {
     /// `POST /file/create` of a folder. [`Error::Exists`] where something of that name is there. Missing folders above are
-    /// made by the server: the caller knows that they are there.
+    /// made by the server: the caller knows that they are there, and that the name [is told apart](Api::is_told_apart).
     pub async fn create_folder(&self, uri: &FileUri) -> Result<FileInfo, Error> {
         self.create(uri, "folder", FileKind::Folder).await
     }
@@ -85,13 +85,15 @@ impl Api {
         let body = json!({ "uri": uri.to_wire(), "type": word, "err_on_conflict": true });
         let call = on(Call::send(Method::POST, "/file/create", &body), uri);
         match self.file(call).await {
+            // It came in between.
+            Ok(info) if self.spelled(uri, info.clone()).is_err() => Err(Error::Exists),
             // A folder that was to be made, and a file that came in between (→ api part 1 §8.1).
             Ok(info) if info.kind != kind => Err(Error::Exists),
             Err(Error::Trouble { code, said }) if code == DATABASE => match self.info(uri).await {
                 Ok(_) => Err(Error::Exists),
                 Err(_) => Err(Error::Trouble { code, said }),
             },
-            answer => answer,
+            answer => answer.inspect(|_| self.is_there(uri)),
         }
     }
 

@@ -84,6 +84,7 @@ impl Fs {
             return Err(Error::Exists);
         }
         self.may_write(&end.folder).await?;
+        self.is_told_apart(&end, None).await?;
         Ok(end)
     }
 
@@ -101,6 +102,7 @@ impl Fs {
 
     async fn folder_made(&self, end: &End) -> Result<FileInfo, api::Error> {
         let uri = end.uri();
+        self.api.is_told_apart(&uri).await?;
         let answer = self.unlocked(|| self.api.create_folder(&uri)).await;
         let Err(error) = answer else {
             return answer;

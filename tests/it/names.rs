@@ -3,6 +3,7 @@
 mod any;
 #[path = "../../src/names/made_up.rs"]
 mod made_up;
+mod same;
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
