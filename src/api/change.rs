@@ -71,7 +71,8 @@ impl Owner {
 
 impl Api {
     /// `POST /file/create` of a folder. [`Error::Exists`] where something of that name is there. Missing folders above are
-    /// made by the server: the caller knows that they are there. `metadata` is what it has from the first moment on.
+    /// made by the server: the caller knows that they are there, and that the name [is told apart](Api::is_told_apart).
+    /// `metadata` is what it has from the first moment on.
     pub async fn create_folder(
         &self,
         uri: &FileUri,
@@ -109,13 +110,15 @@ impl Api {
             ..info
         });
         match made {
+            // It came in between.
+            Ok(info) if self.spelled(uri, info.clone()).is_err() => Err(Error::Exists),
             // A folder that was to be made, and a file that came in between (→ api part 1 §8.1).
             Ok(info) if info.kind != kind => Err(Error::Exists),
             Err(Error::Trouble { code, said }) if code == DATABASE => match self.info(uri).await {
                 Ok(_) => Err(Error::Exists),
                 Err(_) => Err(Error::Trouble { code, said }),
             },
-            answer => answer,
+            answer => answer.inspect(|_| self.is_there(uri)),
         }
     }
 

@@ -148,6 +148,35 @@ impl Fs {
         Ok(belief.what.map(Found::Known))
     }
 
+    /// An error where the server, which is known to take names of other spelling for the same, would take that of `end` for
+    /// what it has, unless that is `but`. Where it is not known yet, or does not answer, whoever makes something there finds
+    /// out.
+    pub(super) async fn is_told_apart(&self, end: &End, but: Option<&FileId>) -> Result<(), Error> {
+        if !self.api.takes_for_same() || self.owing()?.staging.is_local_only(&end.place()) {
+            return Ok(());
+        }
+        let timeout = self.namespace.options.timeout;
+        let uri = end.uri();
+        let other = || async {
+            let asked = within(timeout, self.api.other_spelling(&uri)).await;
+            let other = asked.unwrap_or_default();
+            other.filter(|other| Some(&other.id) != but)
+        };
+        if other().await.is_none() {
+            return Ok(());
+        }
+        // It may be on its way out.
+        self.removals.send_all().await?;
+        let Some(other) = other().await else {
+            return Ok(());
+        };
+        log::warn!(
+            "{uri}: the server takes this name for that of '{}', which is there",
+            other.name
+        );
+        Err(Error::Exists)
+    }
+
     /// Nothing new can have a place where names are given by what else is there.
     pub(super) fn may_add(&self, end: &End) -> Result<(), Error> {
         match end.folder.flat {
@@ -494,10 +523,6 @@ pub(super) fn replaced(entry: &Entry) -> Base {
 
 /// The name under which the server stores `name`.
 pub(super) fn stored(name: &OsStr, names: crate::names::NamePolicy) -> Result<ServerName, Error> {
-    if std::str::from_utf8(name.as_encoded_bytes()).is_err() {
-        // Neither JSON nor most databases could carry it (→ api part 1 §4.4).
-        return Err(Error::InvalidName);
-    }
     ServerName::from_local(name, names).map_err(|error| match error {
         NameError::TooLong => Error::NameTooLong,
         NameError::Refused => Error::InvalidName,

@@ -94,6 +94,7 @@ impl Fs {
             return Err(Error::Exists);
         }
         self.may_write(&end.folder).await?;
+        self.is_told_apart(&end, None).await?;
         Ok(end)
     }
 
@@ -115,6 +116,7 @@ impl Fs {
         told: Option<&Attributes>,
     ) -> Result<FileInfo, api::Error> {
         let uri = end.uri();
+        self.api.is_told_apart(&uri).await?;
         let told = told.map(|told| (KEY.to_owned(), told.text()));
         let told = told.into_iter().collect();
         let answer = self.unlocked(|| self.api.create_folder(&uri, &told)).await;

@@ -87,6 +87,11 @@ impl Fs {
         }
         if target.is_none() {
             to.stored = stored(new_name, self.namespace.options.names)?;
+            let file = match &source {
+                Found::Local(shown) => shown.local.base().map(|base| base.file),
+                Found::Known(entry) => Some(entry.id.clone()),
+            };
+            self.is_told_apart(&to, file.as_ref()).await?;
         }
         if source.kind() == FileKind::Folder {
             self.removals.send_all().await?;

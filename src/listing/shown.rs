@@ -1,9 +1,9 @@
 //! How files are shown: under which name, which of them, in which order.
 //!
 //! A name that the server has and that is the one this house would store for what it is called here, is shown as it
-//! is. Other names (there are few: look-alikes of look-alikes, what a hostile server sends) could clash with those, so
-//! they carry the id of their file, always, and mean the same file whatever else is there. In the trash many files may
-//! have had one name: there the one with the lowest id has it, and the others carry their ids.
+//! is. Other names (there are few: bytes that are no UTF-8, quotes with nothing to quote, what a hostile server sends)
+//! could clash with those, so they carry the id of their file, always, and mean the same file whatever else is there. In
+//! the trash many files may have had one name: there the one with the lowest id has it, and the others carry their ids.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -117,13 +117,9 @@ impl Options {
     }
 
     fn name(&self, server: &ServerName, id: &FileId) -> Box<OsStr> {
-        if server.is_plain() {
-            return OsStr::from_bytes(server.as_bytes()).into();
-        }
-        let local = server.to_local(self.names);
-        match ServerName::from_local(&local, self.names) {
-            Ok(stored) if stored == *server => local.into(),
-            _ => with_id(&local, id).into(),
+        match server.local_of(None, self.names) {
+            Some(local) => local.into(),
+            None => with_id(&server.to_local(self.names), id).into(),
         }
     }
 }

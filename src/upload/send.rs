@@ -38,7 +38,10 @@ impl Courier {
         content: &Content,
     ) -> Result<Attempt, Failure> {
         let (uri, over) = match target {
-            Target::New(uri) => (uri, None),
+            Target::New(uri) => {
+                self.api.is_told_apart(uri).await?;
+                (uri, None)
+            }
             Target::Over {
                 uri, file, entity, ..
             } => (uri, Some(Over::new(file, entity))),

@@ -96,7 +96,8 @@ async fn what_reached_nobody_is_sent_again_when_the_server_is_back() {
 
 #[tokio::test]
 async fn requests_say_what_the_server_reads() {
-    let (server, api) = always(fixture("api1-create-folder")).await;
+    let made = recorded("api1-create-folder").replace("mut/d1", "a%20b%23");
+    let (server, api) = always(json(&made)).await;
     api.create_folder(&my("a b#"), &Default::default())
         .await
         .unwrap();
@@ -284,19 +285,30 @@ async fn a_creation_that_lost_a_race_finds_what_won_it() {
     let (_server, api) = always(fixture("api1-create-file")).await;
     assert_eq!(
         variant(
-            &api.create_folder(&my("a"), &Default::default())
+            &api.create_folder(&my("mut/f1"), &Default::default())
                 .await
                 .unwrap_err()
         ),
         "Exists"
     );
     assert_eq!(
-        api.create_file(&my("a"), &Default::default())
+        api.create_file(&my("mut/f1"), &Default::default())
             .await
             .unwrap()
             .kind,
         FileKind::File
     );
+    // A file of another spelling was there, which the database takes for the same.
+    assert!(!api.takes_for_same());
+    assert_eq!(
+        variant(
+            &api.create_file(&my("mut/F1"), &Default::default())
+                .await
+                .unwrap_err()
+        ),
+        "Exists"
+    );
+    assert!(api.takes_for_same());
 }
 
 #[tokio::test]
@@ -375,4 +387,48 @@ async fn how_many_a_batch_may_have_is_asked_again_after_one_was_too_large() {
     assert_eq!(variant(&error), "Refused");
     api.batch_max().await.unwrap();
     assert_eq!(asked(), 2);
+}
+
+#[tokio::test]
+async fn what_is_spelled_otherwise_is_not_what_was_asked_for() {
+    let (_server, api) = always(fixture("api1-info-file")).await;
+    assert!(api.info(&my("pg/a")).await.is_ok());
+    assert!(!api.takes_for_same());
+    for uri in [my("pg/A"), my("pg/a%20")] {
+        assert_eq!(variant(&api.info(&uri).await.unwrap_err()), "NotFound");
+        assert_eq!(variant(&api.history(&uri).await.unwrap_err()), "NotFound");
+        assert_eq!(
+            variant(&api.is_told_apart(&uri).await.unwrap_err()),
+            "Exists"
+        );
+        let other = api.other_spelling(&uri).await.unwrap().unwrap();
+        assert_eq!(other.name.as_bytes(), b"a");
+    }
+    assert!(api.takes_for_same());
+    api.is_told_apart(&my("pg/a")).await.unwrap();
+    assert_eq!(api.other_spelling(&my("pg/a")).await.unwrap(), None);
+    // What was deleted is named by number there, and its path by something else.
+    assert!(
+        api.info(&FileUri::parse_wire("cloudreve://trash/x").unwrap())
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn whether_a_server_tells_names_apart_is_found_out_once_and_not_from_what_may_be_gone() {
+    let there = || fixture("api1-info-file");
+    let absent = || code(40016);
+    // `PG` and `pg ` are not there, and neither is `pg`: that says nothing, so the name itself is looked for.
+    let asked = vec![absent(), absent(), absent(), absent()];
+    // The same with `pg` there: it is known, and nothing is asked of the next one.
+    let pg = json(&recorded("api1-info-file").replace("pg/a", "pg"));
+    let (server, api) = answers([asked, vec![absent(), absent(), pg, there()]].concat()).await;
+    api.is_told_apart(&my("pg/a")).await.unwrap();
+    assert_eq!(server.seen().len(), 4);
+    api.is_told_apart(&my("pg/a")).await.unwrap();
+    assert_eq!(server.seen().len(), 7);
+    api.is_told_apart(&my("pg/b")).await.unwrap();
+    assert_eq!(server.seen().len(), 7);
+    assert!(!api.takes_for_same());
 }
