@@ -22,6 +22,7 @@ mod kernel;
 mod lent;
 mod names;
 mod owed;
+mod pjdfstest;
 mod places;
 mod policies;
 mod power;
