@@ -15,6 +15,7 @@ mod damage;
 mod elsewhere;
 mod ends;
 mod faults;
+mod fsx;
 mod hangups;
 mod helper;
 mod keeping;
