@@ -273,6 +273,7 @@ impl Fs {
             },
         }
         self.show_moved(from, &shown, to);
+        self.tell_renamed(&shown)?;
         if !is_free {
             self.doubt(from);
         }

@@ -16,7 +16,7 @@ use crate::staging::{Local, Place, State};
 
 use super::access::Access;
 use super::changes::{End, disk};
-use super::locals::{Locals, is_gone};
+use super::locals::{Locals, Shown, is_gone};
 use super::namespace::Folder;
 use super::{Error, Fs};
 
@@ -205,6 +205,19 @@ impl Fs {
         told.map_err(disk)?;
         owing.uploader.tell();
         Ok(())
+    }
+
+    /// The local file behind `shown` has another name now, which is a change of it, though not of its content.
+    pub(super) fn tell_renamed(&self, shown: &Shown) -> Result<(), Error> {
+        let _turn = self.telling.lock().unwrap();
+        let entry = Locals::entry(shown, OsStr::new(""));
+        let times = Times::sent(ShownTimes {
+            changed: SystemTime::now(),
+            ..entry.times()
+        });
+        let told = shown.local.set_attributes(|told| told.times = Some(times));
+        // Of what was delivered in this moment, the rename that is to come at the server tells it.
+        told.map(drop).map_err(disk)
     }
 
     /// What is told of what `maker` makes in the folder `parent`; none where that is what shows anyway.
