@@ -133,8 +133,8 @@ pub struct Attr {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Links; 1 also for a folder, which says that its folders are not counted (as btrfs says it). 0 of what lost its
-    /// name while it was open.
+    /// Links. Of a folder 2 and the folders in it, or 1 where these are not known, which says that they are not counted (as
+    /// btrfs says it). 0 of what lost its name while it was open.
     pub links: u32,
 }
 

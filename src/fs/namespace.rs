@@ -510,9 +510,28 @@ impl Namespace {
             mode,
             uid,
             gid,
-            links: u32::from(!is_gone(&entry.id)),
+            links: match folder {
+                true => self.links(ino, entry),
+                false => u32::from(!is_gone(&entry.id)),
+            },
         };
         Believed { attr, ttl }
+    }
+}
+
+impl Namespace {
+    /// Links of a folder: its name, its own `.`, and the `..` of each folder in it, where these are known; otherwise 1, which
+    /// says that they are not counted (as btrfs says it).
+    fn links(&self, ino: Ino, entry: &Entry) -> u32 {
+        if is_gone(&entry.id) {
+            return 0;
+        }
+        let key = match ino {
+            Ino::ROOT => Some(root_key()),
+            ino => self.inodes.node(ino).map(|node| node.key()),
+        };
+        let folders = key.and_then(|key| self.metadata.folders_in(&key, Instant::now()));
+        folders.map_or(1, |folders| folders.saturating_add(2))
     }
 }
 
