@@ -36,7 +36,7 @@ use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -317,14 +317,14 @@ impl Staging {
         self.untold.remember(file, Arc::new(attributes));
     }
 
-    /// The server heard of `file` what was to tell with this number, or it is not to hear it any more.
-    pub fn told(&self, file: &FileId, number: u64) -> io::Result<bool> {
-        self.untold.forget(file, Some(number))
+    /// The server heard of `file` what was to tell with this number. It shows for `still` so long, over what was asked before.
+    pub fn told(&self, file: &FileId, number: u64, still: Duration) -> io::Result<bool> {
+        self.untold.heard(file, number, Instant::now() + still)
     }
 
     /// Nothing is to be told of `file` any more: it is gone, or its content is here and carries it.
     pub fn tell_nothing(&self, file: &FileId) -> io::Result<bool> {
-        self.untold.forget(file, None)
+        self.untold.forget(file)
     }
 
     /// Notes that `steps` are under way until [`Staging::done`]: work of several calls to the server that must be

@@ -183,7 +183,6 @@ impl Uploader {
 
     /// Folders have other places or names than a moment ago: none is looked for where it was.
     pub fn moved(&self) {
-        self.teller.moved();
         self.fleet.moved();
     }
 

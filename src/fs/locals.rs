@@ -244,6 +244,12 @@ pub(super) fn is_gone(id: &FileId) -> bool {
     id.0.starts_with("gone:")
 }
 
+/// Whether this is the id of what lost its name while the kernel held it, where no content is here under that id: a file
+/// of ours has none any more once nobody has it open, as nobody ever has a pipe.
+pub(super) fn is_nameless(id: &FileId) -> bool {
+    is_gone(id) || id.0.starts_with("local:")
+}
+
 /// The id that the server has, or had, for what is known as `id`.
 pub(super) fn server_id(id: &FileId) -> FileId {
     let gone = id.0.strip_prefix("gone:");

@@ -22,7 +22,7 @@ use crate::uri::{FileSystem, FileUri};
 
 use super::access::Access;
 use super::leaving::Leaving;
-use super::locals::{Locals, Shown, is_gone};
+use super::locals::{Locals, Shown, is_gone, is_nameless};
 use super::questions::{is_answered_by_listing, is_looked_through};
 use super::root::{self, root_entry, root_key};
 use super::sizes::FolderSizes;
@@ -249,7 +249,7 @@ impl Namespace {
             let entry = Locals::entry(&shown, &node.entry.name);
             return Ok(self.belief(entry, Instant::now()));
         }
-        if is_gone(&node.entry.id) {
+        if is_nameless(&node.entry.id) {
             return Ok(self.belief(Arc::clone(&node.entry), Instant::now()));
         }
         let key = self.folder_key(node.parent)?;
@@ -478,6 +478,11 @@ impl Namespace {
         pinned: Option<Version>,
         ttl: Duration,
     ) -> Believed {
+        // Who has an older version of a file open, which has its name.
+        let is_named = match pinned.is_some() {
+            true => !is_gone(&entry.id),
+            false => !is_nameless(&entry.id),
+        };
         let entry = &*self.with_untold(entry);
         let folder = entry.kind == FileKind::Folder;
         let (mut size_bytes, times) = match pinned {
@@ -512,7 +517,7 @@ impl Namespace {
             gid,
             links: match folder {
                 true => self.links(ino, entry),
-                false => u32::from(!is_gone(&entry.id)),
+                false => u32::from(is_named),
             },
         };
         Believed { attr, ttl }

@@ -56,22 +56,24 @@ impl Fs {
         let entry = believed.and_then(|belief| belief.what);
         if let Some(entry) = entry.filter(|entry| entry.id == file) {
             let entry = Arc::new(Entry {
-                attributes: Some(attributes),
+                attributes: Some(Arc::clone(&attributes)),
                 ..(*entry).clone()
             });
-            space
-                .metadata
-                .change_name(&folder, &name, Some(Arc::clone(&entry)), now);
-            if let (Some(ino), Some(node)) = (ino, node)
-                && node.entry.entity == entry.entity
-            {
-                space.inodes.renew(ino, &entry);
-            }
+            space.metadata.change_name(&folder, &name, Some(entry), now);
         } else {
             space.metadata.doubt(&folder, &name);
         }
+        if let (Some(ino), Some(node)) = (ino, node) {
+            let entry = Entry {
+                attributes: Some(Arc::clone(&attributes)),
+                ..(*node.entry).clone()
+            };
+            space.inodes.renew(ino, &Arc::new(entry));
+        }
+        // What was asked before may be answered after this, and would be believed for as long.
+        let ttl = space.metadata.ttl();
         let staging = space.staging.as_ref();
-        if let Some(Err(err)) = staging.map(|staging| staging.told(&file, number)) {
+        if let Some(Err(err)) = staging.map(|staging| staging.told(&file, number, ttl)) {
             log::error!("the journal of what is owed cannot be written: {err}");
         }
     }

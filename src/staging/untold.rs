@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Instant;
 
 use crate::attributes::Attributes;
 use crate::entity::Entity;
@@ -17,6 +18,9 @@ use crate::staging::about::About;
 use crate::staging::journal::Change;
 use crate::staging::slot::Slot;
 use crate::staging::{Base, Place};
+
+/// Files that are kept before those are looked for that show no longer.
+const SWEEP_MIN: usize = 64;
 
 /// A file of which the server is to hear.
 #[derive(Debug, Clone)]
@@ -45,6 +49,8 @@ struct Files {
     next: u64,
     /// All changes up to this number survive a power cut.
     durable: u64,
+    /// Files at which those are dropped next that show no longer.
+    sweep_at: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -53,6 +59,14 @@ struct Kept {
     number: u64,
     /// Where it is journaled, and of what place; none of what is only remembered.
     journaled: Option<(Weak<Slot>, Place)>,
+    /// The server heard it; until then it shows all the same.
+    until: Option<Instant>,
+}
+
+impl Kept {
+    fn is_over(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
 }
 
 impl Untolds {
@@ -63,7 +77,8 @@ impl Untolds {
         }
         let files = self.files.lock().unwrap();
         let kept = files.by_id.get(file)?;
-        Some(Arc::clone(&kept.attributes))
+        let is_over = kept.is_over(Instant::now());
+        (!is_over).then(|| Arc::clone(&kept.attributes))
     }
 
     /// All of which the server is to hear.
@@ -121,22 +136,33 @@ impl Untolds {
         }
     }
 
-    /// The server heard of it as it was with `number`, or it is not to hear of it any more; whatever it is where that is
-    /// none. Whether it was there.
-    pub(super) fn forget(&self, file: &FileId, number: Option<u64>) -> io::Result<bool> {
-        let mut files = self.files.lock().unwrap();
-        let is_it = |kept: &Kept| number.is_none_or(|number| kept.number == number);
-        if !files.by_id.get(file).is_some_and(is_it) {
-            return Ok(false);
-        }
-        let kept = files.by_id.remove(file);
-        self.count.store(files.by_id.len(), Ordering::Release);
-        drop(files);
-        let journaled = kept.and_then(|kept| kept.journaled);
-        if let Some(slot) = journaled.and_then(|(slot, _)| slot.upgrade()) {
-            slot.journal.note(Change::Tell(file.clone(), None))?;
-        }
+    /// The server heard of it as it was with `number`: it shows until `until`. Whether it was so still.
+    pub(super) fn heard(&self, file: &FileId, number: u64, until: Instant) -> io::Result<bool> {
+        let journaled = {
+            let mut files = self.files.lock().unwrap();
+            let kept = files.by_id.get_mut(file);
+            let Some(kept) = kept.filter(|kept| kept.number == number) else {
+                return Ok(false);
+            };
+            kept.until = Some(until);
+            kept.journaled.take()
+        };
+        forget_in(journaled, file)?;
         Ok(true)
+    }
+
+    /// The server is to hear nothing of it any more. Whether it was to.
+    pub(super) fn forget(&self, file: &FileId) -> io::Result<bool> {
+        let kept = {
+            let mut files = self.files.lock().unwrap();
+            let kept = files.by_id.remove(file);
+            self.count.store(files.by_id.len(), Ordering::Release);
+            kept
+        };
+        let journaled = kept.and_then(|kept| kept.journaled);
+        let was = journaled.is_some();
+        forget_in(journaled, file)?;
+        Ok(was)
     }
 
     /// Whether all that is to be told survives a power cut.
@@ -181,10 +207,23 @@ impl Untolds {
             attributes,
             number: files.next,
             journaled,
+            until: None,
         };
+        if files.by_id.len() >= files.sweep_at {
+            let now = Instant::now();
+            files.by_id.retain(|_, kept| !kept.is_over(now));
+            files.sweep_at = (2 * files.by_id.len()).max(SWEEP_MIN);
+        }
         let before = files.by_id.insert(file, kept);
         self.count.store(files.by_id.len(), Ordering::Release);
         before?.journaled
+    }
+}
+
+fn forget_in(journaled: Option<(Weak<Slot>, Place)>, file: &FileId) -> io::Result<()> {
+    match journaled.and_then(|(slot, _)| slot.upgrade()) {
+        Some(slot) => slot.journal.note(Change::Tell(file.clone(), None)),
+        None => Ok(()),
     }
 }
 

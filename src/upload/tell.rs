@@ -5,7 +5,6 @@
 //! changes content, and nobody waits for it but `sync` and the end.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,9 +30,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// No file waits longer than this for the next try.
 const AGAIN_MAX: Duration = Duration::from_secs(300);
 
-/// How long a file is taken to be where it was a moment ago, as who asks by a path takes it.
-const IN_PLACE: Duration = Duration::from_secs(10);
-
 /// Tells what there is to tell.
 pub(super) struct Teller {
     api: Api,
@@ -43,8 +39,6 @@ pub(super) struct Teller {
     news: UnboundedSender<News>,
     changed: Notify,
     files: Mutex<HashMap<FileId, Telling>>,
-    /// What there was to tell when the program began is older than that.
-    began: AtomicBool,
     /// How many rounds have ended.
     rounds: watch::Sender<u64>,
 }
@@ -56,8 +50,6 @@ struct Telling {
     number: u64,
     due: Instant,
     tries: u32,
-    /// Until when it is taken to be where it was when this was to be told; none where that is not known any more.
-    in_place: Option<Instant>,
     /// The server heard it; whoever listens is still to say that he knows.
     heard: bool,
     failed: Option<Undelivered>,
@@ -78,7 +70,6 @@ impl Teller {
             news,
             changed: Notify::new(),
             files: Mutex::default(),
-            began: AtomicBool::new(false),
             rounds: watch::Sender::new(0),
         }
     }
@@ -86,14 +77,6 @@ impl Teller {
     /// Something is to be told.
     pub(super) fn wake(&self) {
         self.changed.notify_one();
-    }
-
-    /// A folder has another place or name than a moment ago: files are looked for before they are told of.
-    pub(super) fn moved(&self) {
-        let mut files = self.files.lock().unwrap();
-        for telling in files.values_mut() {
-            telling.in_place = None;
-        }
     }
 
     /// All of it is due now.
@@ -154,7 +137,6 @@ impl Teller {
 
     /// Takes in what there is to tell, and gives when the first of it is due; none where nothing is.
     fn look(&self, now: Instant) -> Option<Instant> {
-        let in_process = self.began.swap(true, Ordering::AcqRel);
         let untold = self.staging.to_tell();
         let mut files = self.files.lock().unwrap();
         let mut left = HashMap::with_capacity(untold.len());
@@ -165,7 +147,6 @@ impl Teller {
                 number: untold.number,
                 due: now + self.delay,
                 tries: 0,
-                in_place: in_process.then_some(now + IN_PLACE),
                 heard: false,
                 failed: None,
             };
@@ -197,26 +178,14 @@ impl Teller {
     }
 
     async fn say(&self, untold: &Untold) -> Result<(), Failure> {
-        let uri = match self.is_in_place(untold) {
-            true => untold.place.uri(),
-            false => {
-                let file = self
-                    .places
-                    .file(&self.api, &untold.place, &untold.file)
-                    .await?;
-                file.uri
-            }
-        };
+        // Where it is now: another file may have its place by now, and must not be told of.
+        let file = self
+            .places
+            .file(&self.api, &untold.place, &untold.file)
+            .await?;
         let text = untold.attributes.text();
         let change = BTreeMap::from([(KEY.to_owned(), Some(text))]);
-        Ok(self.api.patch_metadata(&uri, &change).await?)
-    }
-
-    fn is_in_place(&self, untold: &Untold) -> bool {
-        let files = self.files.lock().unwrap();
-        let telling = files.get(&untold.file);
-        let until = telling.and_then(|telling| telling.in_place);
-        until.is_some_and(|until| Instant::now() < until)
+        Ok(self.api.patch_metadata(&file.uri, &change).await?)
     }
 
     fn said(&self, untold: Untold, result: Result<(), Failure>) {
@@ -234,29 +203,24 @@ impl Teller {
                 // Nobody listens at the end of a mount: then it is said once more.
                 let _ = self.news.send(News::Told(untold));
             }
-            Err(Failure::Api(Error::NotFound)) if telling.in_place.is_none() => {
+            Err(Failure::Api(Error::NotFound)) => {
                 files.remove(&untold.file);
                 drop(files);
                 log::debug!("{} is gone: nothing is told of it", untold.place.uri());
-                if let Err(err) = self.staging.told(&untold.file, untold.number) {
+                if let Err(err) = self.staging.tell_nothing(&untold.file) {
                     log::error!("the journal of what is owed cannot be written: {err}");
                 }
             }
             Err(failure) => {
-                let was_moved = matches!(failure, Failure::Api(Error::NotFound));
-                let wait = match was_moved {
-                    true => Duration::ZERO,
-                    false => AGAIN.saturating_mul(1 << telling.tries.min(16)),
-                };
+                let wait = AGAIN.saturating_mul(1 << telling.tries.min(16));
                 telling.due = Instant::now() + wait.min(AGAIN_MAX);
                 telling.tries += 1;
-                telling.in_place = None;
                 log::info!(
                     "what is told of {} is not on the server yet: {}",
                     untold.place.uri(),
                     failure.words()
                 );
-                telling.failed = (!was_moved).then(|| failure.into());
+                telling.failed = Some(failure.into());
             }
         }
     }

@@ -470,3 +470,21 @@ fn what_happens_in_a_folder_moves_its_time_and_a_time_that_is_set_stays() {
     std::fs::write(folder.join("e"), b"content").unwrap();
     assert_eq!(seen(&folder).modified, time);
 }
+
+#[test]
+fn a_pipe_that_is_open_is_one_after_it_was_unlinked() {
+    let server = drive();
+    let mount = mount(&server, &[]);
+    let path = mount.path("fifo");
+    let bits = Mode::from_raw_mode(0o644);
+    rustix::fs::mknodat(CWD, &path, FileType::Fifo, bits, 0).unwrap();
+    let open = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let shown = open.metadata().unwrap();
+    assert_eq!((shown.mode(), shown.nlink()), (libc::S_IFIFO | 0o644, 0));
+    (&open).write_all(b"x").unwrap();
+}

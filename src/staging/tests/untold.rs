@@ -6,6 +6,9 @@ use super::*;
 use crate::attributes::{Attributes, KEY, ShownTimes, Times, whole_milliseconds};
 use crate::model::{Capabilities, FileInfo, FileKind};
 
+/// For no time at all.
+const NOW: Duration = Duration::ZERO;
+
 fn mode(mode: u16) -> Attributes {
     Attributes {
         mode: Some(mode),
@@ -62,7 +65,7 @@ fn what_is_to_be_told_is_the_newest_and_survives_a_new_start_until_it_was_heard(
     staging.tell(&file("f"), place("b"), mode(0o640)).unwrap();
     staging.tell(&file("g"), place("c"), mode(0o700)).unwrap();
     assert!(
-        !staging.told(&file("f"), older).unwrap(),
+        !staging.told(&file("f"), older, NOW).unwrap(),
         "there is a newer one"
     );
     drop(staging);
@@ -74,7 +77,20 @@ fn what_is_to_be_told_is_the_newest_and_survives_a_new_start_until_it_was_heard(
     };
     assert_eq!((&*f.attributes, &f.place), (&mode(0o640), &place("b")));
     assert_eq!(staging.untold(&file("f")).as_deref(), Some(&mode(0o640)));
-    assert!(staging.told(&f.file, f.number).unwrap());
+    // It shows over what was asked before, though nobody is to hear it.
+    assert!(
+        staging
+            .told(&f.file, f.number, Duration::from_secs(60))
+            .unwrap()
+    );
+    assert_eq!(staging.untold(&file("f")).as_deref(), Some(&mode(0o640)));
+    assert_eq!(staging.to_tell().len(), 1);
+    staging.tell(&file("f"), place("b"), mode(0o644)).unwrap();
+    let newest = staging
+        .to_tell()
+        .into_iter()
+        .find(|untold| untold.file == f.file);
+    assert!(staging.told(&f.file, newest.unwrap().number, NOW).unwrap());
     assert!(staging.tell_nothing(&g.file).unwrap());
     assert_eq!(staging.untold(&file("f")), None);
     drop(staging);
