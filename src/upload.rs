@@ -93,6 +93,8 @@ pub enum News {
         info: Box<FileInfo>,
         /// Kept beside another version.
         conflict: bool,
+        /// Which content of it was delivered (→ [`Local::generation`]).
+        generation: u64,
     },
     /// The server heard what was told of a file: who believes it, calls [`Staging::told`].
     Told(Untold),

@@ -23,7 +23,8 @@ impl Fs {
                 local,
                 info,
                 conflict,
-            } => self.delivered(local, *info, conflict),
+                generation,
+            } => self.delivered(local, *info, conflict, Some(generation)),
             upload::News::Told(untold) => self.heard(untold),
         }
     }
@@ -78,7 +79,14 @@ impl Fs {
         }
     }
 
-    pub(super) fn delivered(&self, local: LocalId, info: FileInfo, conflict: bool) {
+    /// `generation` is that of the content that was delivered; none where it is the newest.
+    pub(super) fn delivered(
+        &self,
+        local: LocalId,
+        info: FileInfo,
+        conflict: bool,
+        generation: Option<u64>,
+    ) {
         let space = &self.namespace;
         let Some((shown, at)) = space.locals.numbered(local) else {
             return;
@@ -98,7 +106,11 @@ impl Fs {
             space.metadata.doubt(&place.folder, &entry.name);
             return;
         }
+        // A newer content was delivered since, of which the news is on its way: it is not to show an older version meanwhile.
+        let is_outrun = generation.is_some_and(|content| shown.local.is_outrun(content));
         match (state, at) {
+            (_, None) if is_outrun => {}
+            (_, Some(at)) if is_outrun => self.goes_on(shown, at, &entry, conflict),
             (State::Dirty | State::Staged(_), Some(at)) => {
                 self.goes_on(shown, at, &entry, conflict);
             }

@@ -219,7 +219,7 @@ impl Fs {
             let there = self.whats_at(&end.uri()).await?;
             match there {
                 Some(info) if Some(&info.id) == base.as_ref() => {
-                    self.delivered(shown.local.id(), info, false);
+                    self.delivered(shown.local.id(), info, false, None);
                 }
                 // It went beside somebody else's, as the news will tell: that one nobody has seen here.
                 Some(_) => return Err(Error::Busy(api::Error::Changed)),

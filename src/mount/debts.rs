@@ -112,6 +112,7 @@ impl Debts {
                 local,
                 info,
                 conflict,
+                ..
             } => {
                 let now = Instant::now();
                 self.pace

@@ -274,6 +274,12 @@ impl Local {
         !inner.is_owed() || inner.delivered.is_some_and(|newest| newest >= generation)
     }
 
+    /// Whether a newer content than that of `generation` was delivered since the start.
+    pub fn is_outrun(&self, generation: u64) -> bool {
+        let newest = self.inner.read().unwrap().delivered;
+        newest.is_some_and(|newest| newest > generation)
+    }
+
     /// How its delivery goes.
     pub fn delivery(&self) -> Delivery {
         self.inner.read().unwrap().delivery.clone()

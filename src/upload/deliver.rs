@@ -53,6 +53,8 @@ pub(super) enum Outcome {
         info: Box<FileInfo>,
         /// Beside another version.
         conflict: bool,
+        /// Which content it was.
+        generation: u64,
     },
     /// It ended before its time: the content changed, or somebody wants the file.
     Overtaken,
@@ -363,6 +365,7 @@ impl Courier {
             crash::pass(Point::ReplacedDropped);
         }
         Ok(Step::Done(Outcome::Delivered {
+            generation,
             info: Box::new(landed.info),
             conflict,
         }))
