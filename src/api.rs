@@ -41,6 +41,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::address::Address;
 use crate::model::{Capabilities, Capacity, FileInfo, StoragePolicy, User};
+use crate::reach::Reach;
 use crate::secret::Secret;
 use crate::tokens::{TokenStore, Tokens};
 use auth::Auth;
@@ -283,6 +284,11 @@ impl Api {
     /// The server.
     pub fn address(&self) -> &Address {
         self.0.link.address()
+    }
+
+    /// Whether the server can be reached.
+    pub fn reach(&self) -> &Reach {
+        &self.0.link.noted.reach
     }
 
     /// For `status`.

@@ -18,6 +18,7 @@ mod leaving;
 mod locals;
 mod namespace;
 mod news;
+mod probing;
 mod questions;
 mod removals;
 mod remove;
@@ -67,6 +68,7 @@ use ahead::Foresight;
 use files::{Files, Opening};
 use folders::Folders;
 use namespace::Namespace;
+use probing::Probing;
 use removals::Removals;
 use sizes::FolderSizes;
 use space::Quota;
@@ -218,6 +220,7 @@ pub struct Fs {
     api: Api,
     user: crate::model::User,
     reader: Arc<Reader>,
+    _probing: Probing,
     /// None where nothing may be changed.
     owing: Option<Owing>,
     removals: Removals,
@@ -250,7 +253,9 @@ impl Fs {
             .then(|| FolderSizes::new(summaries(&api)));
         let staging = owing.as_ref().map(|owing| Arc::clone(&owing.staging));
         let source = Source::of(&api);
-        let namespace = Namespace::new(options, &site.instance_id, source, sizes, staging).await?;
+        let reach = api.reach().clone();
+        let instance = &site.instance_id;
+        let namespace = Namespace::new(options, instance, source, sizes, staging, reach).await?;
         let quota = Quota::of(&api, namespace.options.root.file_system());
         let foresight = Foresight::new(Arc::clone(&reader));
         let files = Files::new(Arc::clone(&reader), Arc::clone(&namespace.inodes));
@@ -262,6 +267,7 @@ impl Fs {
             foresight,
             quota,
             thumbnails,
+            _probing: Probing::of(&api),
             api,
             user: site.user,
             reader,

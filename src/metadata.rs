@@ -24,6 +24,10 @@ use lru::LruCache;
 
 use crate::entry::{Entry, FileKey};
 use crate::model::FileKind;
+use crate::reach::Reach;
+
+/// How long what cannot be asked for is believed at a time: what the server says shows soon after it is back.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Names of one folder that are known apart from its listing; when there are more, the old ones go.
 const SINGLE_NAMES_MAX: usize = 4096;
@@ -64,6 +68,7 @@ pub struct Question {
 pub struct Metadata {
     ttl: Duration,
     entries_max: usize,
+    reach: Reach,
     state: Mutex<State>,
 }
 
@@ -116,11 +121,12 @@ struct Single {
 }
 
 impl Metadata {
-    /// Believes for `ttl`, and remembers `entries_max` entries and names.
-    pub fn new(ttl: Duration, entries_max: usize) -> Self {
+    /// Believes for `ttl`, or for as long as the server cannot be reached, and remembers `entries_max` entries and names.
+    pub fn new(ttl: Duration, entries_max: usize, reach: Reach) -> Self {
         Self {
             ttl,
             entries_max,
+            reach,
             state: Mutex::new(State {
                 folders: LruCache::unbounded(),
                 entries: 0,
@@ -133,9 +139,14 @@ impl Metadata {
         self.ttl
     }
 
-    /// How much of the time to live of an answer to a question of `asked` is left at `now`; none when it is over.
+    /// How much of the time to live of an answer to a question of `asked` is left at `now`; none when it is over. What
+    /// nobody can ask for anew lives on, from moment to moment.
     pub fn left(&self, asked: Instant, now: Instant) -> Option<Duration> {
-        self.ttl.checked_sub(now.saturating_duration_since(asked))
+        let left = self.ttl.checked_sub(now.saturating_duration_since(asked));
+        match self.reach.is_down() {
+            true => Some(left.unwrap_or_default().max(MOMENT)),
+            false => left,
+        }
     }
 
     /// Entries and names remembered.
@@ -417,7 +428,9 @@ impl Metadata {
         folder: &'a Folder,
         now: Instant,
     ) -> Option<(&'a Arc<Listing>, Duration)> {
-        let listed = folder.listing.as_ref().filter(|listed| listed.believed)?;
+        let is_down = self.reach.is_down();
+        let listed = folder.listing.as_ref();
+        let listed = listed.filter(|listed| listed.believed || is_down)?;
         Some((&listed.listing, self.left(listed.asked, now)?))
     }
 }
@@ -528,7 +541,7 @@ mod tests {
         /// A folder listed at second 0 with files `a` and `b`.
         fn new() -> Self {
             let kept = Self {
-                metadata: Metadata::new(TTL, 100),
+                metadata: Metadata::new(TTL, 100, Reach::default()),
                 start: Instant::now(),
             };
             let entries = listing(&[("1", "a"), ("2", "b")]);
@@ -554,6 +567,28 @@ mod tests {
             };
             assert_eq!(found, expected, "{name} after {seconds} s");
         }
+    }
+
+    #[test]
+    fn what_nobody_can_be_asked_for_is_believed_from_moment_to_moment() {
+        let reach = Reach::default();
+        let start = Instant::now();
+        let kept = Kept {
+            metadata: Metadata::new(TTL, 100, reach.clone()),
+            start,
+        };
+        let entries = listing(&[("1", "a")]);
+        kept.metadata.keep_listing(&key("d"), entries, start, start);
+        kept.metadata.doubt(&key("d"), "b".as_ref());
+        kept.check("a", 1, "?");
+        reach.set(false);
+        kept.check("a", 1, "1");
+        kept.check("a", 1000, "1");
+        kept.check("b", 1000, "-");
+        let left = kept.metadata.left(start, kept.at(1000));
+        assert_eq!(left, Some(MOMENT));
+        reach.set(true);
+        kept.check("a", 1000, "?");
     }
 
     #[test]
@@ -667,7 +702,7 @@ mod tests {
 
     #[test]
     fn what_was_unused_for_longest_goes_first_and_the_count_is_right() {
-        let metadata = Metadata::new(TTL, 6);
+        let metadata = Metadata::new(TTL, 6, Reach::default());
         let now = Instant::now();
         for folder in ["x", "y"] {
             metadata.keep_listing(&key(folder), listing(&[("1", "a"), ("2", "b")]), now, now);
@@ -686,7 +721,7 @@ mod tests {
 
     #[test]
     fn names_asked_for_without_end_take_bounded_memory() {
-        let metadata = Metadata::new(TTL, 1_000_000);
+        let metadata = Metadata::new(TTL, 1_000_000, Reach::default());
         let start = Instant::now();
         for number in 0..3 * SINGLE_NAMES_MAX {
             let name = number.to_string();
@@ -763,7 +798,7 @@ mod tests {
     #[test]
     fn our_own_changes_outlive_a_crowd_of_single_answers() {
         let kept = Kept {
-            metadata: Metadata::new(TTL, 100_000),
+            metadata: Metadata::new(TTL, 100_000, Reach::default()),
             start: Instant::now(),
         };
         let d = key("d");

@@ -150,14 +150,18 @@ async fn begin(space: &Namespace, ino: Ino) -> Result<Origin, Error> {
         return Ok(Origin::Listing(listing, asked));
     }
     let folder = space.folder(ino)?;
-    let timeout = space.options.timeout;
+    let timeout = space.patience();
     let progress = space.listings.list(&folder.key, &folder.uri);
     let first = progress.folder(timeout).await;
     if let Err(error) = first {
         if matches!(error, api::Error::NotFound) {
             space.metadata.forget(&folder.key);
         }
-        return Err(space.error(&folder, error));
+        let known = |now| {
+            let (listing, asked) = space.listings.believed(&key, now)?;
+            Some(Origin::Listing(listing, asked))
+        };
+        return space.or_known(Err(space.error(&folder, error)), known);
     }
     match progress.ended() {
         Some(Ok((listing, asked))) => Ok(Origin::Listing(listing, asked)),
@@ -315,7 +319,7 @@ impl Reader<'_, '_> {
         mut index: usize,
         mut some: bool,
     ) -> Result<(), Error> {
-        let timeout = self.space.options.timeout;
+        let timeout = self.space.patience();
         while !some || progress.has(index) {
             match progress.entries(index, BATCH, timeout).await? {
                 Reached::All(listing, asked) => return self.entries(&listing, index, asked),

@@ -18,6 +18,7 @@ use crate::listing::{self, Listings, Source, carries_id, is_flat};
 use crate::metadata::{Belief, Known, Listing, Metadata};
 use crate::model::{EntityId, FileInfo, FileKind};
 use crate::names::{NAME_MAX_BYTES, ServerName};
+use crate::reach::Reach;
 use crate::staging::{Staging, State};
 use crate::uri::{FileSystem, FileUri};
 
@@ -32,6 +33,9 @@ use super::{Attr, Believed, Error, Lookup, Options};
 
 /// How long a question for one name waits for a listing of its folder that is under way.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a server is waited for that cannot be reached as far as is known.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Permission bits of a symbolic link, which nobody heeds (→ symlink(7)).
 const LINK_MODE: u16 = 0o777;
@@ -54,6 +58,7 @@ pub(super) struct Namespace {
     empty: Option<EntityId>,
     /// When the root was last seen to be there.
     pub(super) root_seen: Mutex<Instant>,
+    reach: Reach,
 }
 
 /// Where a folder's entries are kept and asked for.
@@ -80,10 +85,12 @@ impl Namespace {
         source: Source,
         sizes: Option<FolderSizes>,
         staging: Option<Arc<Staging>>,
+        reach: Reach,
     ) -> Result<Self, Error> {
         let metadata = Arc::new(Metadata::new(
             options.metadata_ttl,
             options.metadata_entries,
+            reach.clone(),
         ));
         let shown = listing::Options {
             names: options.names,
@@ -126,6 +133,7 @@ impl Namespace {
             shown,
             empty,
             root_seen: Mutex::new(root_seen),
+            reach,
             options,
         })
     }
@@ -167,7 +175,10 @@ impl Namespace {
         }
         match self.metadata.name(key, name, Instant::now()) {
             Some(belief) => Ok(belief),
-            None => self.find(&self.folder(parent)?, name).await,
+            None => {
+                let found = self.find(&self.folder(parent)?, name).await;
+                self.or_known(found, |now| self.metadata.name(key, name, now))
+            }
         }
     }
 
@@ -254,7 +265,8 @@ impl Namespace {
             return Ok(self.belief(Arc::clone(&node.entry), Instant::now()));
         }
         let key = self.folder_key(node.parent)?;
-        let belief = match self.metadata.known(&key, &node.entry, Instant::now()) {
+        let known = |now| self.metadata.known(&key, &node.entry, now);
+        let belief = match known(Instant::now()) {
             Known::Here(belief) => belief,
             Known::Gone => return Err(Error::Gone),
             Known::Missed => {
@@ -262,14 +274,39 @@ impl Namespace {
                     .await?
             }
             Known::Unknown => {
-                self.refresh(&self.folder(node.parent)?, &node.entry)
-                    .await?
+                let fresh = self.refresh(&self.folder(node.parent)?, &node.entry).await;
+                self.or_known(fresh, |now| match known(now) {
+                    Known::Here(belief) => Some(belief),
+                    _ => None,
+                })?
             }
         };
         if !Arc::ptr_eq(&belief.what, &node.entry) {
             self.inodes.renew(ino, &belief.what);
         }
         Ok(belief)
+    }
+
+    /// What was `asked` for; where the server turned out not to be reached, what is known all the same.
+    pub(super) fn or_known<T>(
+        &self,
+        asked: Result<T, Error>,
+        known: impl FnOnce(Instant) -> Option<T>,
+    ) -> Result<T, Error> {
+        match asked {
+            Err(error @ (Error::TimedOut(_) | Error::Io(_))) if self.reach.is_down() => {
+                known(Instant::now()).ok_or(error)
+            }
+            asked => asked,
+        }
+    }
+
+    /// How long an answer is waited for: from a server that others have waited for in vain it comes soon or not.
+    pub(super) fn patience(&self) -> Duration {
+        match self.reach.is_down() {
+            true => self.options.timeout.min(LAST_PATIENCE),
+            false => self.options.timeout,
+        }
     }
 
     async fn refresh(&self, folder: &Folder, entry: &Entry) -> Result<Belief<Arc<Entry>>, Error> {
@@ -331,7 +368,7 @@ impl Namespace {
                 .filter(|entry| *entry.name == *name)
                 .map(Arc::new),
             Err(api::Error::NotFound) if carries_id(name) => {
-                let (listing, asked) = self.listed(folder, self.options.timeout).await?;
+                let (listing, asked) = self.listed(folder, self.patience()).await?;
                 return Ok(self.belief(listing.get(name).cloned(), asked));
             }
             Err(api::Error::NotFound) if !folder.is_in_trash() => None,
@@ -416,14 +453,14 @@ impl Namespace {
     async fn relisted(&self, folder: &Folder) -> Result<Option<(Arc<Listing>, Instant)>, Error> {
         let question = self.metadata.question(&folder.key);
         if folder.flat || is_answered_by_listing(question) {
-            return self.listed(folder, self.options.timeout).await.map(Some);
+            return self.listed(folder, self.patience()).await.map(Some);
         }
         let progress = match self.listings.under_way(&folder.key) {
             Some(progress) => progress,
             None if is_looked_through(question) => self.listings.list(&folder.key, &folder.uri),
             None => return Ok(None),
         };
-        let complete = progress.complete(self.options.timeout);
+        let complete = progress.complete(self.patience());
         // A listing that failed, or takes long, says nothing of a single name.
         let complete = tokio::time::timeout(PATIENCE, complete).await;
         Ok(complete.ok().and_then(Result::ok))
@@ -440,7 +477,7 @@ impl Namespace {
     }
 
     pub(super) async fn info(&self, uri: FileUri) -> Result<FileInfo, api::Error> {
-        within(self.options.timeout, (self.source.info)(uri)).await
+        within(self.patience(), (self.source.info)(uri)).await
     }
 
     pub(super) fn entry(&self, info: FileInfo) -> Option<Entry> {

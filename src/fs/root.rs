@@ -31,16 +31,22 @@ impl Fs {
 impl Namespace {
     /// What the root, which is `node`, is now: a page of it tells.
     pub(super) async fn current_root(&self, node: &Node) -> Result<Belief<Arc<Entry>>, Error> {
-        let seen = *self.root_seen.lock().unwrap();
-        if let Some(left) = self.metadata.left(seen, Instant::now()) {
-            return Ok(Belief {
-                what: Arc::clone(&node.entry),
-                left,
-            });
+        let known = |now| {
+            let seen = *self.root_seen.lock().unwrap();
+            let what = Arc::clone(&node.entry);
+            let left = self.metadata.left(seen, now)?;
+            Some(Belief { what, left })
+        };
+        if let Some(belief) = known(Instant::now()) {
+            return Ok(belief);
         }
+        self.or_known(self.fresh_root(node).await, known)
+    }
+
+    async fn fresh_root(&self, node: &Node) -> Result<Belief<Arc<Entry>>, Error> {
         let folder = self.folder(Ino::ROOT)?;
         let asked = Instant::now();
-        let timeout = self.options.timeout;
+        let timeout = self.patience();
         let info = if folder.flat || is_answered_by_listing(self.metadata.question(&folder.key)) {
             self.listings
                 .list(&folder.key, &folder.uri)

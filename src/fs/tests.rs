@@ -15,6 +15,7 @@ use super::*;
 use crate::listing::pretend::{Drive, uri};
 use crate::model::{EntityId, FileId};
 use crate::names::ServerName;
+use crate::reach::Reach;
 
 const LONG: Duration = Duration::from_secs(3600);
 const NEVER: Duration = Duration::ZERO;
@@ -44,7 +45,15 @@ fn options(root: &str, metadata_ttl: Duration) -> Options {
 }
 
 async fn mount(drive: &Arc<Drive>, options: Options) -> Result<World, Error> {
-    let space = Namespace::new(options, "instance", drive.source(), None, None).await?;
+    let space = Namespace::new(
+        options,
+        "instance",
+        drive.source(),
+        None,
+        None,
+        Reach::default(),
+    )
+    .await?;
     Ok(World {
         space,
         folders: Folders::new(),
@@ -644,7 +653,15 @@ async fn the_size_of_a_folder_is_asked_for_by_stat_alone_and_once() {
     }));
     let drive = drive();
     let options = options("cloudreve://my/", LONG);
-    let space = Namespace::new(options, "instance", drive.source(), Some(sizes), None).await;
+    let space = Namespace::new(
+        options,
+        "instance",
+        drive.source(),
+        Some(sizes),
+        None,
+        Reach::default(),
+    )
+    .await;
     let world = World {
         space: space.unwrap(),
         folders: Folders::new(),

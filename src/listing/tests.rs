@@ -11,6 +11,7 @@ use crate::entry::Tree;
 use crate::metadata::Metadata;
 use crate::model::{EntityId, FileId, FileKind};
 use crate::names::NamePolicy;
+use crate::reach::Reach;
 
 const LONG: Duration = Duration::from_secs(3600);
 const FOLDER: &str = "cloudreve://my/folder";
@@ -37,7 +38,7 @@ fn plain() -> Options {
 }
 
 fn lists(drive: Arc<Drive>, options: Options) -> Lists {
-    let metadata = Arc::new(Metadata::new(LONG, 1_000_000));
+    let metadata = Arc::new(Metadata::new(LONG, 1_000_000, Reach::default()));
     let listings = Listings::new(drive.source(), options, Arc::clone(&metadata));
     Lists {
         drive,
@@ -136,7 +137,7 @@ async fn pages_that_repeat_without_end_are_an_error() {
             Ok(page)
         })
     });
-    let metadata = Arc::new(Metadata::new(LONG, 100));
+    let metadata = Arc::new(Metadata::new(LONG, 100, Reach::default()));
     let listings = Listings::new(source, plain(), metadata);
     let ended = listings.list(&key(), &uri(FOLDER)).complete(LONG).await;
     assert!(

@@ -24,6 +24,7 @@ mod kernel;
 mod killed;
 mod lent;
 mod names;
+mod offline;
 mod owed;
 mod pjdfstest;
 mod places;

@@ -6,20 +6,23 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use crate::api::Error;
+use crate::reach::Reach;
 
 /// How long a failure is news; a mount of weeks is not in trouble for what failed in its first hour.
 const NEWS: Duration = Duration::from_secs(600);
 
 /// What is noted.
 #[derive(Debug, Default)]
-pub(in crate::api) struct Noted(Mutex<Last>);
+pub(in crate::api) struct Noted {
+    last: Mutex<Last>,
+    /// Down from a call that used up its tries to the next that succeeds.
+    pub(in crate::api) reach: Reach,
+}
 
 #[derive(Debug, Default)]
 struct Last {
     unreachable_since: Option<SystemTime>,
     error: Option<(Instant, String)>,
-    /// A call used up its tries, and none has succeeded since.
-    known_down: bool,
 }
 
 impl Last {
@@ -30,31 +33,31 @@ impl Last {
     /// The server gave an answer of its own.
     fn reached(&mut self) {
         self.unreachable_since = None;
-        self.known_down = false;
     }
 }
 
 impl Noted {
     /// Since when nothing of the server's came through, if the last call failed so.
     pub(in crate::api) fn unreachable_since(&self) -> Option<SystemTime> {
-        self.0.lock().unwrap().unreachable_since
+        self.last.lock().unwrap().unreachable_since
     }
 
     /// What failed last, while it is news.
     pub(in crate::api) fn last_error(&self) -> Option<String> {
-        let last = self.0.lock().unwrap();
+        let last = self.last.lock().unwrap();
         let (at, error) = last.error.as_ref()?;
         (at.elapsed() < NEWS).then(|| error.clone())
     }
 
     /// A call was answered as it should be.
     pub(in crate::api) fn success(&self) {
-        self.0.lock().unwrap().reached();
+        self.last.lock().unwrap().reached();
+        self.reach.set(true);
     }
 
     /// A call failed.
     pub(in crate::api) fn failure(&self, error: &Error) {
-        let mut last = self.0.lock().unwrap();
+        let mut last = self.last.lock().unwrap();
         match error {
             Error::Transport { .. } | Error::Timeout(_) | Error::Trouble { .. } => {
                 last.unreachable_since.get_or_insert(SystemTime::now());
@@ -63,10 +66,14 @@ impl Noted {
             Error::SignedOut(_) | Error::Denied { .. } | Error::Refused { .. } => {
                 last.reached();
                 last.failed(error);
+                self.reach.set(true);
             }
             // Of our own making.
             Error::Local(_) | Error::Interrupted => {}
-            _ => last.reached(),
+            _ => {
+                last.reached();
+                self.reach.set(true);
+            }
         }
     }
 
@@ -78,12 +85,14 @@ impl Noted {
             Error::Transport { .. } | Error::Timeout(_) | Error::Trouble { .. } => true,
             _ => false,
         };
-        self.0.lock().unwrap().known_down |= down;
+        if down {
+            self.reach.set(false);
+        }
     }
 
     /// Whether a call waited for the server in vain, and none has had an answer since.
     pub(in crate::api) fn is_known_down(&self) -> bool {
-        self.0.lock().unwrap().known_down
+        self.reach.is_down()
     }
 
     /// Content could not be had, which says nothing of the server itself: a storage may be gone behind it.
@@ -93,7 +102,7 @@ impl Noted {
         | Error::Trouble { .. }
         | Error::Refused { .. } = error
         {
-            self.0.lock().unwrap().failed(error);
+            self.last.lock().unwrap().failed(error);
         }
     }
 }

@@ -1,0 +1,117 @@
+//! A server that cannot be reached: what is known counts until it is back, and its return is noticed.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use cloudreve_test_server::{Fault, Options, Server};
+
+use crate::support::mounted::Mounted;
+use crate::support::shell;
+
+/// What an answer from memory may take: a program is started for it.
+const AT_ONCE: Duration = Duration::from_millis(1500);
+
+/// Mounts a drive of which the folder `known` was looked at and read, and waits until nothing of that is fresh.
+fn mount(server: &Server) -> Mounted {
+    server.put("known/file.txt", b"content".to_vec());
+    server.put("known/deep/other.txt", b"other".to_vec());
+    server.put("unknown/file.txt", b"content".to_vec());
+    let options = ["--timeout", "3s", "--metadata-ttl", "1ms"];
+    let mount = Mounted::new(server, "cloudreve://my/", &options);
+    for folder in ["", "known", "known/deep"] {
+        shell::stdout(Command::new("ls").arg("-l").arg(mount.path(folder)));
+    }
+    for (file, content) in [
+        ("known/file.txt", "content"),
+        ("known/deep/other.txt", "other"),
+    ] {
+        assert_eq!(std::fs::read_to_string(mount.path(file)).unwrap(), content);
+    }
+    mount
+}
+
+/// Everything known is answered, each within [`AT_ONCE`].
+#[track_caller]
+fn knows_all(mount: &Mounted) {
+    let names = |folder: &str| {
+        let began = Instant::now();
+        let shown = shell::stdout(Command::new("ls").arg("-l").arg(mount.path(folder)));
+        assert!(began.elapsed() < AT_ONCE, "ls took {:?}", began.elapsed());
+        shown
+            .lines()
+            .filter_map(|line| Some(line.rsplit_once(' ')?.1.to_owned()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names("known")[1..], ["deep", "file.txt"]);
+    assert_eq!(names("known/deep")[1..], ["other.txt"]);
+    assert_eq!(names("")[1..], ["known", "unknown"]);
+    let began = Instant::now();
+    let read = |file: &str| std::fs::read_to_string(mount.path(file)).unwrap();
+    assert_eq!(read("known/file.txt"), "content");
+    assert_eq!(read("known/deep/other.txt"), "other");
+    let absent = mount.path("known/absent").symlink_metadata();
+    assert_eq!(absent.unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    assert!(began.elapsed() < AT_ONCE, "it took {:?}", began.elapsed());
+}
+
+/// The first look may take as long as the server is waited for.
+#[track_caller]
+fn finds_out(mount: &Mounted) {
+    shell::stdout(Command::new("ls").arg("-l").arg(mount.path("known")));
+    let began = Instant::now();
+    let unknown = std::fs::read_dir(mount.path("unknown"));
+    assert!(unknown.is_err(), "nobody knows what is in there");
+    let took = began.elapsed();
+    assert!(
+        took < 2 * AT_ONCE,
+        "a second wait took {took:?}: {}",
+        mount.log()
+    );
+}
+
+#[track_caller]
+fn finds_it_back(server: &Server, mount: &Mounted) {
+    server.put("known/new.txt", b"new".to_vec());
+    shell::wait_until("what is new shows", || {
+        std::fs::read(mount.path("known/new.txt")).is_ok_and(|content| content == b"new")
+    });
+    let unknown = mount.path("unknown/file.txt");
+    assert_eq!(std::fs::read(unknown).unwrap(), b"content");
+}
+
+#[test]
+fn what_is_known_of_a_server_that_is_gone_counts_until_it_is_back() {
+    let server = Server::start(Options::default()).unwrap();
+    let mount = mount(&server);
+    server.stop();
+    finds_out(&mount);
+    knows_all(&mount);
+    assert_eq!(mount.status()["server"]["state"], "offline");
+    server.restart().unwrap();
+    finds_it_back(&server, &mount);
+    assert_ne!(mount.status()["server"]["state"], "offline");
+}
+
+#[test]
+fn what_is_known_of_a_server_that_answers_nothing_counts_until_it_does() {
+    let server = Server::start(Options::default()).unwrap();
+    let mount = mount(&server);
+    server.fail(Fault::everywhere().stall());
+    finds_out(&mount);
+    knows_all(&mount);
+    server.clear_faults();
+    finds_it_back(&server, &mount);
+    assert_eq!(server.hung_up_before_headers(), 0);
+}
+
+#[test]
+fn the_return_of_a_server_is_noticed_though_nobody_asks_for_anything() {
+    let server = Server::start(Options::default()).unwrap();
+    let mount = mount(&server);
+    server.stop();
+    finds_out(&mount);
+    server.restart().unwrap();
+    shell::wait_until("the server is seen to be back", || {
+        mount.log().contains("is back")
+    });
+}
