@@ -13,6 +13,7 @@ mod error;
 mod exchange;
 mod files;
 mod folders;
+mod freshening;
 mod handles;
 mod leaving;
 mod locals;
@@ -40,6 +41,7 @@ pub use changes::{Owing, drop_copies};
 pub use copy::is_copy;
 pub use error::Error;
 pub use files::{At, Change, Reserve, SetTime, complete};
+pub use freshening::Freshening;
 pub use rename::RenameHow;
 pub use told::Maker;
 

@@ -26,6 +26,9 @@ use crate::entry::{Entry, FileKey};
 use crate::model::FileKind;
 use crate::reach::Reach;
 
+/// Listings that nobody waits for take the server no more of its time than one in so many parts (→ design §6.5).
+const LISTINGS_APART: u32 = 100;
+
 /// How long what cannot be asked for is believed at a time: what the server says shows soon after it is back.
 const MOMENT: Duration = Duration::from_secs(1);
 
@@ -90,6 +93,8 @@ struct Folder {
     folders: u32,
     /// Asked about single names since the folder was listed last.
     questions: u32,
+    /// When somebody last wanted to know something of it.
+    used: Option<Instant>,
 }
 
 /// What we changed in a folder since it was listed.
@@ -110,6 +115,8 @@ struct Listed {
     asked: Instant,
     /// False once an answer contradicted it.
     believed: bool,
+    /// A new one is on its way: believed until that has come, or has failed.
+    held: bool,
 }
 
 #[derive(Debug)]
@@ -162,7 +169,7 @@ impl Metadata {
         now: Instant,
     ) -> Option<Belief<Option<Arc<Entry>>>> {
         let mut state = self.state.lock().unwrap();
-        let folder = state.folders.get(folder)?;
+        let folder = state.used(folder, now)?;
         if let Some(single) = folder.newest_single(name) {
             let left = self.left(single.asked, now)?;
             return Some(Belief {
@@ -180,7 +187,7 @@ impl Metadata {
     /// What is believed of `entry`, which was in `folder` once.
     pub fn known(&self, folder: &FileKey, entry: &Entry, now: Instant) -> Known {
         let mut state = self.state.lock().unwrap();
-        let Some(folder) = state.folders.get(folder) else {
+        let Some(folder) = state.used(folder, now) else {
             return Known::Unknown;
         };
         if let Some(single) = folder.newest_single(&entry.name) {
@@ -267,9 +274,57 @@ impl Metadata {
     /// The complete listing of `folder`, while it is believed, and when it was asked for.
     pub fn listing(&self, folder: &FileKey, now: Instant) -> Option<(Arc<Listing>, Instant)> {
         let mut state = self.state.lock().unwrap();
-        let folder = state.folders.get(folder)?;
+        let folder = state.used(folder, now)?;
         let (listing, _) = self.believed_listing(folder, now)?;
         Some((Arc::clone(listing), folder.listing.as_ref()?.asked))
+    }
+
+    /// The folder in use that is to be listed anew next, so that who uses it need not wait: its listing is believed for the
+    /// last third of its time, and was not long in coming.
+    pub fn due(&self, now: Instant) -> Option<FileKey> {
+        if self.reach.is_down() {
+            return None;
+        }
+        let state = self.state.lock().unwrap();
+        let is_recent = |folder: &Folder| {
+            let used = folder.used;
+            used.is_some_and(|used| now.saturating_duration_since(used) < self.ttl)
+        };
+        // What was used last comes first.
+        let mut recent = state
+            .folders
+            .iter()
+            .take_while(|(_, folder)| is_recent(folder));
+        let due = recent.find(|(_, folder)| {
+            folder.listing.as_ref().is_some_and(|listed| {
+                let age = now.saturating_duration_since(listed.asked);
+                let took = listed.asked.saturating_duration_since(listed.began);
+                let is_old = age >= self.ttl * 2 / 3 && age >= took * LISTINGS_APART;
+                let is_used = folder.used >= Some(listed.began);
+                is_old && is_used && listed.believed && !listed.held && age < self.ttl
+            })
+        });
+        due.map(|(key, _)| key.clone())
+    }
+
+    /// The listing of `folder` is believed until a new one is there, or [`Metadata::let_go`].
+    pub fn hold(&self, folder: &FileKey) {
+        let mut state = self.state.lock().unwrap();
+        let folder = state.folders.peek_mut(folder);
+        if let Some(listed) = folder.and_then(|folder| folder.listing.as_mut()) {
+            listed.held = true;
+        }
+    }
+
+    /// No new listing of `folder` comes: the old one is believed no longer than its time, and counts as unused.
+    pub fn let_go(&self, folder: &FileKey) {
+        let mut state = self.state.lock().unwrap();
+        if let Some(folder) = state.folders.peek_mut(folder) {
+            folder.used = None;
+            if let Some(listed) = &mut folder.listing {
+                listed.held = false;
+            }
+        }
     }
 
     /// How many folders there are in `folder`, as long as its listing is believed.
@@ -323,6 +378,7 @@ impl Metadata {
                 began,
                 asked,
                 believed,
+                held: false,
             });
             folder.count_folders();
         });
@@ -431,7 +487,12 @@ impl Metadata {
         let is_down = self.reach.is_down();
         let listed = folder.listing.as_ref();
         let listed = listed.filter(|listed| listed.believed || is_down)?;
-        Some((&listed.listing, self.left(listed.asked, now)?))
+        let left = self.left(listed.asked, now);
+        let left = match listed.held {
+            true => Some(left.unwrap_or_default().max(MOMENT)),
+            false => left,
+        };
+        Some((&listed.listing, left?))
     }
 }
 
@@ -491,6 +552,13 @@ fn is_folder(entry: Option<&Arc<Entry>>) -> bool {
 }
 
 impl State {
+    /// What is known of `folder`, for who uses it.
+    fn used(&mut self, folder: &FileKey, now: Instant) -> Option<&Folder> {
+        let folder = self.folders.get_mut(folder)?;
+        folder.used = folder.used.max(Some(now));
+        Some(folder)
+    }
+
     fn change(&mut self, key: &FileKey, change: impl FnOnce(&mut Folder)) {
         let before = self.folders.peek(key).map_or(0, Folder::weight);
         let folder = self.folders.get_or_insert_mut_ref(key, Folder::default);
@@ -567,6 +635,35 @@ mod tests {
             };
             assert_eq!(found, expected, "{name} after {seconds} s");
         }
+    }
+
+    #[test]
+    fn a_folder_in_use_is_due_before_its_listing_is_over_and_held_until_the_new_one_is_there() {
+        let kept = Kept::new();
+        let due = |seconds| kept.metadata.due(kept.at(seconds)).is_some();
+        assert!(!due(12), "nobody uses it");
+        kept.check("a", 3, "1");
+        assert!(!due(9));
+        assert!(due(10));
+        assert!(!due(15), "who uses it by now asks anyway");
+        kept.metadata.hold(&key("d"));
+        assert!(!due(12), "it is on its way");
+        kept.check("a", 40, "1");
+        kept.metadata.let_go(&key("d"));
+        kept.check("a", 40, "?");
+        let entries = listing(&[("1", "a")]);
+        let listed = |began, asked| {
+            let (began, asked) = (kept.at(began), kept.at(asked));
+            let entries = Arc::clone(&entries);
+            kept.metadata.keep_listing(&key("d"), entries, began, asked);
+        };
+        listed(41, 41);
+        assert!(!due(52), "nobody has used it since");
+        kept.check("a", 52, "1");
+        assert!(due(52));
+        listed(100, 101);
+        kept.check("a", 102, "1");
+        assert!(!due(112), "it takes its time to come");
     }
 
     #[test]

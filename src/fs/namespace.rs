@@ -293,6 +293,10 @@ impl Namespace {
         asked: Result<T, Error>,
         known: impl FnOnce(Instant) -> Option<T>,
     ) -> Result<T, Error> {
+        if let Err(Error::TimedOut(_)) = asked {
+            // Who asks the server hears of it at the same moment, and maybe later than we.
+            self.reach.set(false);
+        }
         match asked {
             Err(error @ (Error::TimedOut(_) | Error::Io(_))) if self.reach.is_down() => {
                 known(Instant::now()).ok_or(error)

@@ -33,8 +33,11 @@ impl Namespace {
     pub(super) async fn current_root(&self, node: &Node) -> Result<Belief<Arc<Entry>>, Error> {
         let known = |now| {
             let seen = *self.root_seen.lock().unwrap();
+            // Its listing says as much, and may be on its way again.
+            let listing = || self.listings.believed(&root_key(), now);
+            let left = self.metadata.left(seen, now);
+            let left = left.or_else(|| listing().map(|(_, asked)| self.belief((), asked).left))?;
             let what = Arc::clone(&node.entry);
-            let left = self.metadata.left(seen, now)?;
             Some(Belief { what, left })
         };
         if let Some(belief) = known(Instant::now()) {
@@ -56,13 +59,18 @@ impl Namespace {
             let page = (self.source.page)(folder.uri, api::PagePosition::First, PEEK);
             within(timeout, page).await?.folder
         };
+        Ok(self.belief(self.saw_root(node, info, asked), asked))
+    }
+
+    /// The root, which was `node`, is what `info` says, which was asked for at `asked`.
+    pub(super) fn saw_root(&self, node: &Node, info: FileInfo, asked: Instant) -> Arc<Entry> {
         let entry = Arc::new(Entry {
             updated: root_time(&info, node.entry.updated),
             ..root_entry(info)
         });
         self.inodes.renew(Ino::ROOT, &entry);
         *self.root_seen.lock().unwrap() = asked;
-        Ok(self.belief(entry, asked))
+        entry
     }
 }
 

@@ -6,7 +6,7 @@ use crate::api::{Api, Credentials, Options, Site};
 use crate::cache::{self, Cache};
 use crate::config::{Account, MountPlan};
 use crate::failure::Failure;
-use crate::fs::Fs;
+use crate::fs::{Freshening, Fs};
 use crate::mount::debts::{Debts, staging_options};
 use crate::mount::end::Draining;
 use crate::mount::explain;
@@ -26,6 +26,7 @@ pub(super) struct Rooms {
     pub(super) debts: Result<Arc<Debts>, String>,
     /// Applies what becomes of what was written.
     _applying: Option<Applying>,
+    _freshening: Freshening,
 }
 
 /// Signs in, asks the site who it is, and the drive for its root. Every way to the server goes into `draining`
@@ -70,6 +71,7 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
     )
     .await
     .map_err(|err| explain::fs(&err, plan))?;
+    let freshening = Freshening::of(&fs);
     let (debts, applying) = match begun {
         Ok(Begun { owing, news, .. }) => {
             let debts = Arc::new(Debts::new(plan, &fs, owing));
@@ -85,6 +87,7 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
         fs,
         debts,
         _applying: applying,
+        _freshening: freshening,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cloudreve_test_server::{Fault, Options, Server};
+use cloudreve_test_server::{Fault, Options, Route, Server};
 
 use crate::support::mounted::Mounted;
 use crate::support::shell;
@@ -75,8 +75,6 @@ fn finds_it_back(server: &Server, mount: &Mounted) {
     shell::wait_until("what is new shows", || {
         std::fs::read(mount.path("known/new.txt")).is_ok_and(|content| content == b"new")
     });
-    let unknown = mount.path("unknown/file.txt");
-    assert_eq!(std::fs::read(unknown).unwrap(), b"content");
 }
 
 #[test]
@@ -102,6 +100,35 @@ fn what_is_known_of_a_server_that_answers_nothing_counts_until_it_does() {
     server.clear_faults();
     finds_it_back(&server, &mount);
     assert_eq!(server.hung_up_before_headers(), 0);
+}
+
+#[test]
+fn a_folder_in_use_is_known_also_in_the_moment_in_which_the_server_falls_silent() {
+    let server = Server::start(Options::default()).unwrap();
+    server.put("known/file.txt", b"content".to_vec());
+    let options = ["--timeout", "6s", "--metadata-ttl", "2s"];
+    let mount = Mounted::new(&server, "cloudreve://my/", &options);
+    let look = || {
+        let began = Instant::now();
+        shell::stdout(Command::new("ls").arg("-l").arg(mount.path("known")));
+        began.elapsed()
+    };
+    look();
+    // It is listed anew though nobody waits for that.
+    let lists = server.count(Route::List);
+    shell::wait_until("the folder is listed anew", || {
+        look();
+        server.count(Route::List) > lists + 2
+    });
+    server.fail(Fault::everywhere().stall());
+    let until = Instant::now() + Duration::from_secs(12);
+    while Instant::now() < until {
+        let took = look();
+        assert!(took < AT_ONCE, "{took:?}: {}", mount.log());
+    }
+    assert_eq!(mount.status()["server"]["state"], "offline");
+    server.clear_faults();
+    finds_it_back(&server, &mount);
 }
 
 #[test]
