@@ -492,6 +492,26 @@ fn a_name_that_the_server_has_in_whole_is_the_one_that_is_meant() {
 }
 
 #[test]
+fn new_content_of_a_name_that_the_server_has_in_whole_gets_there() {
+    for content in ["new", ""] {
+        let server = Server::start(Options::default()).unwrap();
+        let name = "w".repeat(250);
+        let id = server.put(&name, "old");
+        let mount = Mounted::new(&server, ROOT, NOW);
+        fs::write(mount.path(&name), content).unwrap();
+        mount.sync();
+        assert_eq!(server.names("").unwrap(), [stored(&name)]);
+        assert_eq!(server.file_id(&stored(&name)), id, "its shares stay");
+        assert_eq!(server.content(&stored(&name)).unwrap(), content.as_bytes());
+        let second = Mounted::new(&server, ROOT, NOW);
+        for mount in [&mount, &second] {
+            assert_eq!(listed(&mount.path("")), set([OsStr::new(&name)]));
+            assert_eq!(fs::read(mount.path(&name)).unwrap(), content.as_bytes());
+        }
+    }
+}
+
+#[test]
 fn a_name_of_which_the_rest_is_lost_or_foreign_carries_its_id() {
     let server = Server::start(Options::default()).unwrap();
     let mount = Mounted::new(&server, ROOT, NOW);
