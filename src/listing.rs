@@ -17,7 +17,7 @@ mod tests;
 mod vanished;
 
 pub use progress::{Progress, Reached};
-pub use shown::{Options, Order, OrderBy, carries_id, is_flat, name_of};
+pub use shown::{Options, Order, OrderBy, Sent, carries_id, is_flat, name_of};
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;

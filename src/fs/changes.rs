@@ -138,6 +138,7 @@ impl Fs {
             },
             None => stored(name, space.options.names)?,
         };
+        space.sends(&stored.name, stored.full.as_ref());
         let end = End {
             parent,
             folder,
@@ -483,6 +484,7 @@ impl Fs {
     pub(super) fn show_owed(&self, owed: Vec<Arc<Local>>) {
         for local in owed {
             let place = local.place();
+            self.namespace.sends(&place.name, place.full.as_ref());
             let id = match local.base() {
                 Some(base) => base.file,
                 None => local_id(&local),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::api;
 use crate::entry::{Entry, FileKey, Kind};
 use crate::inodes::Ino;
-use crate::listing::{Progress, Reached, carries_id};
+use crate::listing::{Progress, Reached};
 use crate::metadata::Listing;
 
 use super::handles::Handles;
@@ -293,14 +293,6 @@ impl Reader<'_, '_> {
             && let Some(shown) = space.locals.named(&self.key, name)
         {
             return Now::Local(shown);
-        }
-        if self.overlay.locals
-            && let Some(entry) = entry
-            && carries_id(name)
-            && space.locals.has_in_part(&self.key, &entry.segment())
-        {
-            // On its way: the server learns all of its name at the end.
-            return Now::Nothing;
         }
         let own =
             (self.overlay.own || entry.is_none()).then(|| space.metadata.own(&self.key, name));

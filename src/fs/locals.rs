@@ -114,15 +114,6 @@ impl Locals {
             .collect()
     }
 
-    /// Whether one shows in `folder` of whose name the server has, or is to have, the part `stored`.
-    pub(super) fn has_in_part(&self, folder: &FileKey, stored: &ServerName) -> bool {
-        let mut places = self
-            .in_folder(folder)
-            .into_iter()
-            .map(|(_, shown)| shown.local.place());
-        places.any(|place| place.full.is_some() && place.name == *stored)
-    }
-
     /// Whether any shows in `folder`.
     pub(super) fn any_in(&self, folder: &FileKey) -> bool {
         self.state.lock().unwrap().folders.contains_key(folder)

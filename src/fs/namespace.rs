@@ -16,7 +16,7 @@ use crate::inodes::{Ino, Inodes, Node, Version};
 use crate::listing::{self, Listings, Source, carries_id, is_flat};
 use crate::metadata::{Belief, Known, Listing, Metadata};
 use crate::model::{EntityId, FileInfo, FileKind};
-use crate::names::{NAME_MAX_BYTES, Stored};
+use crate::names::{NAME_MAX_BYTES, ServerName, Stored};
 use crate::staging::{Staging, State};
 use crate::uri::{FileSystem, FileUri};
 
@@ -88,6 +88,7 @@ impl Namespace {
             names: options.names,
             order: options.order,
             hide_uploading: options.hide_uploading,
+            sent: listing::Sent::default(),
         };
         let listings = Listings::new(source.clone(), shown.clone(), Arc::clone(&metadata));
         let root_seen = Instant::now();
@@ -127,6 +128,13 @@ impl Namespace {
             root_seen: Mutex::new(root_seen),
             options,
         })
+    }
+
+    /// The server is about to be sent the part `stored` of the name `full`.
+    pub(super) fn sends(&self, stored: &ServerName, full: Option<&Arc<str>>) {
+        if let Some(full) = full {
+            self.shown.sent.note(stored, full);
+        }
     }
 
     /// See [`super::Fs::lookup`].

@@ -88,6 +88,7 @@ impl Fs {
         if target.is_none() {
             let stored = stored(new_name, self.namespace.options.names)?;
             (to.stored, to.full) = (stored.name, stored.full);
+            self.namespace.sends(&to.stored, to.full.as_ref());
             let file = match &source {
                 Found::Local(shown) => shown.local.base().map(|base| base.file),
                 Found::Known(entry) => Some(entry.id.clone()),

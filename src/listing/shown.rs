@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::attributes::Attributes;
 use crate::entry::{Entry, Shortcut};
@@ -27,6 +27,30 @@ pub struct Options {
     pub order: Order,
     /// Other clients' unfinished uploads are not shown.
     pub hide_uploading: bool,
+    /// What this mount sends: the server learns the rest of a name with the last of its content.
+    pub sent: Sent,
+}
+
+/// Names in whole of which the server is sent a part. It stands for no other name, so none is ever wrong.
+#[derive(Debug, Clone, Default)]
+pub struct Sent(Arc<Mutex<HashMap<ServerName, Arc<str>>>>);
+
+/// Names that are kept before all are forgotten: of those that are under way then, some show with their ids for a moment.
+const SENT_MAX: usize = 20_000;
+
+impl Sent {
+    /// `stored` is a part of `full`.
+    pub fn note(&self, stored: &ServerName, full: &Arc<str>) {
+        let mut known = self.0.lock().unwrap();
+        if known.len() >= SENT_MAX {
+            known.clear();
+        }
+        known.insert(stored.clone(), Arc::clone(full));
+    }
+
+    fn get(&self, stored: &ServerName) -> Option<Arc<str>> {
+        self.0.lock().unwrap().get(stored).cloned()
+    }
 }
 
 /// The order in which a folder's entries come; folders always come first.
@@ -100,7 +124,12 @@ impl Options {
                 Some(own) => own.into(),
                 None => info.name.to_local(self.names).into(),
             },
-            false => name_of(segment, full_of(segment), &info.id, self.names).into(),
+            false => {
+                let is_on_its_way = info.upload_session().is_some();
+                let sent = is_on_its_way.then(|| self.sent.get(segment)).flatten();
+                let full = full_of(segment).or(sent.as_deref());
+                name_of(segment, full, &info.id, self.names).into()
+            }
         };
         let same = name.as_bytes() == segment.as_bytes();
         Some(Entry {
