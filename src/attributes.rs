@@ -5,10 +5,11 @@
 //! moves, copies and versions (→ api part 1 §9.3). A file that has nothing to say has no such key. The text is JSON of a
 //! format that says its version; one of another version, or that is broken, says nothing and harms nobody.
 //!
-//! Other clients know nothing of it and leave it where it is when they change the content. So times say of which content
-//! they are: they count for that alone.
+//! Other clients know nothing of it and leave it where it is when they change the content, or the name. So times say of
+//! which content they are, and full names are those of one stored name: they count for that alone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::entity::Entity;
 use crate::model::{EntityId, FileInfo};
+use crate::names::{FULL_MAX_BYTES, STORED_MAX_BYTES, ServerName};
 
 /// The key in the file's metadata.
 pub const KEY: &str = "customize:fuse";
@@ -30,6 +32,13 @@ pub const MODE_BITS: u16 = 0o7777;
 
 /// Longest target of a symbolic link, in bytes (PATH_MAX without its NUL).
 pub const TARGET_MAX_BYTES: usize = 4095;
+
+/// Longest that one full name is in the text: a control character becomes six bytes there, as nothing else of a name of 255
+/// bytes does.
+pub const NAME_TEXT_BYTES: usize = 6 * 255 + 16;
+
+/// Full names that a text may have: while a file is renamed it has the old one and the new one.
+const NAMES_MAX: usize = 2;
 
 /// Version of the text's format.
 const FORMAT: u32 = 1;
@@ -52,6 +61,9 @@ pub struct Attributes {
     pub times: Option<Times>,
     /// The user's extended attributes, by their whole names.
     pub xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    /// Names in whole, as [`Stored::full`](crate::names::Stored::full) has them, of one of which the server's name may be a
+    /// part.
+    pub names: Vec<Arc<str>>,
 }
 
 /// A file of the server's, without content, that stands for something else.
@@ -125,6 +137,9 @@ struct Text {
     /// Names percent-encoded, values in base64.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     x: BTreeMap<String, String>,
+    /// Full names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    n: Vec<String>,
 }
 
 /// Seconds, and nanoseconds behind a point.
@@ -153,6 +168,30 @@ impl Attributes {
         Self::parse(info.metadata.as_ref()?.get(KEY)?)
     }
 
+    /// All of the name of which the server's name `stored` is a part, where it is told.
+    pub fn full_of(&self, stored: &ServerName) -> Option<&Arc<str>> {
+        self.names.iter().find(|full| stored.is_short_for(full))
+    }
+
+    /// With the names that `there` has, where it is them that say what the server's name `stored` is a part of: who renamed
+    /// it elsewhere told them, and nobody here heard of that.
+    pub fn renamed_as(self: Arc<Self>, stored: &ServerName, there: &Self) -> Arc<Self> {
+        if self.full_of(stored).is_some() || there.full_of(stored).is_none() {
+            return self;
+        }
+        Arc::new(Self {
+            names: there.names.clone(),
+            ..Arc::unwrap_or_clone(self)
+        })
+    }
+
+    /// `full` is among its names, and as many others as there may be.
+    pub fn add_name(&mut self, full: &Arc<str>) {
+        self.names.retain(|name| name != full);
+        self.names.insert(0, Arc::clone(full));
+        self.names.truncate(NAMES_MAX);
+    }
+
     /// Whether there is nothing to tell.
     pub fn is_plain(&self) -> bool {
         *self == Self::default()
@@ -178,6 +217,7 @@ impl Attributes {
             x: xattrs
                 .map(|(name, value)| (escaped(name), STANDARD_NO_PAD.encode(value)))
                 .collect(),
+            n: self.names.iter().map(|name| name.to_string()).collect(),
         };
         serde_json::to_string(&text).unwrap_or_default()
     }
@@ -215,6 +255,13 @@ impl Attributes {
                 .t
                 .map_or(Some(None), |times| times.parsed().map(Some))?,
             xattrs: xattrs.collect::<Option<_>>()?,
+            names: text
+                .n
+                .into_iter()
+                .filter(|name| is_full(name))
+                .take(NAMES_MAX)
+                .map(Arc::from)
+                .collect(),
         })
     }
 
@@ -393,6 +440,11 @@ fn joined(seconds: i64, nanoseconds: u32) -> Option<SystemTime> {
     start?.checked_add(Duration::from_nanos(nanoseconds.into()))
 }
 
+/// Whether it may be all of a name that is stored in part; another one harms nobody, and says nothing.
+fn is_full(name: &str) -> bool {
+    (STORED_MAX_BYTES + 1..=FULL_MAX_BYTES).contains(&name.len())
+}
+
 fn escaped(bytes: &[u8]) -> String {
     percent_encode(bytes, ESCAPED).to_string()
 }
@@ -410,7 +462,11 @@ fn target_of(text: &str) -> Option<Box<[u8]>> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
+    use crate::names::{NamePolicy, Stored};
 
     fn at(seconds: i64, nanoseconds: u32) -> SystemTime {
         joined(seconds, nanoseconds).unwrap()
@@ -463,6 +519,7 @@ mod tests {
                     ((*b"user.").into(), (*b"").into()),
                 ]),
                 special: None,
+                names: vec!["‛FF\u{1}".repeat(180).into(), "é".repeat(127).into()],
             });
         }
     }
@@ -508,6 +565,42 @@ mod tests {
         let link = |target: &str| format!(r#"{{"v":1,"k":"link","l":"{target}"}}"#);
         assert!(Attributes::parse(&link(&target)).is_some());
         assert!(Attributes::parse(&link(&format!("{target}a"))).is_none());
+    }
+
+    #[test]
+    fn a_full_name_is_told_in_as_many_bytes_as_are_set_apart_for_it_and_what_is_none_is_left_out() {
+        for local in [
+            &[1; 255][..],
+            &[0xff; 255],
+            &[b'?'; 255],
+            "：".repeat(85).as_bytes(),
+        ] {
+            let stored = Stored::of(OsStr::from_bytes(local), NamePolicy::Encode).unwrap();
+            let named = Attributes {
+                names: stored.full.into_iter().collect(),
+                ..Attributes::default()
+            };
+            let (text, without) = (named.text(), Attributes::default().text());
+            assert!(
+                text.len() <= without.len() + NAME_TEXT_BYTES,
+                "{}",
+                text.len()
+            );
+            let read = Attributes::parse(&text).unwrap();
+            let full = read.full_of(&stored.name).expect("told");
+            let shown = stored.name.local_of(Some(full), NamePolicy::Encode);
+            assert_eq!(shown.unwrap().as_bytes(), local);
+            assert_eq!(read, named);
+        }
+        let names = |names: &str| Attributes::parse(&format!(r#"{{"v":1,"n":{names}}}"#));
+        let (short, long) = ("a".repeat(230), "a".repeat(1276));
+        let good = "a".repeat(231);
+        let read = names(&format!(
+            r#"["{short}","{long}","","{good}","{good}","{good}"]"#
+        ))
+        .unwrap();
+        assert_eq!(read.names, [&*good, &good].map(Arc::from));
+        assert_eq!(names("7"), None);
     }
 
     #[test]

@@ -86,6 +86,8 @@ points! {
     StepDone = "step-done",
     /// All calls of a change are made, and the note of them is gone.
     StepsForgotten = "steps-forgotten",
+    /// All of a name that is to be stored in part is told, and the file has the name before.
+    Foretold = "foretold",
     /// The server has done a change of one call, and nothing here knows of it.
     Moved = "moved",
     /// What a file was written over is deleted, and the file is about to go over another one.

@@ -81,6 +81,15 @@ impl Entry {
         }
     }
 
+    /// All of its name, where the server's is known to be a part of that.
+    pub fn full(&self) -> Option<Arc<str>> {
+        let told = self
+            .attributes
+            .as_ref()
+            .filter(|told| !told.names.is_empty())?;
+        told.full_of(&self.segment()).cloned()
+    }
+
     /// What it stands for, where that is no regular file. Content that somebody gave it makes it one.
     pub fn special(&self) -> Option<&Special> {
         let is_empty = self.kind == FileKind::File && self.size_bytes == 0;

@@ -17,7 +17,7 @@ mod tests;
 mod vanished;
 
 pub use progress::{Progress, Reached};
-pub use shown::{Options, Order, OrderBy, carries_id, is_flat};
+pub use shown::{Options, Order, OrderBy, Sent, carries_id, is_flat, name_of};
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -249,6 +249,7 @@ impl Job {
         if early {
             let mut all = self.progress.early();
             all.extend(back.map(Arc::new));
+            shown::yield_names(&mut all);
             return Ok((all, paged.asked));
         }
         entries.extend(back);
@@ -256,6 +257,9 @@ impl Job {
             shown::tell_apart(&mut entries);
         }
         let mut entries: Vec<_> = entries.into_iter().map(Arc::new).collect();
+        if !is_flat(&self.uri) {
+            shown::yield_names(&mut entries);
+        }
         self.options.order.sort(&mut entries);
         Ok((entries, paged.asked))
     }

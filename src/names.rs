@@ -4,8 +4,9 @@
 //! what is no UTF-8; it takes anything else as it is: dots and spaces at the ends, control characters, each Unicode form
 //! for itself. What it refuses is exchanged by the convention of rclone, so that both tools agree about a drive
 //! (`encoder`), and the exchange turns around: what [`ServerName::from_local`] makes, [`ServerName::to_local`] takes back,
-//! byte for byte. What is longer than the server takes after that can be stored in part, where somebody keeps the whole
-//! of it (`shortened`): [`Stored::of`] and [`ServerName::local_of`].
+//! byte for byte. What is longer after that than every storage takes is stored in part, and the whole of it is kept with the
+//! file (`shortened`): [`Stored::of`] and [`ServerName::local_of`]. Where a server has such a name in whole, it is that name
+//! all the same.
 //!
 //! A name that the server has and that is not what this house would store for any name, has no name here of its own:
 //! whoever shows it has to tell it from those that have one.
@@ -24,6 +25,13 @@ use std::sync::Arc;
 
 /// Longest name the server stores, in bytes (→ api part 1 §4.4; also NAME_MAX here).
 pub const NAME_MAX_BYTES: usize = 255;
+
+/// Longest name that every storage takes, in bytes. The stock rule of a server's own disk puts up to some 20 bytes before a
+/// name, and what is longer than 255 bytes then fails there (→ api part 2 §13).
+pub const STORED_MAX_BYTES: usize = 230;
+
+/// Longest name once it is exchanged, in bytes: of 255 of which each is no UTF-8.
+pub const FULL_MAX_BYTES: usize = 5 * NAME_MAX_BYTES;
 
 /// How names that the server refuses are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,9 +63,9 @@ pub struct ServerName(Arc<[u8]>);
 pub struct Stored {
     /// The name that the server gets.
     pub name: ServerName,
-    /// Where that is not all of it: what is to be kept with the file, for [`ServerName::local_of`]. Text of at most 1275
-    /// bytes, which may hold control characters.
-    pub full: Option<String>,
+    /// Where that is not all of it: what is to be kept with the file, for [`ServerName::local_of`]. Text of more than
+    /// [`STORED_MAX_BYTES`] and at most [`FULL_MAX_BYTES`], which may hold control characters.
+    pub full: Option<Arc<str>>,
 }
 
 impl Stored {
@@ -65,28 +73,28 @@ impl Stored {
     /// moment on: without it the name cannot be had back. For who cannot keep it there is [`ServerName::from_local`].
     pub fn of(local: &OsStr, policy: NamePolicy) -> Result<Self, NameError> {
         let bytes = local.as_bytes();
-        if bytes.len() > NAME_MAX_BYTES {
-            return Err(NameError::TooLong);
-        }
-        if !is_local(bytes) {
-            return Err(NameError::Refused);
-        }
-        let full = match policy {
-            NamePolicy::Encode => encoder::encode(bytes),
-            NamePolicy::Reject => match std::str::from_utf8(bytes) {
-                Ok(text) if !text.bytes().any(encoder::is_refused) => text.to_owned(),
-                _ => return Err(NameError::Refused),
-            },
-        };
-        if full.len() <= NAME_MAX_BYTES {
+        let full = whole(bytes, policy)?;
+        if full.len() <= STORED_MAX_BYTES || policy == NamePolicy::Reject {
             let name = ServerName(full.into_bytes().into());
             return Ok(Self { name, full: None });
         }
         let name = shortened::shortened(bytes, &full);
         Ok(Self {
             name: ServerName(name.into_bytes().into()),
-            full: Some(full),
+            full: Some(full.into()),
         })
+    }
+
+    /// Under which name the server may have it in whole, though it is stored in part here.
+    pub fn in_whole(&self) -> Option<ServerName> {
+        let full = self.full.as_ref()?;
+        (full.len() <= NAME_MAX_BYTES).then(|| ServerName::from_wire(full.as_bytes()))
+    }
+
+    /// Whether the server's `name` is one for it.
+    pub fn is(&self, name: &ServerName) -> bool {
+        let full = self.full.as_deref();
+        self.name == *name || full.is_some_and(|full| full.as_bytes() == name.as_bytes())
     }
 }
 
@@ -96,16 +104,23 @@ impl ServerName {
         Self(bytes.into())
     }
 
-    /// The name under which the server stores what is called `local` here, where it takes all of it.
+    /// The name under which the server has what is called `local` here, where it has it in whole. Not every storage takes
+    /// that: what is made anew is called as [`Stored::of`] says.
     pub fn from_local(local: &OsStr, policy: NamePolicy) -> Result<Self, NameError> {
-        match Stored::of(local, policy)? {
-            Stored { name, full: None } => Ok(name),
-            Stored { full: Some(_), .. } => Err(NameError::TooLong),
+        let whole = whole(local.as_bytes(), policy)?;
+        match whole.len() {
+            ..=NAME_MAX_BYTES => Ok(Self(whole.into_bytes().into())),
+            _ => Err(NameError::TooLong),
         }
     }
 
-    /// What this name is called here, where `full` was kept with the file: the name that [`Stored::of`] made it of, which no
-    /// other name in the folder has. None where it made it of none; [`ServerName::to_local`] is readable then, and another
+    /// Whether it stands for `full`, of which it holds a part.
+    pub fn is_short_for(&self, full: &str) -> bool {
+        shortened::lengthened(&self.0, full).is_some()
+    }
+
+    /// What this name is called here, where `full` was kept with the file: the name that it was made of, in part or in whole,
+    /// of which each is made of one. None where it made it of none; [`ServerName::to_local`] is readable then, and another
     /// one may have it.
     pub fn local_of(&self, full: Option<&str>, policy: NamePolicy) -> Option<OsString> {
         if self.is_plain() {
@@ -171,6 +186,23 @@ impl fmt::Debug for ServerName {
 impl fmt::Display for ServerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+/// All of what is stored for `local`.
+fn whole(local: &[u8], policy: NamePolicy) -> Result<String, NameError> {
+    if local.len() > NAME_MAX_BYTES {
+        return Err(NameError::TooLong);
+    }
+    if !is_local(local) {
+        return Err(NameError::Refused);
+    }
+    match policy {
+        NamePolicy::Encode => Ok(encoder::encode(local)),
+        NamePolicy::Reject => match std::str::from_utf8(local) {
+            Ok(text) if !text.bytes().any(encoder::is_refused) => Ok(text.to_owned()),
+            _ => Err(NameError::Refused),
+        },
     }
 }
 

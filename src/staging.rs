@@ -30,6 +30,7 @@ mod untold;
 mod tests;
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -45,7 +46,7 @@ use crate::crash::{self, Point};
 use crate::entity::Entity;
 use crate::entry::FileKey;
 use crate::model::FileId;
-use crate::names::ServerName;
+use crate::names::{NamePolicy, ServerName};
 use crate::staging::about::About;
 use crate::staging::settle::{Settler, Unsettled};
 use crate::staging::slot::Slot;
@@ -81,12 +82,20 @@ pub struct Place {
     pub folder_uri: FileUri,
     /// The name in it, as the server is to have it.
     pub name: ServerName,
+    /// All of the name, where that is known to be a part of it; told to the server beside the content.
+    pub full: Option<Arc<str>>,
 }
 
 impl Place {
     /// Where the file is, if nobody moved the folder.
     pub fn uri(&self) -> FileUri {
         self.folder_uri.child(self.name.clone())
+    }
+
+    /// What programs here call it; what is [`ServerName::to_local`] may be the name of something else, too.
+    pub fn local_name(&self, names: NamePolicy) -> OsString {
+        let own = self.name.local_of(self.full.as_deref(), names);
+        own.unwrap_or_else(|| self.name.to_local(names))
     }
 }
 

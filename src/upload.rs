@@ -24,6 +24,7 @@ mod proof;
 mod queue;
 mod roll;
 mod send;
+mod shorten;
 mod tell;
 mod told;
 mod verdict;

@@ -60,7 +60,10 @@ impl Namespace {
         match untold {
             None => Cow::Borrowed(entry),
             Some(untold) => Cow::Owned(Entry {
-                attributes: Some(untold),
+                attributes: Some(match &entry.attributes {
+                    Some(there) => untold.renamed_as(&entry.segment(), there),
+                    None => untold,
+                }),
                 ..entry.clone()
             }),
         }

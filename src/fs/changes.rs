@@ -14,8 +14,9 @@ use crate::attributes::{Attributes, Times};
 use crate::entity::Entity;
 use crate::entry::{Entry, FileKey};
 use crate::inodes::{Ino, Node};
+use crate::listing::name_of;
 use crate::model::{Capabilities, FileId, FileInfo, FileKind};
-use crate::names::{NAME_MAX_BYTES, NameError, ServerName};
+use crate::names::{NAME_MAX_BYTES, NameError, ServerName, Stored};
 use crate::staging::{Base, IsTold, Local, Place, Staging, State};
 use crate::upload::{Held, Uploader};
 use crate::uri::{FileSystem, FileUri};
@@ -49,6 +50,8 @@ pub(super) struct End {
     pub(super) name: OsString,
     /// The name as the server has it, or is to have it.
     pub(super) stored: ServerName,
+    /// All of the name, where that is a part of it.
+    pub(super) full: Option<Arc<str>>,
 }
 
 /// What stands behind a name.
@@ -89,6 +92,7 @@ impl End {
             folder: self.folder.key.clone(),
             folder_uri: self.folder.uri.clone(),
             name: self.stored.clone(),
+            full: self.full.clone(),
         }
     }
 
@@ -121,15 +125,26 @@ impl Fs {
         let folder = space.folder(parent)?;
         let found = self.found(parent, &folder, name).await?;
         let stored = match &found {
-            Some(Found::Local(shown)) => shown.local.place().name,
-            Some(Found::Known(entry)) => entry.segment(),
+            Some(Found::Local(shown)) => {
+                let place = shown.local.place();
+                Stored {
+                    name: place.name,
+                    full: place.full,
+                }
+            }
+            Some(Found::Known(entry)) => Stored {
+                name: entry.segment(),
+                full: space.with_untold(entry).full(),
+            },
             None => stored(name, space.options.names)?,
         };
+        space.sends(&stored.name, stored.full.as_ref());
         let end = End {
             parent,
             folder,
             name: name.to_owned(),
-            stored,
+            stored: stored.name,
+            full: stored.full,
         };
         Ok((end, found))
     }
@@ -342,6 +357,7 @@ impl Fs {
             folder: folder.key.clone(),
             folder_uri: folder.uri,
             name: node.entry.segment(),
+            full: space.with_untold(&node.entry).full(),
         };
         let base = Base {
             file: server_id(&node.entry.id),
@@ -468,6 +484,7 @@ impl Fs {
     pub(super) fn show_owed(&self, owed: Vec<Arc<Local>>) {
         for local in owed {
             let place = local.place();
+            self.namespace.sends(&place.name, place.full.as_ref());
             let id = match local.base() {
                 Some(base) => base.file,
                 None => local_id(&local),
@@ -476,7 +493,13 @@ impl Fs {
                 tree: place.folder.tree,
                 id,
             };
-            let name = place.name.to_local(self.namespace.options.names);
+            let name = match local.base() {
+                Some(base) => {
+                    let full = place.full.as_deref();
+                    name_of(&place.name, full, &base.file, self.namespace.options.names)
+                }
+                None => place.local_name(self.namespace.options.names),
+            };
             let locals = &self.namespace.locals;
             let before = locals.named(&place.folder, &name);
             locals.show(&place.folder, &name, Shown { key, local });
@@ -508,8 +531,25 @@ pub(super) fn renamed(entry: &Entry, end: &End, info: Option<FileInfo>) -> Arc<E
         segment: differing(&end.name, end.stored.clone()),
         name: end.name.as_os_str().into(),
         updated: info.map_or_else(SystemTime::now, |info| info.updated),
+        attributes: named(entry.attributes.clone(), end.full.as_ref()),
         ..entry.clone()
     })
+}
+
+/// `attributes` with the full name `full`, or with none.
+pub(super) fn named(
+    attributes: Option<Arc<Attributes>>,
+    full: Option<&Arc<str>>,
+) -> Option<Arc<Attributes>> {
+    let names: Vec<_> = full.into_iter().cloned().collect();
+    if attributes.as_ref().map_or(&[][..], |told| &told.names) == names {
+        return attributes;
+    }
+    let named = Attributes {
+        names,
+        ..attributes.as_deref().cloned().unwrap_or_default()
+    };
+    (!named.is_plain()).then(|| Arc::new(named))
 }
 
 /// The version that `entry` shows, as what is to be replaced by something else altogether.
@@ -521,9 +561,9 @@ pub(super) fn replaced(entry: &Entry) -> Base {
     }
 }
 
-/// The name under which the server stores `name`.
-pub(super) fn stored(name: &OsStr, names: crate::names::NamePolicy) -> Result<ServerName, Error> {
-    ServerName::from_local(name, names).map_err(|error| match error {
+/// What the server stores for `name`.
+pub(super) fn stored(name: &OsStr, names: crate::names::NamePolicy) -> Result<Stored, Error> {
+    Stored::of(name, names).map_err(|error| match error {
         NameError::TooLong => Error::NameTooLong,
         NameError::Refused => Error::InvalidName,
     })

@@ -14,7 +14,7 @@ use crate::read;
 use crate::staging::{Base, Local, Place};
 use crate::uri::FileUri;
 
-use super::changes::{End, Found, disk};
+use super::changes::{End, Found, disk, named};
 use super::locals::{Shown, local_id};
 use super::steps::{Plan, Step, aside, is_aside};
 use super::{Error, Fs};
@@ -57,9 +57,13 @@ impl Fs {
         // Under a name that nothing is delivered under: half a copy must not replace anything (→ `Fs::show_owed`).
         let apart = Place {
             name: aside(&entry.id, &to.stored),
+            full: None,
             ..to.place()
         };
-        let told = self.as_told(entry).map(|(told, _)| (told, false));
+        let told = self
+            .as_told(entry)
+            .and_then(|(told, _)| named(Some(told), None));
+        let told = told.map(|told| (told, false));
         let modified = entry.times().modified;
         let local = owing.staging.create_telling(apart, None, modified, told);
         let local = local.map_err(disk)?;

@@ -15,8 +15,8 @@ use crate::inodes::Ino;
 use crate::model::{FileInfo, FileKind};
 use crate::staging::Local;
 
-use super::changes::{End, disk, is_lost};
-use super::locals::{Shown, local_id};
+use super::changes::{End, disk, is_lost, named};
+use super::locals::{Shown, differing, local_id};
 use super::{Believed, Error, Fs, Maker};
 
 impl Fs {
@@ -55,7 +55,8 @@ impl Fs {
         let end = self.free_end(parent, name).await?;
         self.parent_is_there(parent).await?;
         let told = self.of_maker(parent, maker, FileKind::Folder, None)?;
-        let info = match self.folder_made(&end, told.as_ref()).await {
+        let told = named(told.map(Arc::new), end.full.as_ref());
+        let info = match self.folder_made(&end, told.as_deref()).await {
             Ok(info) => {
                 crash::pass(Point::FolderMade);
                 info
@@ -72,6 +73,9 @@ impl Fs {
         let space = &self.namespace;
         let entry = space.entry(info).map(|entry| Entry {
             name: name.into(),
+            segment: differing(name, entry.segment()),
+            // What was told with it, if the answer does not say (→ api part 1 §6.1).
+            attributes: entry.attributes.clone().or(told),
             ..entry
         });
         let entry = Arc::new(entry.ok_or(Error::Exists)?);

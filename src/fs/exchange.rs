@@ -33,6 +33,11 @@ impl Fs {
             steps: {
                 let a = self.stands(&source, from).await?;
                 let b = self.stands(&target, to).await?;
+                for (id, was, now) in [(&a, from, to), (&b, to, from)] {
+                    if let Some(id) = id {
+                        self.foretell(id, was, now).await?;
+                    }
+                }
                 exchange_steps(from, a, to, b)
             },
             only_if: None,

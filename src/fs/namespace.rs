@@ -17,7 +17,7 @@ use crate::inodes::{Ino, Inodes, Node, Version};
 use crate::listing::{self, Listings, Source, carries_id, is_flat};
 use crate::metadata::{Belief, Known, Listing, Metadata};
 use crate::model::{EntityId, FileInfo, FileKind};
-use crate::names::{NAME_MAX_BYTES, ServerName};
+use crate::names::{NAME_MAX_BYTES, ServerName, Stored};
 use crate::reach::Reach;
 use crate::staging::{Staging, State};
 use crate::uri::{FileSystem, FileUri};
@@ -96,6 +96,7 @@ impl Namespace {
             names: options.names,
             order: options.order,
             hide_uploading: options.hide_uploading,
+            sent: listing::Sent::default(),
         };
         let listings = Listings::new(source.clone(), shown.clone(), Arc::clone(&metadata));
         let root_seen = Instant::now();
@@ -136,6 +137,13 @@ impl Namespace {
             reach,
             options,
         })
+    }
+
+    /// The server is about to be sent the part `stored` of the name `full`.
+    pub(super) fn sends(&self, stored: &ServerName, full: Option<&Arc<str>>) {
+        if let Some(full) = full {
+            self.shown.sent.note(stored, full);
+        }
     }
 
     /// See [`super::Fs::lookup`].
@@ -351,7 +359,7 @@ impl Namespace {
         folder: &Folder,
         name: &OsStr,
     ) -> Result<Belief<Option<Arc<Entry>>>, Error> {
-        let stored = ServerName::from_local(name, self.options.names).ok();
+        let stored = Stored::of(name, self.options.names).ok();
         if stored.is_none() && !carries_id(name) {
             // What the server cannot store is not there.
             return Ok(self.belief(None, Instant::now()));
@@ -363,7 +371,7 @@ impl Namespace {
         }
         let asked = Instant::now();
         let answer = match stored {
-            Some(stored) => self.info(folder.uri.child(stored)).await,
+            Some(stored) => self.stored_at(folder, stored).await,
             None => Err(api::Error::NotFound),
         };
         let entry = match answer {
@@ -381,6 +389,17 @@ impl Namespace {
         self.metadata
             .keep_name(&folder.key, name, entry.clone(), asked);
         Ok(self.newest(folder, name, || self.belief(entry, asked)))
+    }
+
+    /// What the server has under one of the names for `stored`.
+    async fn stored_at(&self, folder: &Folder, stored: Stored) -> Result<FileInfo, api::Error> {
+        if let Some(in_whole) = stored.in_whole() {
+            match self.info(folder.uri.child(in_whole)).await {
+                Err(api::Error::NotFound) => {}
+                answer => return answer,
+            }
+        }
+        self.info(folder.uri.child(stored.name)).await
     }
 
     /// What we did to `name` ourselves while the server answered is newer than the answer.
@@ -426,7 +445,14 @@ impl Namespace {
     ) -> Option<Arc<Entry>> {
         let keep = |name: &OsStr, entry| self.metadata.keep_name(&folder.key, name, entry, asked);
         let is_it = told.as_ref().is_some_and(|told| told.id == entry.id);
-        if folder.flat {
+        // Where somebody else has all of its name, a listing gave it another one.
+        let yields = told.as_ref().is_some_and(|told| {
+            is_it
+                && told.name != entry.name
+                && told.segment() == entry.segment()
+                && carries_id(&entry.name)
+        });
+        if folder.flat || yields {
             // Names are given there by what else is in the listing: a single answer knows none, and denies none.
             let found = told.filter(|_| is_it).map(|found| {
                 Arc::new(Entry {

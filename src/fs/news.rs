@@ -46,7 +46,7 @@ impl Fs {
         let node = ino.and_then(|ino| space.inodes.node(ino));
         let name = match &node {
             Some(node) => node.entry.name.clone(),
-            None => place.name.to_local(space.options.names).into(),
+            None => place.local_name(space.options.names).into(),
         };
         let folder = match &node {
             Some(node) => space.folder_key(node.parent).unwrap_or(place.folder),
@@ -138,6 +138,7 @@ impl Fs {
         let mut shows_as = name.clone();
         if conflict {
             place.name = entry.segment();
+            place.full = entry.full();
             shows_as = entry.name.to_os_string();
             if let Err(error) = local.relocate(place.clone(), None) {
                 log::warn!("the new name of a file could not be noted: {error}");

@@ -86,7 +86,9 @@ impl Fs {
             return self.exchange(&from, source, &to, target).await;
         }
         if target.is_none() {
-            to.stored = stored(new_name, self.namespace.options.names)?;
+            let stored = stored(new_name, self.namespace.options.names)?;
+            (to.stored, to.full) = (stored.name, stored.full);
+            self.namespace.sends(&to.stored, to.full.as_ref());
             let file = match &source {
                 Found::Local(shown) => shown.local.base().map(|base| base.file),
                 Found::Known(entry) => Some(entry.id.clone()),
@@ -286,6 +288,7 @@ impl Fs {
         if self.now_at(from, base, None).await? != Now::Same {
             return Ok(false);
         }
+        self.foretell(base, from, to).await?;
         let plan = self.plan_way(base, from, to);
         match self.carry_out(&to.folder, &plan).await {
             Ok(_) => Ok(true),
@@ -347,6 +350,7 @@ impl Fs {
     /// What only the server has gets a name that is free.
     async fn rename_known(&self, from: &End, entry: &Entry, to: &End) -> Result<(), Error> {
         self.is_still(from, entry).await?;
+        self.foretell(&entry.id, from, to).await?;
         let plan = self.plan_way(&entry.id, from, to);
         let below = self.below_of(from, entry);
         let told = match self.carry_out(&to.folder, &plan).await {
@@ -483,6 +487,7 @@ impl Fs {
     ) -> Result<(), Error> {
         let key = target.key(to, self)?;
         self.is_still(from, entry).await?;
+        self.foretell(&entry.id, from, to).await?;
         let seen = has_version(target).then_some(&over.entity.id);
         let now = self.now_at(to, &over.file, seen).await?;
         let mut steps = self.plan_way(&entry.id, from, to).steps;

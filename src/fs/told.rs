@@ -3,15 +3,19 @@
 //! Of content that is here it lies with that, and goes to the server with it. Of all else it is journaled in the call, and
 //! the server hears of it in the background. Nothing here waits for the network but to know what is there now.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::attributes::{Attributes, MODE_BITS, Of, ShownTimes, Special, TEXT_MAX_BYTES, Times};
+use crate::attributes::{
+    Attributes, KEY, MODE_BITS, NAME_TEXT_BYTES, Of, ShownTimes, Special, TEXT_MAX_BYTES, Times,
+};
+use crate::crash::{self, Point};
 use crate::entry::Entry;
 use crate::inodes::Ino;
-use crate::model::FileKind;
+use crate::model::{FileId, FileKind};
 use crate::staging::{Local, Place, State};
 
 use super::access::Access;
@@ -54,6 +58,9 @@ pub(super) struct Telling<'a> {
     pub(super) access: Access,
     pub(super) kind: FileKind,
 }
+
+/// Times are at most as long as this in what is told.
+const TIMES_BYTES: usize = 256;
 
 const SET_UID: u16 = 0o4000;
 const SET_GID: u16 = 0o2000;
@@ -114,14 +121,15 @@ impl Fs {
             access: self.namespace.access(entry),
             kind: entry.kind,
         })?;
-        // Times are at most as long as this.
-        const TIMES_BYTES: usize = 256;
-        if attributes.text().len() > TEXT_MAX_BYTES - TIMES_BYTES {
-            return Err(Error::Disk(Arc::new(std::io::Error::from_raw_os_error(
-                libc::ENOSPC,
-            ))));
+        let unnamed = Attributes {
+            names: Vec::new(),
+            ..attributes.clone()
+        };
+        // Whatever it will be called has room.
+        match unnamed.text().len() > TEXT_MAX_BYTES - TIMES_BYTES - NAME_TEXT_BYTES {
+            true => Err(no_room()),
+            false => Ok((attributes, times)),
         }
-        Ok((attributes, times))
     }
 
     /// Of content that is here. False where the server has that, and is to hear of it apart.
@@ -142,6 +150,8 @@ impl Fs {
         let told = local.set_attributes(|told| {
             *told = Attributes {
                 times: (!times.is_plain()).then_some(times),
+                // It may have another name by now.
+                names: std::mem::take(&mut told.names),
                 ..attributes
             };
         });
@@ -183,6 +193,7 @@ impl Fs {
             folder: folder.key.clone(),
             folder_uri: folder.uri.clone(),
             name: entry.segment(),
+            full: entry.full(),
         };
         let told = owing.staging.tell(&entry.id, place, attributes);
         told.map_err(disk)?;
@@ -199,11 +210,58 @@ impl Fs {
         times.changed = SystemTime::now();
         let attributes = Attributes {
             times: Some(times_there(&entry, times)),
+            names: to.full.iter().cloned().collect(),
             ..entry.attributes.as_deref().cloned().unwrap_or_default()
         };
         let told = owing.staging.tell(&entry.id, to.place(), attributes);
         told.map_err(disk)?;
         owing.uploader.tell();
+        Ok(())
+    }
+
+    /// The server's file `id`, which is at `from`, is about to be renamed to `to`: where that is stored in part, all of the
+    /// new name is told before, beside what it is called so far. So it has the one name or the other at each moment, also
+    /// for others and after a crash. What is not at `from` any more is told nothing.
+    pub(super) async fn foretell(&self, id: &FileId, from: &End, to: &End) -> Result<(), Error> {
+        let Some(full) = &to.full else {
+            return Ok(());
+        };
+        let uri = from.uri();
+        let found = self.whats_at(&uri).await;
+        let found = found.map_err(|error| self.refused(&from.folder, error))?;
+        let Some(info) = found.filter(|info| info.id == *id) else {
+            return Ok(());
+        };
+        let with_both = |told: Attributes| {
+            let old = told.full_of(&from.stored);
+            let names = old.into_iter().chain([full]).cloned().collect();
+            Attributes { names, ..told }
+        };
+        let told = Attributes::of(&info).unwrap_or_default();
+        if told.full_of(&to.stored).is_some() {
+            // It is moved, or this was tried before.
+            return Ok(());
+        }
+        let told = with_both(told);
+        let text = told.text();
+        if text.len() > TEXT_MAX_BYTES {
+            return Err(no_room());
+        }
+        {
+            // What the server is yet to hear of it must not take back what it hears now.
+            let staging = &self.owing()?.staging;
+            let _turn = self.telling.lock().unwrap();
+            if let Some(untold) = staging.untold(id) {
+                let told = with_both((*untold).clone());
+                staging.tell(id, from.place(), told).map_err(disk)?;
+            }
+        }
+        let change = BTreeMap::from([(KEY.to_owned(), Some(text))]);
+        let heard = self
+            .unlocked(|| self.api.patch_metadata(&uri, &change))
+            .await;
+        heard.map_err(|error| self.refused(&from.folder, error))?;
+        crash::pass(Point::Foretold);
         Ok(())
     }
 
@@ -315,6 +373,11 @@ impl Fs {
         })
         .await
     }
+}
+
+/// What is told of a file is longer than a server takes.
+fn no_room() -> Error {
+    Error::Disk(Arc::new(std::io::Error::from_raw_os_error(libc::ENOSPC)))
 }
 
 /// What there is to say of `entry`, which the server has, so that `times` show.

@@ -4,12 +4,13 @@
 //! is. Other names (there are few: bytes that are no UTF-8, quotes with nothing to quote, what a hostile server sends)
 //! could clash with those, so they carry the id of their file, always, and mean the same file whatever else is there. In
 //! the trash many files may have had one name: there the one with the lowest id has it, and the others carry their ids.
+//! Where a folder has a name both in whole and in part, the file that has it in whole is the one that is called so.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::attributes::Attributes;
 use crate::entry::{Entry, Shortcut};
@@ -26,6 +27,30 @@ pub struct Options {
     pub order: Order,
     /// Other clients' unfinished uploads are not shown.
     pub hide_uploading: bool,
+    /// What this mount sends: the server learns the rest of a name with the last of its content.
+    pub sent: Sent,
+}
+
+/// Names in whole of which the server is sent a part. It stands for no other name, so none is ever wrong.
+#[derive(Debug, Clone, Default)]
+pub struct Sent(Arc<Mutex<HashMap<ServerName, Arc<str>>>>);
+
+/// Names that are kept before all are forgotten: of those that are under way then, some show with their ids for a moment.
+const SENT_MAX: usize = 20_000;
+
+impl Sent {
+    /// `stored` is a part of `full`.
+    pub fn note(&self, stored: &ServerName, full: &Arc<str>) {
+        let mut known = self.0.lock().unwrap();
+        if known.len() >= SENT_MAX {
+            known.clear();
+        }
+        known.insert(stored.clone(), Arc::clone(full));
+    }
+
+    fn get(&self, stored: &ServerName) -> Option<Arc<str>> {
+        self.0.lock().unwrap().get(stored).cloned()
+    }
 }
 
 /// The order in which a folder's entries come; folders always come first.
@@ -93,9 +118,18 @@ impl Options {
         let attributes = Attributes::of(&info).map(Arc::new);
         let shortcut = info.shortcut().map(|target| Box::new(shortcut(target)));
         let segment = info.uri.name().unwrap_or(&info.name);
-        let name = match is_flat(&info.uri) {
-            true => info.name.to_local(self.names).into(),
-            false => self.name(segment, &info.id),
+        let full_of = |name| attributes.as_ref()?.full_of(name).map(|full| &**full);
+        let name: Box<OsStr> = match is_flat(&info.uri) {
+            true => match info.name.local_of(full_of(&info.name), self.names) {
+                Some(own) => own.into(),
+                None => info.name.to_local(self.names).into(),
+            },
+            false => {
+                let is_on_its_way = info.upload_session().is_some();
+                let sent = is_on_its_way.then(|| self.sent.get(segment)).flatten();
+                let full = full_of(segment).or(sent.as_deref());
+                name_of(segment, full, &info.id, self.names).into()
+            }
         };
         let same = name.as_bytes() == segment.as_bytes();
         Some(Entry {
@@ -115,12 +149,18 @@ impl Options {
             attributes,
         })
     }
+}
 
-    fn name(&self, server: &ServerName, id: &FileId) -> Box<OsStr> {
-        match server.local_of(None, self.names) {
-            Some(local) => local.into(),
-            None => with_id(&server.to_local(self.names), id).into(),
-        }
+/// What the file `id` is called here, whose name on the server is `server`, and `full` in whole if that is told.
+pub fn name_of(
+    server: &ServerName,
+    full: Option<&str>,
+    id: &FileId,
+    names: NamePolicy,
+) -> OsString {
+    match server.local_of(full, names) {
+        Some(local) => local,
+        None => with_id(&server.to_local(names), id),
     }
 }
 
@@ -148,6 +188,34 @@ pub(super) fn tell_apart(entries: &mut [Entry]) {
             let segment = entry.segment();
             entry.name = with_id(&entry.name, &entry.id).into();
             entry.segment = Some(segment);
+        }
+    }
+}
+
+/// Gives those their ids whose name is stored in part, and has another file in whole.
+pub(super) fn yield_names(entries: &mut [Arc<Entry>]) {
+    let is_in_part = |entry: &Entry| {
+        let full = entry.full();
+        full.is_some_and(|full| full.len() <= NAME_MAX_BYTES) && entry.segment.is_some()
+    };
+    let in_part: HashSet<Box<OsStr>> = entries
+        .iter()
+        .filter(|entry| is_in_part(entry))
+        .map(|entry| entry.name.clone())
+        .collect();
+    if in_part.is_empty() {
+        return;
+    }
+    let taken: HashSet<Box<OsStr>> = entries
+        .iter()
+        .filter(|entry| in_part.contains(&entry.name) && !is_in_part(entry))
+        .map(|entry| entry.name.clone())
+        .collect();
+    for entry in entries {
+        if taken.contains(&entry.name) && is_in_part(entry) {
+            let mut apart = (**entry).clone();
+            apart.name = with_id(&entry.name, &entry.id).into();
+            *entry = Arc::new(apart);
         }
     }
 }

@@ -34,6 +34,7 @@ fn plain() -> Options {
         names: NamePolicy::Encode,
         order: Order::default(),
         hide_uploading: false,
+        sent: Sent::default(),
     }
 }
 

@@ -187,7 +187,7 @@ impl Debts {
             files: all.len() as u64,
             bytes: all.iter().map(|local| local.size_bytes()).sum(),
             paths: paths
-                .map(|local| self.shown.path(&local.place().uri()))
+                .map(|local| self.shown.path_of(&local.place()))
                 .collect(),
         }
     }
@@ -195,9 +195,8 @@ impl Debts {
     /// Whether what is at `path` below the mount point is owed to nobody.
     pub(super) fn is_local_only(&self, path: &Path) -> bool {
         let all = self.staging.owed();
-        all.iter().any(|local| {
-            local.is_local_only() && self.shown.below(&local.place().uri()).as_deref() == Some(path)
-        })
+        all.iter()
+            .any(|local| local.is_local_only() && self.shown.is_at(&local.place().uri(), path))
     }
 
     /// For the service manager: in a few words; none where nothing is owed.
@@ -224,7 +223,7 @@ impl Debts {
     pub(super) fn conflicts(&self) -> Vec<String> {
         let coming = self.uploader.owed().into_iter().filter_map(|owed| {
             let name = owed.local.delivery().conflict?;
-            let path = self.shown.path(&owed.local.place().uri());
+            let path = self.shown.path_of(&owed.local.place());
             Some(format!(
                 "another version has the place of {path}; it will be kept as {name}"
             ))
@@ -237,7 +236,7 @@ impl Debts {
     /// The one at `path` below the mount point, as it is told.
     pub(super) fn at(&self, path: &Path) -> Option<OwedFile> {
         let (files, rate) = self.look();
-        let at = |file: &Seen| self.shown.below(&file.uri).as_deref() == Some(path);
+        let at = |file: &Seen| self.shown.is_at(&file.place.uri(), path);
         let index = files.iter().position(at)?;
         // With all before it, since it waits for them.
         told::list(&files[..=index], &self.shown, rate)
@@ -339,7 +338,7 @@ impl Debts {
         let untold = self.staging.to_tell();
         let place = &untold.first()?.place;
         Some(OwedFile {
-            path: self.shown.path(&place.uri()),
+            path: self.shown.path_of(place),
             last_reason: Some(format!(
                 "its mode, owner, times or the like: {}",
                 chain(&why)
@@ -371,7 +370,7 @@ impl Debts {
             match local.stage(SystemTime::now()) {
                 Ok(_) => self.uploader.staged(&local),
                 // It is kept, and owed as it is from the next start on.
-                Err(err) => log::warn!("{}: {err}", self.shown.path(&local.place().uri())),
+                Err(err) => log::warn!("{}: {err}", self.shown.path_of(&local.place())),
             }
         }
     }
@@ -423,7 +422,7 @@ impl Debts {
                     Some(file) => told::tell(&file, &self.shown),
                     // Gone since then, by whoever deleted it.
                     None => OwedFile {
-                        path: self.shown.path(&local.place().uri()),
+                        path: self.shown.path_of(&local.place()),
                         ..OwedFile::default()
                     },
                 };
@@ -472,7 +471,7 @@ impl Debts {
         let places: Vec<_> = places.chain(untold.map(|untold| untold.place)).collect();
         let more = places.len().saturating_sub(LISTED_MAX) as u64;
         let paths = places.iter().take(LISTED_MAX);
-        let paths = paths.map(|place| self.shown.path(&place.uri()));
+        let paths = paths.map(|place| self.shown.path_of(place));
         (paths.collect(), more)
     }
 }
@@ -497,7 +496,7 @@ fn seen(owed: &Owed) -> Option<Seen> {
     let local = &owed.local;
     Some(Seen {
         brief: brief(owed)?,
-        uri: local.place().uri(),
+        place: local.place(),
         since: match local.state() {
             State::Staged(since) => Some(since),
             State::Dirty | State::Delivered | State::Unlinked => None,

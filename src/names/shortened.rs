@@ -1,4 +1,4 @@
-//! Names whose stored form would be longer than the server takes: a part of them is stored, and the whole is kept beside.
+//! Names whose stored form would be longer than every storage takes: a part of them is stored, and the whole is kept beside.
 //!
 //! The stored name is the beginning of the full one, the mark `‛~`, a fingerprint of the full name, and its ending where
 //! that is short, for storages choose by it what they take. The mark is no piece of any name's exchange, so it stands in no
@@ -11,12 +11,11 @@
 use sha2::{Digest, Sha256};
 
 use super::encoder::{QUOTE, decode, encode, encode_beginning};
-use super::{NAME_MAX_BYTES, is_local};
+use super::{STORED_MAX_BYTES, is_local};
 
 /// Stands behind [`QUOTE`] where no exchange puts it.
 const MARK: char = '~';
-/// How much of the beginning stays. With all that follows it is short of what a server's own disk takes, which puts up to
-/// some 20 bytes before a name (→ api part 2 §13).
+/// How much of the beginning stays. With all that follows it is short of [`STORED_MAX_BYTES`].
 const BEGINNING_BYTES: usize = 150;
 /// How much of the fingerprint is used: names in one folder that meet in it are not to be found.
 const FINGERPRINT_BYTES: usize = 16;
@@ -36,7 +35,7 @@ pub(super) fn shortened(local: &[u8], full: &str) -> String {
 
 /// The name that is stored as `stored`, if `full` is what was kept of it.
 pub(super) fn lengthened(stored: &[u8], full: &str) -> Option<Vec<u8>> {
-    if full.len() <= NAME_MAX_BYTES {
+    if full.len() <= STORED_MAX_BYTES {
         return None;
     }
     let local = decode(full.as_bytes());

@@ -169,7 +169,27 @@ fn a_name_that_is_too_long_is_stored_by_its_beginning_a_mark_and_its_ending() {
         // The first half of the SHA-256 of the full name, computed by another program.
         "：".repeat(50) + "‛~da3116dbd1efff8bd6861845ce382672.gz"
     );
-    assert_eq!(stored.full, Some("：".repeat(100) + ".tar.gz"));
+    let full = "：".repeat(100) + ".tar.gz";
+    assert_eq!(stored.full.as_deref(), Some(&*full));
+    assert!(stored.is(&stored.name) && stored.in_whole().is_none());
+}
+
+#[test]
+fn a_name_of_230_bytes_is_stored_in_whole_and_a_longer_one_in_part() {
+    let of = |length: usize| Stored::of(OsStr::new(&"a".repeat(length)), NamePolicy::Encode);
+    assert_eq!(of(230).unwrap().full, None);
+    for length in [231, 255] {
+        let stored = of(length).unwrap();
+        assert!(stored.name.as_bytes().len() <= 230);
+        assert_eq!(stored.full.as_deref(), Some(&*"a".repeat(length)));
+        let in_whole = ServerName::from_wire("a".repeat(length).into_bytes());
+        assert_eq!(stored.in_whole(), Some(in_whole.clone()));
+        assert!(stored.is(&in_whole));
+    }
+    assert_eq!(of(256), Err(NameError::TooLong));
+    // Where names are what they are, so is this one.
+    let as_it_is = Stored::of(OsStr::new(&"a".repeat(255)), NamePolicy::Reject).unwrap();
+    assert_eq!((as_it_is.name.as_bytes().len(), as_it_is.full), (255, None));
 }
 
 #[test]
@@ -220,7 +240,7 @@ fn every_name_is_stored_as_the_server_takes_it_and_comes_back_the_same() {
         let Stored { name: stored, full } = Stored::of(local(&name), NamePolicy::Encode).unwrap();
         let said = format!("{name:?} as {stored:?}");
         let text = std::str::from_utf8(stored.as_bytes()).expect(&said);
-        assert!((1..=255).contains(&text.len()), "{said}");
+        assert!((1..=230).contains(&text.len()), "{said}");
         assert!(
             !text.contains(['\\', '/', ':', '*', '?', '"', '<', '>', '|', '\0']),
             "{said}"
@@ -241,8 +261,18 @@ fn every_name_is_stored_as_the_server_takes_it_and_comes_back_the_same() {
             }
             Some(full) => {
                 in_part += 1;
-                assert!(full.len() > 255 && text.len() <= 230, "{said}");
-                assert_eq!(encoded(&name), Err(NameError::TooLong), "{said}");
+                assert!((231..=1275).contains(&full.len()), "{said}");
+                assert!(stored.is_short_for(full), "{said}");
+                let in_whole = match full.len() {
+                    ..=255 => Ok(ServerName::from_wire(full.as_bytes())),
+                    _ => Err(NameError::TooLong),
+                };
+                assert_eq!(encoded(&name), in_whole, "{said}");
+                if let Ok(in_whole) = in_whole {
+                    // Somebody else stored it so: it is the same name.
+                    let back = in_whole.local_of(None, NamePolicy::Encode);
+                    assert_eq!(back.as_deref(), Some(local(&name)), "{said}");
+                }
                 assert_eq!(stored.local_of(None, NamePolicy::Encode), None, "{said}");
             }
         }
@@ -300,8 +330,8 @@ fn whatever_a_server_sends_gets_a_name_and_one_of_its_own_only_if_it_is_stored_f
                 };
                 own += 1;
                 assert!(is_local(name.as_bytes()), "{name:?}");
-                let again = Stored::of(&name, policy).map(|again| again.name);
-                assert_eq!(again.as_ref(), Ok(&stored), "{name:?}");
+                let again = Stored::of(&name, policy).unwrap();
+                assert!(again.is(&stored), "{name:?}");
             }
         }
         if stored.is_plain() {

@@ -58,24 +58,58 @@ pub(super) struct About {
 impl About {
     /// Of a file that replaces no other local one.
     pub(super) fn new(place: Place, base: Option<Base>) -> Self {
-        Self {
+        let about = Self {
             place,
             base,
             replaces: None,
             attributes: None,
             untold: false,
-        }
+        };
+        about.named()
     }
 
     /// With what is told of it, which the server has not heard if `untold`. Of a file that it does not have, it need not hear
     /// that there is nothing to tell.
     pub(super) fn telling(self, attributes: Option<Arc<Attributes>>, untold: bool) -> Self {
         let attributes = attributes.filter(|attributes| !attributes.is_plain());
-        Self {
+        let about = Self {
             untold: untold && (self.base.is_some() || attributes.is_some()),
             attributes,
             ..self
+        };
+        about.named()
+    }
+
+    /// It lies elsewhere now. Its full name goes with its name.
+    pub(super) fn moved_to(self, place: Place) -> Self {
+        if place.name == self.place.name {
+            let full = place.full.or(self.place.full);
+            let place = Place { full, ..place };
+            return Self { place, ..self }.named();
         }
+        let mut attributes = self.attributes.as_deref().cloned().unwrap_or_default();
+        let names: Vec<_> = place.full.iter().cloned().collect();
+        let untold = self.untold || attributes.names != names;
+        attributes.names = names;
+        let about = Self { place, ..self };
+        about.telling(Some(Arc::new(attributes)), untold)
+    }
+
+    /// What is told of it has the full name of its place, and the place the full name that is told.
+    fn named(mut self) -> Self {
+        let told = self.attributes.as_deref();
+        let known = told.and_then(|told| told.full_of(&self.place.name));
+        match (known, &self.place.full) {
+            (Some(known), None) => self.place.full = Some(Arc::clone(known)),
+            (None, Some(full)) => {
+                let mut attributes = told.cloned().unwrap_or_default();
+                attributes.add_name(full);
+                self.attributes = Some(Arc::new(attributes));
+                self.untold |= self.base.is_some();
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        self
     }
 
     /// As text; [`About::parse`] takes it back.
@@ -108,6 +142,7 @@ impl About {
             },
             folder_uri: uri.parent()?,
             name: uri.name()?.clone(),
+            full: None,
         };
         // Content is worth more than what is told of it.
         let attributes = text.attributes.as_deref().and_then(Attributes::parse);
@@ -119,20 +154,24 @@ impl About {
             },
             visible_bytes: base.visible,
         });
-        Some(Self {
+        let about = Self {
             place,
             base,
             replaces: text.replaces.map(LocalId),
             attributes: attributes.map(Arc::new),
             untold: text.untold,
-        })
+        };
+        Some(about.named())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
-    use crate::names::ServerName;
+    use crate::names::{NamePolicy, ServerName, Stored};
+    use crate::staging::untold::nothing_of;
     use crate::uri::FileSystem;
 
     #[test]
@@ -158,6 +197,7 @@ mod tests {
                         },
                         folder_uri: root.child(ServerName::from_wire(name)),
                         name: ServerName::from_wire(name),
+                        full: None,
                     },
                     base: Some(Base {
                         file: FileId("f".into()),
@@ -178,5 +218,54 @@ mod tests {
             }
         }
         assert_eq!(About::parse("{}"), None);
+    }
+
+    #[test]
+    fn a_full_name_goes_with_the_name_that_is_a_part_of_it_and_with_no_other() {
+        let place = |local: &str| {
+            let stored = Stored::of(OsStr::new(local), NamePolicy::Encode).unwrap();
+            Place {
+                folder: FileKey {
+                    tree: Tree::MAIN,
+                    id: FileId("d".into()),
+                },
+                folder_uri: FileUri::my(),
+                name: stored.name,
+                full: stored.full,
+            }
+        };
+        let told = |about: &About| {
+            let names = about.attributes.as_ref().map(|told| told.names.clone());
+            assert_eq!(About::parse(&about.text()).as_ref(), Some(about));
+            (names.unwrap_or_default(), about.untold)
+        };
+        let [long, other] = ["?", "x"].map(|letter| place(&letter.repeat(255)));
+        let names = |place: &Place| Vec::from_iter(place.full.clone());
+        let new = About::new(long.clone(), None);
+        assert_eq!(told(&new), (names(&long), false));
+        // It is among what is told from the beginning, whatever else that is.
+        let mode = Attributes {
+            mode: Some(0o600),
+            ..Attributes::default()
+        };
+        let new = new.telling(Some(Arc::new(mode)), false);
+        assert_eq!(told(&new), (names(&long), false));
+        let moved = new.moved_to(other.clone());
+        assert_eq!(told(&moved), (names(&other), true));
+        // The same name in another folder, by who knows no more than that.
+        let bare = Place {
+            folder_uri: FileUri::my().child(long.name.clone()),
+            full: None,
+            ..other.clone()
+        };
+        let moved = moved.moved_to(bare);
+        assert_eq!(moved.place.full, other.full);
+        let moved = moved.moved_to(place("short"));
+        assert_eq!((told(&moved).0, &moved.place.full), (Vec::new(), &None));
+        assert_eq!(moved.attributes.unwrap().mode, Some(0o600));
+        // Of a file that the server has, it is to hear of that.
+        let over = About::new(place("short"), Some(nothing_of(&FileId("f".into()))));
+        assert_eq!(told(&over), (Vec::new(), false));
+        assert_eq!(told(&over.moved_to(long.clone())), (names(&long), true));
     }
 }

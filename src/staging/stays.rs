@@ -1,8 +1,10 @@
 //! Which files stay on this machine: those whose own name, or that of a folder above them in the mount, is of a kind that
 //! never goes to the server.
 
+use std::ffi::OsStr;
+
 use crate::globs::Glob;
-use crate::names::{NamePolicy, ServerName};
+use crate::names::NamePolicy;
 use crate::staging::Place;
 use crate::uri::FileUri;
 
@@ -33,8 +35,10 @@ impl LocalOnly {
             }
             _ => 0,
         };
-        let mut names = folders.iter().skip(above).chain([&place.name]);
-        names.any(|name| self.is_one(name))
+        // Of a folder whose name is stored in part nobody may know here what else it is called.
+        let mut folders = folders.iter().skip(above);
+        folders.any(|name| self.is_one(&name.to_local(self.names)))
+            || self.is_one(&place.local_name(self.names))
     }
 
     /// Names of these patterns, wherever they are.
@@ -47,8 +51,7 @@ impl LocalOnly {
         }
     }
 
-    fn is_one(&self, name: &ServerName) -> bool {
-        let local = name.to_local(self.names);
+    fn is_one(&self, local: &OsStr) -> bool {
         let local = local.as_encoded_bytes();
         self.globs.iter().any(|glob| glob.matches(local))
     }
@@ -69,6 +72,7 @@ mod tests {
             },
             folder_uri: uri.parent().unwrap(),
             name: uri.name().unwrap().clone(),
+            full: None,
         };
         let globs = globs.iter().map(|glob| Glob::parse(glob).unwrap());
         let kinds = LocalOnly {

@@ -85,6 +85,7 @@ fn place(name: &str) -> Place {
         },
         folder_uri: FileUri::my().child(ServerName::from_wire(*b"d")),
         name: ServerName::from_wire(name.as_bytes()),
+        full: None,
     }
 }
 

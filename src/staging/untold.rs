@@ -228,7 +228,7 @@ fn forget_in(journaled: Option<(Weak<Slot>, Place)>, file: &FileId) -> io::Resul
 }
 
 /// `file`, without any content, in the words of what lies beside contents.
-fn nothing_of(file: &FileId) -> Base {
+pub(super) fn nothing_of(file: &FileId) -> Base {
     Base {
         file: file.clone(),
         entity: Entity {

@@ -19,6 +19,7 @@ use super::told::of_empty;
 use super::verdict::{below, came_between, is_near};
 use super::{Options, Overwrite, conflict};
 use crate::api::{Error, Part};
+use crate::attributes::Attributes;
 use crate::crash::{self, Point};
 use crate::entity::Entity;
 use crate::model::{EntityId, FileId, FileInfo, FileKind};
@@ -77,6 +78,7 @@ impl Courier {
         base: &EntityId,
         content: &Content,
     ) -> Result<Option<Aim>, Failure> {
+        self.follow_name(flight, &info).await?;
         if flight.local.is_doubtful() && flight.local.delivery().conflict.is_none() {
             let why = "this computer went down before its version was all on the disk";
             self.beside(flight, why).await?;
@@ -100,6 +102,22 @@ impl Courier {
                 Ok(None)
             }
         }
+    }
+
+    /// Somebody renamed the file to what the server stores a part of: what is told of it with the content is not to lose the
+    /// rest.
+    async fn follow_name(&self, flight: &Arc<Flight>, info: &FileInfo) -> Result<(), Failure> {
+        let name = info.uri.name().unwrap_or(&info.name);
+        let there = Attributes::of(info).unwrap_or_default();
+        let known = flight.local.attributes();
+        let is_known = known.is_some_and(|known| known.full_of(name).is_some());
+        let Some(full) = there.full_of(name).filter(|_| !is_known).cloned() else {
+            return Ok(());
+        };
+        let local = Arc::clone(&flight.local);
+        let noted = move || local.set_attributes(|told| told.add_name(&full));
+        blocking(noted).await?;
+        Ok(())
     }
 
     /// Whether a file that we did not expect has our bytes: then somebody, perhaps we, brought them there.
@@ -132,9 +150,13 @@ impl Courier {
         let place = flight.local.place();
         let before = flight.local.delivery().conflict;
         let now = SystemTime::now();
+        let whole = match &place.full {
+            Some(full) => full.as_bytes(),
+            None => place.name.as_bytes(),
+        };
         let named = |nth| {
             let Options { host, names, .. } = &self.options;
-            conflict::name(&place.name, host, now, nth, *names).to_string()
+            conflict::name(whole, host, now, nth, *names).to_string()
         };
         let name = (1..)
             .map(named)

@@ -6,11 +6,10 @@
 use std::ffi::OsStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::outcome::LONGEST_NAME_BYTES;
-use crate::names::{NamePolicy, ServerName};
+use crate::names::{NamePolicy, STORED_MAX_BYTES, ServerName};
 
 /// Longest name made here.
-const LONGEST_BYTES: usize = LONGEST_NAME_BYTES;
+const LONGEST_BYTES: usize = STORED_MAX_BYTES;
 /// Longest ending that is taken for one: `.tar.gz` is `.gz`, and a sentence with a full stop in it has none.
 const LONGEST_ENDING_BYTES: usize = 16;
 /// Most bytes that one character or byte of a name is exchanged for.
@@ -18,10 +17,10 @@ const PIECE_BYTES: usize = 6;
 /// Longest host in a name.
 const LONGEST_HOST_BYTES: usize = 40;
 
-/// The name for `name`, written by `host` and in conflict since `now`. `nth` counts from 1 and tells those of one second
-/// apart.
+/// The name for `name`, all of it, written by `host` and in conflict since `now`. `nth` counts from 1 and tells those of one
+/// second apart.
 pub(super) fn name(
-    name: &ServerName,
+    name: &[u8],
     host: &str,
     now: SystemTime,
     nth: u32,
@@ -37,7 +36,7 @@ pub(super) fn name(
         mark += &format!(" {nth}");
     }
     mark.push(')');
-    let (stem, ending) = split(name.as_bytes());
+    let (stem, ending) = split(name);
     let made =
         |most: usize| ServerName::from_wire([cut(stem, most), mark.as_bytes(), ending].concat());
     let most = LONGEST_BYTES.saturating_sub(mark.len() + ending.len());
@@ -122,8 +121,13 @@ mod tests {
 
     #[track_caller]
     fn check(original: &str, host: &str, nth: u32, expected: &str) {
-        let original = ServerName::from_wire(original.as_bytes());
-        let made = name(&original, host, UNIX_EPOCH + AT, nth, NamePolicy::Encode);
+        let made = name(
+            original.as_bytes(),
+            host,
+            UNIX_EPOCH + AT,
+            nth,
+            NamePolicy::Encode,
+        );
         assert_eq!(made.to_string(), expected);
     }
 
@@ -168,9 +172,8 @@ mod tests {
     fn a_long_name_is_cut_between_two_characters_and_before_the_bracket() {
         for shift in 0..4 {
             let long = format!("{}{}.txt", "a".repeat(shift), "字".repeat(83));
-            let original = ServerName::from_wire(long.as_bytes());
             let made = name(
-                &original,
+                long.as_bytes(),
                 &"é".repeat(50),
                 UNIX_EPOCH + AT,
                 12,
@@ -185,8 +188,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_are_kept() {
-        let original = ServerName::from_wire(*b"a\xff.b");
-        let made = name(&original, "h", UNIX_EPOCH + AT, 1, NamePolicy::Encode);
+        let made = name(b"a\xff.b", "h", UNIX_EPOCH + AT, 1, NamePolicy::Encode);
         assert!(made.as_bytes().starts_with(b"a\xff (conflict h "));
         assert!(made.as_bytes().ends_with(b").b"));
     }
@@ -207,8 +209,7 @@ mod tests {
         for length in 180..215 {
             for piece in ["‛：", "‛FF", "‛‛"] {
                 let long = "n".repeat(length) + &piece.repeat(10);
-                let original = ServerName::from_wire(long.as_bytes());
-                let made = name(&original, "h", UNIX_EPOCH + AT, 1, NamePolicy::Encode);
+                let made = name(long.as_bytes(), "h", UNIX_EPOCH + AT, 1, NamePolicy::Encode);
                 assert!(made.local_of(None, NamePolicy::Encode).is_some(), "{made}");
             }
         }

@@ -14,6 +14,7 @@ use super::deliver::{Courier, Outcome, Step, there};
 use super::outcome::{Failure, is_refusal};
 use super::place::Target;
 use super::send::withdraw;
+use super::told::of_content;
 use crate::api::{Error, Version};
 use crate::crash::{self, Point};
 use crate::entity::Entity;
@@ -65,11 +66,29 @@ impl Courier {
         };
         let aside = self.copy_aside(&mut detour, &from, &origin.entity, uri);
         let step = match aside.await {
-            Ok(copy) => self.put(flight, (copy, uri), &origin, content, sent).await,
+            Ok(copy) => match self.name_copy(flight, &copy, content).await {
+                Ok(()) => self.put(flight, (copy, uri), &origin, content, sent).await,
+                Err(error) => self.not_copied(flight, uri, error),
+            },
             Err(error) => self.not_copied(flight, uri, error),
         };
         self.remove_detour(detour).await;
         step
+    }
+
+    /// Tells the server all of the name that `copy` is to have, where it stores a part of it, before anybody sees that.
+    async fn name_copy(
+        &self,
+        flight: &Arc<Flight>,
+        copy: &FileUri,
+        content: &Content,
+    ) -> Result<(), Error> {
+        if flight.local.place().full.is_none() {
+            return Ok(());
+        }
+        let told = of_content(&flight.local, content, true).into_iter();
+        let told = told.map(|(key, text)| (key, Some(text))).collect();
+        self.api.patch_metadata(copy, &told).await
     }
 
     /// Puts a `copy` of `origin` into its place.

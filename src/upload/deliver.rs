@@ -132,7 +132,8 @@ impl Courier {
         if let Some(step) = self.copy(flight, &target, &content, sent).await? {
             return Ok(step);
         }
-        match content.size_bytes {
+        let refused = target.clone();
+        let step = match content.size_bytes {
             0 => self.put_empty(flight, target, &content).await,
             _ => match self.open(flight, &target, &content).await {
                 Ok(attempt) => self.send(flight, &content, attempt, sent).await,
@@ -140,6 +141,10 @@ impl Courier {
                 Err(Failure::Api(Error::Changed)) => Ok(Step::Again),
                 Err(failure) => Err(failure),
             },
+        };
+        match step {
+            Err(Failure::Blocked(_)) if self.shorten(&refused).await => Ok(Step::Again),
+            step => step,
         }
     }
 

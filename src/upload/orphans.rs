@@ -73,6 +73,7 @@ impl Orphan {
             },
             folder_uri: uri.parent()?,
             name: uri.name()?.clone(),
+            full: None,
         };
         Some(Self {
             id: LocalId(note.orphan),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Undelivered;
 use super::queue::Fault;
 use crate::api::Error;
+use crate::names::STORED_MAX_BYTES;
 use crate::uri::FileUri;
 
 /// Why a try did not end with the file on the server.
@@ -110,10 +111,6 @@ fn next_step(error: &Error) -> Option<&'static str> {
     })
 }
 
-/// Longest name that every storage takes, in bytes. The stock rule of a server's own disk puts up to some 20 bytes before a
-/// name, and what is longer than 255 bytes then fails there without a reason (→ api part 2 §13).
-pub(super) const LONGEST_NAME_BYTES: usize = 230;
-
 /// What an answer to an upload to `uri` means that gives no reason, where the name may be one.
 pub(super) fn of_name(error: Error, uri: &FileUri) -> Failure {
     const UNCLASSIFIED: i64 = -1;
@@ -123,9 +120,9 @@ pub(super) fn of_name(error: Error, uri: &FileUri) -> Failure {
         Error::Trouble {
             code: code @ (UNCLASSIFIED | NOT_STORED),
             said,
-        } if length > LONGEST_NAME_BYTES => Failure::Blocked(format!(
+        } if length > STORED_MAX_BYTES => Failure::Blocked(format!(
             "the server's storage does not take it, most likely for its name of {length} bytes ({said}, code {code}); rename it to \
-             one of {LONGEST_NAME_BYTES} bytes or fewer"
+             one of {STORED_MAX_BYTES} bytes or fewer"
         )),
         error => error.into(),
     }
@@ -174,10 +171,10 @@ mod tests {
             let said = "s".to_owned();
             of_name(Error::Trouble { code, said }, &uri).fault()
         };
-        assert_eq!(fails(LONGEST_NAME_BYTES + 1, -1), Fault::Blocked);
-        assert_eq!(fails(LONGEST_NAME_BYTES + 1, 50004), Fault::Blocked);
-        assert_eq!(fails(LONGEST_NAME_BYTES + 1, 50001), Fault::Server);
-        assert_eq!(fails(LONGEST_NAME_BYTES, -1), Fault::Server);
+        assert_eq!(fails(STORED_MAX_BYTES + 1, -1), Fault::Blocked);
+        assert_eq!(fails(STORED_MAX_BYTES + 1, 50004), Fault::Blocked);
+        assert_eq!(fails(STORED_MAX_BYTES + 1, 50001), Fault::Server);
+        assert_eq!(fails(STORED_MAX_BYTES, -1), Fault::Server);
     }
 
     #[test]

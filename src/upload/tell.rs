@@ -17,7 +17,7 @@ use super::outcome::Failure;
 use super::place::Places;
 use super::{News, Options, Undelivered};
 use crate::api::{Api, Error};
-use crate::attributes::KEY;
+use crate::attributes::{Attributes, KEY};
 use crate::model::FileId;
 use crate::staging::{Staging, Untold};
 
@@ -183,7 +183,10 @@ impl Teller {
             .places
             .file(&self.api, &untold.place, &untold.file)
             .await?;
-        let text = untold.attributes.text();
+        let there = Attributes::of(&file).unwrap_or_default();
+        let name = file.uri.name().unwrap_or(&file.name);
+        let told = Arc::clone(&untold.attributes).renamed_as(name, &there);
+        let text = told.text();
         let change = BTreeMap::from([(KEY.to_owned(), Some(text))]);
         Ok(self.api.patch_metadata(&file.uri, &change).await?)
     }

@@ -161,6 +161,7 @@ fn place(name: &str) -> Place {
         },
         folder_uri: FileUri::my(),
         name: ServerName::from_wire(name.as_bytes()),
+        full: None,
     }
 }
 

@@ -98,6 +98,14 @@ async fn content_needs_a_name_that_leaves_room_for_that_of_its_blob(subject: &Su
         .await
         .expect(50004);
     assert_eq!(subject.names(&subject.at("")).await, ["x".repeat(230)]);
+    // What has content may get such a name, and no other content after that.
+    let long = "y".repeat(255);
+    subject
+        .rename(&subject.at(&"x".repeat(230)), &long)
+        .await
+        .expect(0);
+    subject.put_at(&subject.at(&long), b"y").await.expect(50004);
+    assert_eq!(subject.read(&subject.at(&long)).await, b"x");
 }
 
 async fn a_new_name_of_more_than_255_characters_is_40001(subject: &Subject) {

@@ -164,6 +164,10 @@ async fn chunks_may_come_in_any_order_and_twice(subject: &Subject) {
 async fn an_upload_may_bring_its_time_and_its_metadata(subject: &Subject) {
     let more = json!({"last_modified": 1_600_000_000_123_u64, "metadata": {"customize:fuse": "1"}});
     let session = open(subject, "f", 4, more).await.data();
+    // It shows with the content, and not before.
+    let info = subject.info(&subject.at("f")).await.data();
+    let mark = json!({"sys:upload_session_id": session["session_id"]});
+    assert_eq!(info["metadata"], mark);
     send_all(subject, &session, b"four").await;
     let info = subject.info(&subject.at("f")).await.data();
     assert_eq!(info["metadata"], json!({"customize:fuse": "1"}));

@@ -5,6 +5,7 @@
 //! no upload open and no copy that nobody caused. A point that is not in the table, or that the daemon does not come by, fails.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -13,6 +14,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use cloudreve_fuse::crash::Point;
+use cloudreve_fuse::names::{NamePolicy, Stored};
 use cloudreve_test_server::{Options, Server, generated_bytes};
 
 use crate::support::mounted::Mounted;
@@ -52,6 +54,8 @@ enum Deed {
     ChangedOverKnown,
     /// What only the server has gets another name.
     Rename,
+    /// It gets one of which the server stores a part.
+    RenameLong,
     /// It goes to another folder, under another name, where both names are taken in both.
     Move,
     /// A large file of the server's goes over another one.
@@ -183,6 +187,7 @@ const TABLE: &[(Deed, &[(Point, u32)])] = &[
         ],
     ),
     (Rename, &[(Point::Moved, 1)]),
+    (RenameLong, &[(Point::Foretold, 1), (Point::Moved, 1)]),
     (
         Move,
         &[
@@ -347,7 +352,7 @@ impl Deed {
         let files: Vec<_> = match self {
             New | Chunks | Empty | Synced | MakeFolder | RenameStaged | StagedOverStaged
             | Unmount => vec![],
-            Over | DeleteOver | Conflict | Rename | Unlink | UnlinkChanged => {
+            Over | DeleteOver | Conflict | Rename | RenameLong | Unlink | UnlinkChanged => {
                 vec![file("f", 3000)]
             }
             ChangedOverKnown | CopyOver | Exchange => vec![file("f", 3000), file("g", 5000)],
@@ -425,6 +430,13 @@ impl Deed {
                 rename(may, root, "f", "g")
             }
             Rename => rename(may, root, "f", "h"),
+            RenameLong => {
+                let long = "?".repeat(255);
+                let stored = Stored::of(OsStr::new(&long), NamePolicy::Encode).unwrap();
+                may.call(moved("f", &stored.name.to_string()), || {
+                    fs::rename(at("f"), at(&long))
+                })
+            }
             Move => rename(may, root, "a/f", "b/g"),
             Swap | CopyOver => rename(may, root, "f", "g"),
             Exchange => {
@@ -602,7 +614,7 @@ fn a_daemon_that_dies_in_a_rename_of_what_is_here_leaves_it_under_one_name() {
 
 #[test]
 fn a_daemon_that_dies_in_a_rename_of_several_calls_leaves_it_done_or_undone() {
-    all_of(&[Rename, Move, Swap, CopyOver, Exchange]);
+    all_of(&[Rename, RenameLong, Move, Swap, CopyOver, Exchange]);
 }
 
 #[test]

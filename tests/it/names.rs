@@ -1,6 +1,7 @@
 //! Names with characters that the server refuses: stored as look-alikes, shown as what they stand for.
 
 mod any;
+mod long;
 #[path = "../../src/names/made_up.rs"]
 mod made_up;
 mod same;

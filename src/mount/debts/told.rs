@@ -1,13 +1,14 @@
 //! What is owed, put in words and in order: arithmetic and sentences, no room is asked.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::pace::Rate;
 use crate::cli::values::{show_moment, show_size};
 use crate::control::{OwedFile, OwedSum};
-use crate::names::NamePolicy;
-use crate::staging::{Delivery, LocalId};
+use crate::names::{NamePolicy, ServerName, Stored};
+use crate::staging::{Delivery, LocalId, Place};
 use crate::uri::FileUri;
 
 /// Files listed at most, so that a line on the control socket and the memory for it stay bounded.
@@ -60,7 +61,7 @@ pub(super) struct Brief {
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub(super) brief: Brief,
-    pub(super) uri: FileUri,
+    pub(super) place: Place,
     pub(super) since: Option<SystemTime>,
     pub(super) next_try: Option<SystemTime>,
     pub(super) base_entity: Option<String>,
@@ -83,26 +84,59 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Where `uri` is below the mount point; none where it lies elsewhere, as behind a shortcut.
-    pub(super) fn below(&self, uri: &FileUri) -> Option<PathBuf> {
+    /// The names of `uri` below the mount point; none where it lies elsewhere, as behind a shortcut.
+    fn below<'a>(&self, uri: &'a FileUri) -> Option<&'a [ServerName]> {
         let names = uri.names().strip_prefix(self.root.names())?;
-        let here = uri.file_system() == self.root.file_system();
-        here.then(|| names.iter().map(|name| name.to_local(self.names)).collect())
+        (uri.file_system() == self.root.file_system()).then_some(names)
     }
 
-    /// Where it is, for a person: never with a password in it.
+    /// Where it is, for a person: never with a password in it. Of a folder whose name is stored in part it says that part.
     pub(super) fn path(&self, uri: &FileUri) -> String {
-        match self.below(uri) {
-            Some(below) if below.as_os_str().is_empty() => self.point.display().to_string(),
-            Some(below) => self.point.join(below).display().to_string(),
-            None => uri.to_string(),
+        self.path_as(uri, None)
+    }
+
+    /// As [`Shown::path`] of its URI, with all of its own name.
+    pub(super) fn path_of(&self, place: &Place) -> String {
+        self.path_as(&place.uri(), Some(place.local_name(self.names)))
+    }
+
+    fn path_as(&self, uri: &FileUri, name: Option<OsString>) -> String {
+        let Some(below) = self.below(uri) else {
+            return uri.to_string();
+        };
+        let mut path = self.point.clone();
+        path.extend(below.iter().map(|name| name.to_local(self.names)));
+        if let Some(name) = name.filter(|_| !below.is_empty()) {
+            path.set_file_name(name);
         }
+        path.display().to_string()
     }
 
     /// Whether it lies at or below `path`, which is below the mount point. What lies elsewhere belongs to the whole
     /// mount alone.
     pub(super) fn is_within(&self, uri: &FileUri, path: &Path) -> bool {
-        path.as_os_str().is_empty() || self.below(uri).is_some_and(|here| here.starts_with(path))
+        path.as_os_str().is_empty() || self.below_path(uri, path).is_some()
+    }
+
+    /// Whether it lies at `path`, which is below the mount point.
+    pub(super) fn is_at(&self, uri: &FileUri, path: &Path) -> bool {
+        self.below_path(uri, path).is_some_and(<[_]>::is_empty)
+    }
+
+    /// The names of `uri` below `path`, which is below the mount point; none where it lies elsewhere. A path says all of
+    /// each name, and a URI may not.
+    fn below_path<'a>(&self, uri: &'a FileUri, path: &Path) -> Option<&'a [ServerName]> {
+        let mut names = self.below(uri)?;
+        for part in path {
+            let (name, below) = names.split_first()?;
+            let stored = Stored::of(part, self.names);
+            let is_it = stored.is_ok_and(|stored| stored.is(name));
+            if !is_it && name.to_local(self.names) != part {
+                return None;
+            }
+            names = below;
+        }
+        Some(names)
     }
 }
 
@@ -138,7 +172,7 @@ pub(super) fn list(files: &[Seen], shown: &Shown, rate: Option<Rate>) -> Vec<Owe
 pub(super) fn tell(file: &Seen, shown: &Shown) -> OwedFile {
     let (brief, delivery) = (&file.brief, &file.delivery);
     OwedFile {
-        path: shown.path(&file.uri),
+        path: shown.path_of(&file.place),
         state: brief.stand.word().to_owned(),
         size_bytes: brief.size_bytes,
         sent_bytes: brief.sent_bytes.min(brief.size_bytes),
@@ -227,7 +261,7 @@ pub(super) fn next_steps(files: &[Seen], shown: &Shown) -> Vec<String> {
             0 => String::new(),
             n => format!(" (and {n} more)"),
         };
-        format!("{}{more} waits: {step}", shown.path(&first.uri))
+        format!("{}{more} waits: {step}", shown.path_of(&first.place))
     };
     steps.iter().map(line).collect()
 }
@@ -267,6 +301,8 @@ pub(in crate::mount) fn next(file: &OwedFile) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::{FileKey, Tree};
+    use crate::model::FileId;
     use crate::mount::debts::pace::Pace;
     use std::time::{Duration, Instant};
 
@@ -292,7 +328,15 @@ mod tests {
                 size_bytes,
                 sent_bytes: 0,
             },
-            uri: uri(&format!("cloudreve://my/{name}")),
+            place: Place {
+                folder: FileKey {
+                    tree: Tree::MAIN,
+                    id: FileId("".into()),
+                },
+                folder_uri: uri("cloudreve://my/"),
+                name: ServerName::from_wire(name.as_bytes()),
+                full: None,
+            },
             since: Some(SystemTime::UNIX_EPOCH),
             next_try: None,
             base_entity: None,

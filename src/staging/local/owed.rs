@@ -237,13 +237,13 @@ impl Local {
             .as_ref()
             .is_some_and(|base| old.base.as_ref().is_none_or(|old| old.file != base.file));
         let new = About {
-            place: place.clone(),
             base: base.clone().or_else(|| old.base.clone()),
             replaces,
             // What is told of the file that gets the content is of the old content.
             untold: old.untold || is_another,
             ..old.clone()
         };
+        let new = new.moved_to(place);
         {
             // What was decided for another place, and stood in its way there.
             let mut inner = self.inner.write().unwrap();
@@ -252,8 +252,9 @@ impl Local {
         }
         self.write_down(&old, &new)?;
         let mut inner = self.inner.write().unwrap();
-        inner.about.place = place;
+        inner.about.place = new.place;
         inner.about.replaces = replaces;
+        inner.about.attributes = new.attributes;
         inner.about.untold = new.untold;
         if let Some(base) = base {
             // It may have been truncated meanwhile.

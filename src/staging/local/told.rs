@@ -11,12 +11,14 @@ use super::{Inner, Local};
 use crate::attributes::{Attributes, Times, whole_milliseconds};
 use crate::entity::Entity;
 use crate::model::FileInfo;
+use crate::names::ServerName;
 use crate::staging::State;
 
 /// What the server tells of a file to which content was delivered.
 #[derive(Debug)]
 pub struct There {
     updated: SystemTime,
+    name: ServerName,
     attributes: Attributes,
 }
 
@@ -25,18 +27,15 @@ impl There {
     pub fn of(info: &FileInfo) -> Self {
         Self {
             updated: info.updated,
+            name: info.uri.name().unwrap_or(&info.name).clone(),
             attributes: Attributes::of(info).unwrap_or_default(),
         }
     }
 
     /// What the server is to hear of the file, whose content is `entity`, if that is not what `here` tells of it.
     pub(super) fn missing(&self, here: &Inner, entity: &Entity) -> Option<Attributes> {
-        let wanted = here
-            .about
-            .attributes
-            .as_deref()
-            .cloned()
-            .unwrap_or_default();
+        let wanted = here.about.attributes.clone().unwrap_or_default();
+        let wanted = wanted.renamed_as(&self.name, &self.attributes);
         let modified = whole_milliseconds(here.mtime);
         let times = wanted.shown_times(modified, entity);
         let without_times = |attributes: &Attributes| Attributes {
@@ -47,7 +46,7 @@ impl There {
             && self.attributes.shown_times(self.updated, entity) == times;
         (!is_heard).then(|| Attributes {
             times: Some(Times::of_content(times, entity)),
-            ..wanted
+            ..(*wanted).clone()
         })
     }
 }

@@ -76,6 +76,7 @@ async fn a_real_server_gets_new_files_new_versions_and_conflict_copies() {
         folder: folder.clone(),
         folder_uri: folder_uri.clone(),
         name: ServerName::from_wire(name.as_bytes()),
+        full: None,
     };
     let uri = |name: &str| place(name).uri();
 

@@ -134,6 +134,7 @@ async fn a_file_that_was_deleted_elsewhere_is_made_anew_in_what_is_left_of_its_f
         folder,
         folder_uri: FileUri::parse("cloudreve://my/a/b").unwrap(),
         name: ServerName::from_wire(*b"f"),
+        full: None,
     };
     drive.server.remove("a/b");
     let mut run = drive.run();
@@ -156,6 +157,7 @@ async fn a_folder_that_was_renamed_elsewhere_gets_the_new_file() {
         folder,
         folder_uri: FileUri::parse("cloudreve://my/a").unwrap(),
         name: ServerName::from_wire(*b"f"),
+        full: None,
     };
     drive.server.rename("a", "c");
     let mut run = drive.run();

@@ -279,6 +279,13 @@ impl Server {
             .insert(key.to_owned(), value.to_owned());
     }
 
+    /// The value of a metadata key; none where it has none.
+    #[track_caller]
+    pub fn metadata(&self, path: &str, key: &str) -> Option<String> {
+        let node = self.existing(path);
+        self.site().drive.node(node).metadata.get(key).cloned()
+    }
+
     /// Makes `picture` the thumbnail of a file's current content; whatever it is, it is handed out.
     #[track_caller]
     pub fn set_thumbnail(&self, path: &str, picture: impl Into<Bytes>) {

@@ -380,6 +380,7 @@ async fn a_copy_that_was_not_finished_replaces_nothing_and_is_gone_at_the_next_s
         folder: mounted.fs.namespace.folder_key(Ino::ROOT).unwrap(),
         folder_uri: FileUri::my(),
         name: crate::fs::steps::aside(&FileId("x".into()), &ServerName::from_wire(*b"two.txt")),
+        full: None,
     };
     let half = mounted.owing.staging.create(place, None, SystemTime::now());
     let half = half.unwrap();
