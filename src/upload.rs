@@ -230,10 +230,45 @@ pub enum Undelivered {
     Api(#[from] crate::api::Error),
     /// Not without somebody doing something.
     #[error("{0}")]
-    Blocked(String),
+    Blocked(Blocked),
     /// Our own disk.
     #[error("{0}")]
     Disk(Arc<std::io::Error>),
+}
+
+/// What somebody has to do something about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    /// Why, and what.
+    pub words: String,
+    /// What is in the way, where who waits can be told more than that it failed.
+    pub reason: Option<Reason>,
+}
+
+/// Why the server does not take a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The account's storage is full.
+    Full,
+    /// The file is larger than the storage takes.
+    TooLarge,
+    /// The name is refused.
+    Name,
+}
+
+impl From<String> for Blocked {
+    fn from(words: String) -> Self {
+        Self {
+            words,
+            reason: None,
+        }
+    }
+}
+
+impl std::fmt::Display for Blocked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.words)
+    }
 }
 
 /// While it lives, nothing is uploaded of one file.

@@ -333,8 +333,7 @@ impl Fs {
 
     /// The local file behind an inode.
     pub(super) fn local_of(&self, ino: Ino) -> Option<Shown> {
-        let node = self.namespace.inodes.node(ino)?;
-        self.namespace.local_of(&node)
+        self.namespace.node_and_local(ino)?.1
     }
 
     /// A local file for what is open as `ino` and read as the version `entity` up to now. It shows at once wherever `ino`
@@ -348,8 +347,8 @@ impl Fs {
     ) -> Result<Arc<Local>, Error> {
         let owing = self.owing()?;
         let space = &self.namespace;
-        let node = space.inodes.node(ino).ok_or(Error::NotFound)?;
-        if let Some(shown) = space.local_of(&node) {
+        let (node, local) = space.node_and_local(ino).ok_or(Error::NotFound)?;
+        if let Some(shown) = local {
             return Ok(shown.local);
         }
         let folder = space.folder(node.parent)?;

@@ -175,12 +175,22 @@ impl Locals {
 
     /// It shows nowhere any more, and is found by its key while somebody has it open.
     pub(super) fn hide(&self, key: &FileKey) {
+        self.hide_if(key, |_| true);
+    }
+
+    /// As [`Locals::hide`], if it is one that `may_hide`, which is asked in the same step. Whether it is hidden.
+    pub(super) fn hide_if(&self, key: &FileKey, may_hide: impl FnOnce(&Local) -> bool) -> bool {
         let mut state = self.state.lock().unwrap();
+        let local = state.keyed.get(key).and_then(Kept::local);
+        if local.is_some_and(|local| !may_hide(&local)) {
+            return false;
+        }
         state.take_name(key);
         if let Some(kept) = state.keyed.get_mut(key) {
             kept.let_go();
         }
         state.sweep();
+        true
     }
 
     /// What stat(2) and readdir(3) show of it.

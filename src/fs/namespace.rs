@@ -235,10 +235,30 @@ impl Namespace {
         }
     }
 
+    /// What `ino` is, and the content of it that is here.
+    pub(super) fn node_and_local(&self, ino: Ino) -> Option<(Node, Option<Shown>)> {
+        self.local_since(ino, self.inodes.node(ino)?)
+    }
+
+    /// As [`Namespace::node_and_local`] of `ino`, which was `node` a moment ago. What is delivered meanwhile is known as its new
+    /// version before it shows no more, and would pass for one that somebody wrote over by what was known before.
+    pub(super) fn local_since(&self, ino: Ino, mut node: Node) -> Option<(Node, Option<Shown>)> {
+        loop {
+            if let Some(shown) = self.local_of(&node) {
+                return Some((node, Some(shown)));
+            }
+            let now = self.inodes.node(ino)?;
+            if Arc::ptr_eq(&now.entry, &node.entry) {
+                return Some((node, None));
+            }
+            node = now;
+        }
+    }
+
     /// See [`super::Fs::attr`].
     pub(super) async fn attr(&self, ino: Ino) -> Result<Believed, Error> {
-        let node = self.inodes.node(ino).ok_or(Error::NotFound)?;
-        if let Some(shown) = self.local_of(&node) {
+        let (node, local) = self.node_and_local(ino).ok_or(Error::NotFound)?;
+        if let Some(shown) = local {
             let entry = Locals::entry(&shown, &node.entry.name);
             self.inodes.tell(ino, &entry);
             return Ok(self.believed_local(ino, &entry, &shown));

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::entry::{Entry, FileKey};
 use crate::model::FileInfo;
-use crate::staging::{LocalId, State, Untold};
+use crate::staging::{Local, LocalId, State, Untold};
 use crate::upload;
 use crate::uri::FileUri;
 
@@ -114,7 +114,7 @@ impl Fs {
             (State::Dirty | State::Staged(_), Some(at)) => {
                 self.goes_on(shown, at, &entry, conflict);
             }
-            (_, at) => self.is_clean(shown, at, entry, above),
+            (_, at) => self.is_clean(shown, at, entry, above, generation),
         }
     }
 
@@ -155,13 +155,15 @@ impl Fs {
         space.locals.show(&folder, &shows_as, shown);
     }
 
-    /// All of a file is on the server, as `entry` in the folder `above`.
-    fn is_clean(
+    /// All of a file is on the server, as `entry` in the folder `above`; `generation` as for [`Fs::delivered`]. It may have been
+    /// written to since that was seen, and even delivered once more: then it shows on, until the news of that.
+    pub(super) fn is_clean(
         &self,
         shown: Shown,
         at: Option<(FileKey, OsString)>,
         entry: Arc<Entry>,
         above: Option<FileUri>,
+        generation: Option<u64>,
     ) {
         let space = &self.namespace;
         let Shown { key, local } = shown;
@@ -188,11 +190,11 @@ impl Fs {
             }
             false => space.metadata.doubt(&home.folder, &new_name),
         }
-        space.locals.hide(&key);
+        let is_newest = |local: &Local| generation.is_none_or(|known| local.generation() == known);
+        let is_hidden = space.locals.hide_if(&key, is_newest);
         if let Some((folder, _)) = at
-            && matches!(local.state(), State::Dirty | State::Staged(_))
+            && (!is_hidden || matches!(local.state(), State::Dirty | State::Staged(_)))
         {
-            // It was written to in between.
             let shown = Shown { key, local };
             space.locals.show(&folder, &new_name, shown);
         }

@@ -457,7 +457,7 @@ impl Debts {
         // The sender lives as long as `self`.
         closed.wait_for(|closed| *closed).await.ok();
         let why = "the mount ended before it was delivered; the next one delivers it";
-        Undelivered::Blocked(why.to_owned())
+        Undelivered::Blocked(why.to_owned().into())
     }
 
     /// Paths of what stays owed when the mount ends, those that are still open among them; and how many more there are.

@@ -351,7 +351,9 @@ impl Fleet {
         loop {
             match local.state() {
                 State::Dirty => {
-                    return Err(Undelivered::Blocked("it is being written to".into()));
+                    return Err(Undelivered::Blocked(
+                        "it is being written to".to_owned().into(),
+                    ));
                 }
                 State::Staged(_) if is_owed(local) => {}
                 State::Staged(_) | State::Delivered | State::Unlinked => {

@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use super::Undelivered;
 use super::queue::Fault;
+use super::{Blocked, Reason, Undelivered};
 use crate::api::Error;
 use crate::names::STORED_MAX_BYTES;
 use crate::uri::FileUri;
@@ -15,7 +15,7 @@ pub(super) enum Failure {
     /// The server or the wire.
     Api(Error),
     /// Not without somebody doing something.
-    Blocked(String),
+    Blocked(Blocked),
     /// Our own disk.
     Disk(Arc<io::Error>),
 }
@@ -23,7 +23,10 @@ pub(super) enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match next_step(&error) {
-            Some(step) => Self::Blocked(format!("{error}; {step}")),
+            Some(step) => Self::Blocked(Blocked {
+                words: format!("{error}; {step}"),
+                reason: reason(&error),
+            }),
             None => Self::Api(error),
         }
     }
@@ -39,7 +42,7 @@ impl From<Failure> for Undelivered {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Api(error) => Self::Api(error),
-            Failure::Blocked(words) => Self::Blocked(words),
+            Failure::Blocked(blocked) => Self::Blocked(blocked),
             Failure::Disk(error) => Self::Disk(error),
         }
     }
@@ -71,11 +74,20 @@ impl Failure {
     pub(super) fn words(&self) -> String {
         match self {
             Self::Api(error) => error.to_string(),
-            Self::Blocked(words) => words.clone(),
+            Self::Blocked(blocked) => blocked.words.clone(),
             Self::Disk(error) => {
                 format!("the staged content cannot be read or noted here: {error}")
             }
         }
+    }
+}
+
+fn reason(error: &Error) -> Option<Reason> {
+    match error {
+        Error::Full => Some(Reason::Full),
+        Error::TooLarge { .. } => Some(Reason::TooLarge),
+        Error::NameRefused { .. } => Some(Reason::Name),
+        _ => None,
     }
 }
 
@@ -120,10 +132,13 @@ pub(super) fn of_name(error: Error, uri: &FileUri) -> Failure {
         Error::Trouble {
             code: code @ (UNCLASSIFIED | NOT_STORED),
             said,
-        } if length > STORED_MAX_BYTES => Failure::Blocked(format!(
-            "the server's storage does not take it, most likely for its name of {length} bytes ({said}, code {code}); rename it to \
-             one of {STORED_MAX_BYTES} bytes or fewer"
-        )),
+        } if length > STORED_MAX_BYTES => Failure::Blocked(Blocked {
+            words: format!(
+                "the server's storage does not take it, most likely for its name of {length} bytes ({said}, code {code}); rename \
+                 it to one of {STORED_MAX_BYTES} bytes or fewer"
+            ),
+            reason: Some(Reason::Name),
+        }),
         error => error.into(),
     }
 }
@@ -134,12 +149,15 @@ pub(super) fn of_room(new: u64, old: u64, free: u64) -> Failure {
     if more == 0 || more > old {
         return Error::Full.into();
     }
-    Failure::Blocked(format!(
-        "{}: until the new version is whole the old one counts, too, and {more} bytes are missing for both; make room on the \
-         server (the trash and old versions count, too), or give up the old version first: mount with --overwrite delete and \
-         --delete permanent",
-        Error::Full
-    ))
+    Failure::Blocked(Blocked {
+        words: format!(
+            "{}: until the new version is whole the old one counts, too, and {more} bytes are missing for both; make room on the \
+             server (the trash and old versions count, too), or give up the old version first: mount with --overwrite delete and \
+             --delete permanent",
+            Error::Full
+        ),
+        reason: Some(Reason::Full),
+    })
 }
 
 /// Whether an answer of this kind proves that what was asked for was not done.

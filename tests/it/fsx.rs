@@ -1,8 +1,8 @@
 //! fsx: one file written, cut, punched, mapped, copied within and read at random, each byte that is read compared with what
 //! was written.
 //!
-//! It runs beside itself, on several files of one mount, which are delivered meanwhile; and it runs until the daemon is
-//! killed under it, upon which the file holds what the same run leaves on the local disk.
+//! It runs beside itself, on several files of one mount, which are delivered meanwhile, or in the calls themselves; and it
+//! runs until the daemon is killed under it, upon which the file holds what the same run leaves on the local disk.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,9 @@ use crate::support::{dice, seed, shell, tools};
 
 /// Operations on each file, where `CLOUDREVE_TEST_FSX_OPERATIONS` does not say it. By hand 2,000,000 are worth their time.
 const OPERATIONS: u64 = 200_000;
+
+/// The same where each fsync(2), msync(2) and close(2) waits until the server has the file.
+const DELIVERED: u64 = 5_000;
 
 /// Most of one run, upon which the next one follows on the same file: fsx never unmaps what it mapped to read, and each
 /// truncation and each hole looks through all the maps of the file.
@@ -154,12 +157,11 @@ fn from_environment(name: &str) -> Option<u64> {
     Some(number.unwrap_or_else(|| panic!("{name}={given}: no number of them")))
 }
 
-#[test]
-#[ignore = "needs fsx, and takes minutes; .ci/run installs it and runs this"]
-fn fsx_finds_nothing_amiss_in_four_files_at_a_time() {
-    let operations = from_environment("CLOUDREVE_TEST_FSX_OPERATIONS").unwrap_or(OPERATIONS);
+/// Runs on four files of one mount with `options` beside each other, `operations` on each, and looks at what is left of them.
+fn finds_nothing_amiss(options: &[&str], operations: u64) {
     let server = Server::start(Options::default()).unwrap();
-    let mut mount = Mounted::new(&server, "cloudreve://my/", &["--upload-delay", "100ms"]);
+    let options = [&["--upload-delay", "100ms"], options].concat();
+    let mut mount = Mounted::new(&server, "cloudreve://my/", &options);
     let fsx = Fsx::new(&mount);
     let files = ["file0", "file1", "file2", "file3"];
     let settings = [LARGE_AND_SYNCED, SMALL_AND_UNSYNCED];
@@ -193,6 +195,20 @@ fn fsx_finds_nothing_amiss_in_four_files_at_a_time() {
         assert!(there == Some(expected), "{name}, seed {seed}");
     }
     assert!(mount.end().success(), "{}", mount.log());
+}
+
+#[test]
+#[ignore = "needs fsx, and takes minutes; .ci/run installs it and runs this"]
+fn fsx_finds_nothing_amiss_in_four_files_at_a_time() {
+    let operations = from_environment("CLOUDREVE_TEST_FSX_OPERATIONS").unwrap_or(OPERATIONS);
+    finds_nothing_amiss(&[], operations);
+}
+
+#[test]
+#[ignore = "needs fsx, and takes minutes; .ci/run installs it and runs this"]
+fn fsx_finds_nothing_amiss_where_each_save_waits_for_the_server() {
+    let operations = from_environment("CLOUDREVE_TEST_FSX_OPERATIONS").unwrap_or(DELIVERED);
+    finds_nothing_amiss(&["--durability", "server"], operations);
 }
 
 /// The last operation that fsx began, by its number.

@@ -6,6 +6,7 @@ mod accounts;
 mod at_random;
 mod attributes;
 mod bad_input;
+mod behaviour;
 mod bounds;
 mod bytes;
 mod cache;

@@ -14,7 +14,7 @@ use crate::fs::changes::disk;
 use crate::fs::{Believed, Durability, Error, Fs, HandleId};
 use crate::inodes::Ino;
 use crate::staging::{Local, State};
-use crate::upload::{News, Undelivered};
+use crate::upload::{Blocked, News, Reason, Undelivered};
 
 /// Files of a folder that are brought to the disk at once; they share what that takes.
 const SYNCED_AT_ONCE: usize = 64;
@@ -170,10 +170,20 @@ impl Fs {
                 // It was written to once more, which says nothing of whether it can be delivered.
                 Err(Undelivered::Blocked(_)) if local.state() == State::Dirty => {}
                 Err(Undelivered::Api(err)) => return Err(err.into()),
-                Err(Undelivered::Blocked(why)) => return Err(Error::Undelivered(why)),
+                Err(Undelivered::Blocked(why)) => return Err(blocked(why)),
                 Err(Undelivered::Disk(err)) => return Err(Error::Disk(err)),
             }
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// What is told to who waits for a file that is not taken.
+fn blocked(why: Blocked) -> Error {
+    match why.reason {
+        Some(Reason::Full) => Error::Full,
+        Some(Reason::TooLarge) => Error::TooLarge,
+        Some(Reason::Name) => Error::InvalidName,
+        None => Error::Undelivered(why.words),
     }
 }

@@ -204,3 +204,64 @@ async fn late_news_of_an_older_content_does_not_show_that_once_a_newer_one_is_de
     assert_eq!(mounted.find("a").await.unwrap().size_bytes, 23);
     assert_eq!(mounted.on_server(""), ["a"]);
 }
+
+#[tokio::test]
+async fn what_is_saved_and_delivered_while_older_news_is_applied_shows_on() {
+    let mut mounted = Mounted::new(|server| drop(server.put("a", "the old one"))).await;
+    let fs = Arc::clone(&mounted.fs);
+    let ino = mounted.ino("a").await;
+    let open = mounted.open(ino).await;
+    let uploader = Arc::clone(&mounted.owing.uploader);
+    let mut first = None;
+    for content in [&b"short"[..], b"much longer than it was"] {
+        fs.write(open, 0, content, false).unwrap();
+        fs.truncate(open, content.len() as u64).await.unwrap();
+        fs.flush(open).await.unwrap();
+        let local = fs.local_of(ino).unwrap().local;
+        let generation = local.generation();
+        uploader.deliver(&local).await.unwrap();
+        let info = fs
+            .whats_at(&FileUri::parse("cloudreve://my/a").unwrap())
+            .await
+            .unwrap()
+            .unwrap();
+        first.get_or_insert((info, generation));
+    }
+    // As far as the news of the first one got before the second was written.
+    let local = fs.local_of(ino).unwrap().local;
+    let (shown, at) = fs.namespace.locals.numbered(local.id()).unwrap();
+    let (info, generation) = first.unwrap();
+    let above = info.uri.parent();
+    let entry = Arc::new(fs.namespace.entry(info).unwrap());
+    fs.is_clean(shown, at, entry, above, Some(generation));
+    assert_eq!(fs.attr(ino).await.unwrap().attr.size_bytes, 23);
+    assert_eq!(mounted.find("a").await.unwrap().size_bytes, 23);
+    for _ in 0..2 {
+        mounted.hear().await;
+        assert_eq!(fs.attr(ino).await.unwrap().attr.size_bytes, 23);
+    }
+    fs.release(open);
+    assert_eq!(mounted.find("a").await.unwrap().size_bytes, 23);
+    assert!(fs.namespace.locals.all().is_empty());
+}
+
+#[tokio::test]
+async fn who_looks_at_a_file_while_it_becomes_clean_sees_its_newest_version() {
+    let mut mounted = Mounted::new(|server| drop(server.put("a", "the old one"))).await;
+    let fs = Arc::clone(&mounted.fs);
+    let space = &fs.namespace;
+    let ino = mounted.ino("a").await;
+    let open = mounted.open(ino).await;
+    fs.write(open, 0, b"much longer than it was", false)
+        .unwrap();
+    fs.flush(open).await.unwrap();
+    let local = fs.local_of(ino).unwrap().local;
+    mounted.owing.uploader.deliver(&local).await.unwrap();
+    // As far as stat(2) got before the news was applied.
+    let before = space.inodes.node(ino).unwrap();
+    mounted.hear().await;
+    let (now, local) = space.local_since(ino, before).unwrap();
+    assert_eq!(now.entry.size_bytes, 23);
+    assert_eq!(local.unwrap().local.size_bytes(), 23);
+    fs.release(open);
+}
