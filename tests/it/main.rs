@@ -20,6 +20,7 @@ mod helper;
 mod keeping;
 mod kernel;
 mod lent;
+mod model;
 mod names;
 mod owed;
 mod places;

@@ -1,0 +1,103 @@
+//! What of a mount differs from a local disk on purpose, and what is not played yet.
+
+use rustix::fs::OFlags;
+
+use super::op::{Node, Op};
+
+/// Operations that belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Group {
+    /// Open files: open, read, write, seek, map, allocate, copy, close.
+    Bytes,
+    /// Folders and names: mkdir, rmdir, unlink, rename, mknod of a file, link.
+    Names,
+    /// What is looked at: stat, statx, access, readdir, reading a file from its beginning to its end.
+    Looks,
+    /// chmod, fchmod, and modes of what is made other than those that everybody has.
+    Modes,
+    /// chown and lchown.
+    Owners,
+    /// utimensat and futimens.
+    Times,
+    /// symlink, and readlink and lstat of what it made.
+    Symlinks,
+    /// Pipes and sockets, by mknod.
+    Pipes,
+    /// setxattr, getxattr, listxattr, removexattr of `user.*`.
+    Xattrs,
+}
+
+/// What a mount cannot do yet, each with the reason. Who teaches it deletes the line.
+pub(crate) const NOT_YET: &[(Group, &str)] = &[
+    (Group::Modes, "chmod(2) succeeds and changes nothing"),
+    (Group::Owners, "chown(2) to anybody else is EPERM"),
+    (
+        Group::Times,
+        "a time that was set is not kept of what the server has",
+    ),
+    (Group::Symlinks, "symlink(2) is EPERM"),
+    (Group::Pipes, "mknod(2) of a pipe is EPERM"),
+    (Group::Xattrs, "setxattr(2) is EOPNOTSUPP"),
+];
+
+/// Something that a local disk does and a mount refuses. Where the disk refuses it too, the disk's reason counts.
+pub(crate) struct Refusal {
+    is_it: fn(&Op) -> bool,
+    pub(crate) errno: i32,
+    #[expect(dead_code, reason = "for who reads this table")]
+    why: &'static str,
+}
+
+/// All that is refused by design. What stat(2) tells differently by design is in [`super::seen::Attr`].
+const REFUSED: [Refusal; 4] = [
+    Refusal {
+        is_it: |op| matches!(op, Op::Link { .. }),
+        errno: libc::EPERM,
+        why: "the server has one name for a file",
+    },
+    Refusal {
+        is_it: |op| {
+            matches!(
+                op,
+                Op::Mknod {
+                    node: Node::CharacterDevice | Node::BlockDevice,
+                    ..
+                }
+            )
+        },
+        errno: libc::EPERM,
+        why: "a device of this machine is none on another",
+    },
+    Refusal {
+        is_it: |op| matches!(op, Op::Open { flags, .. } if OFlags::from_bits_retain(*flags).contains(OFlags::TMPFILE)),
+        errno: libc::EOPNOTSUPP,
+        why: "the FUSE library knows no file without a name; programs make one and unlink it",
+    },
+    Refusal {
+        is_it: |op| made(op).is_some_and(|name| std::str::from_utf8(name).is_err()),
+        errno: libc::EINVAL,
+        why: "the server speaks JSON, which has no bytes that are no UTF-8",
+    },
+];
+
+/// The name that `op` makes, where it is new.
+fn made(op: &Op) -> Option<&[u8]> {
+    let path = match op {
+        Op::Open { path, flags, .. }
+            if OFlags::from_bits_retain(*flags).contains(OFlags::CREATE) =>
+        {
+            path
+        }
+        Op::Mkdir { path, .. } | Op::Mknod { path, .. } | Op::Symlink { path, .. } => path,
+        Op::Rename { to, .. } => to,
+        _ => return None,
+    };
+    path.0
+        .split(|byte| *byte == b'/')
+        .rfind(|name| !name.is_empty())
+}
+
+/// Why a mount refuses `op`.
+pub(crate) fn refusal(op: &Op) -> Option<&'static Refusal> {
+    REFUSED.iter().find(|refusal| (refusal.is_it)(op))
+}
