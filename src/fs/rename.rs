@@ -310,7 +310,7 @@ impl Fs {
         self.bring(&shown.local, from, base).await?;
         shown.local.durable().await.map_err(disk)?;
         // First, for it may be refused. Whatever happens now, all of the content is here, and has a place and a name.
-        let now = self.now_at(from, &base.file, Some(&base.entity.id)).await?;
+        let now = self.now_under(from, &base.file, &base.entity.id).await?;
         if now == Now::Same {
             self.delete(from, &base.file).await?;
         }

@@ -530,3 +530,24 @@ fn a_copy_within_the_mount_has_the_bytes_of_its_source_whatever_became_of_that_h
     );
     assert!(!refused.status.success());
 }
+
+#[test]
+fn a_rename_while_the_first_content_of_an_empty_file_is_sent_leaves_no_empty_file_behind() {
+    const SIZE: u64 = 256 << 10;
+    let server = server();
+    let mount = mount(&server, &[NOW, &["--limit-up", "64K"]].concat());
+    fs::write(mount.path("old.txt"), "old").unwrap();
+    arrives(&server, &mount, "old.txt", b"old");
+    File::create(mount.path("new.txt")).unwrap();
+    arrives(&server, &mount, "new.txt", b"");
+    mount.sync();
+    let made = server.entity_id("new.txt");
+    open(&mount.path("new.txt")).set_len(SIZE).unwrap();
+    // An upload puts an empty version there before it begins, and takes seconds.
+    wait_until("the upload has begun", || server.open_uploads() == 1);
+    assert_ne!(server.entity_id("new.txt"), made);
+    fs::rename(mount.path("new.txt"), mount.path("old.txt")).unwrap();
+    assert_eq!(server.names("").unwrap(), ["old.txt"]);
+    assert_eq!(sh(&mount, "ls"), "old.txt\n");
+    arrives(&server, &mount, "old.txt", &[0; SIZE as usize]);
+}
