@@ -457,7 +457,11 @@ impl Fs {
             return self.retire(&key);
         };
         let stays = self.owing()?.staging.is_local_only(&to.place());
-        if entry.kind == FileKind::File && !stays && self.can_be_copied(entry).await {
+        // Who has it open since before it was delivered writes to what is here of it, which a copy leaves behind.
+        let key = self.key_in(from.parent, &entry.id)?;
+        let is_open = self.namespace.locals.keyed(&key).is_some();
+        let copies = entry.kind == FileKind::File && !stays && !is_open;
+        if copies && self.can_be_copied(entry).await {
             return self.copy_onto(from, entry, to, over, &target).await;
         }
         self.swap(from, entry, to, over, &target).await
