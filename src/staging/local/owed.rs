@@ -144,9 +144,12 @@ impl Local {
         let mut row = self.row();
         if row.kept == Kept::OnDisk {
             row.kept = Kept::InCache;
-            self.slot
-                .journal
-                .commit_durably(Change::Put(Box::new(row)))?;
+            // What was unlinked while it is open has no row, and must not have one again.
+            if self.inner.read().unwrap().is_owed() {
+                self.slot
+                    .journal
+                    .commit_durably(Change::Put(Box::new(row)))?;
+            }
             self.inner.write().unwrap().kept = Kept::InCache;
         }
         Ok(())

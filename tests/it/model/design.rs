@@ -40,6 +40,16 @@ pub(crate) const NOT_YET: &[(Group, &str)] = &[
     (Group::Xattrs, "setxattr(2) is EOPNOTSUPP"),
 ];
 
+/// Sizes of the cache that mounts are tried with. Not yet: "1G". Of a file that is whole in the cache, who opens it to write may get
+/// an inode of his own, and those who read it keep what they opened. That is meant where the kernel reads it by itself
+/// (`kernel.rs`), and happens elsewhere too, where a disk shows all of them the same.
+pub(crate) const CACHE_SIZES: &[&str] = &["0"];
+
+/// How long mounts that are tried wait before they upload. Not yet: "0s" and "20ms". A rename over a file, or of one, whose upload
+/// begins in that moment may be EBUSY, show the old name again, keep a conflict copy of our own bytes, or lose what who has it open
+/// writes afterwards.
+pub(crate) const UPLOAD_DELAYS: &[&str] = &["1s", "1h"];
+
 /// Something that a local disk does and a mount refuses. Where the disk refuses it too, the disk's reason counts.
 pub(crate) struct Refusal {
     is_it: fn(&Op) -> bool,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::actor::{Actor, Pair, Part};
 use super::calls::Side;
-use super::design::Group;
+use super::design::{CACHE_SIZES, Group, UPLOAD_DELAYS};
 use super::generate::Generator;
 use super::op::{Op, Text};
 use super::plain::Plain;
@@ -71,8 +70,8 @@ impl fmt::Display for Step {
 
 /// The directory that is tried.
 enum Tried {
-    /// A drive, mounted. Boxed: a server is large.
-    Mount(Box<(Server, Option<Mounted>)>),
+    /// A drive, mounted; the mount goes first, for it delivers what it owes. Boxed: a server is large.
+    Mount(Box<(Option<Mounted>, Server)>),
     /// Another local directory, which never differs.
     Plain(Plain),
 }
@@ -85,7 +84,8 @@ pub(crate) struct Play {
     plain: Plain,
     groups: Vec<Group>,
     began: i64,
-    done: Vec<Step>,
+    /// What was played, and what the local disk said where it failed there.
+    done: Vec<(Step, Option<i32>)>,
     /// Files removed since the daemon began; it may show the last of them again where it is killed.
     removed: BTreeSet<Text>,
     /// Open files with pages that were written to in memory only.
@@ -110,7 +110,7 @@ impl Play {
     pub(crate) fn mounted(groups: Vec<Group>, options: &[String]) -> Self {
         let server = Server::start(Options::default()).unwrap();
         let mount = mount(&server, options);
-        Self::new(Tried::Mount(Box::new((server, Some(mount)))), groups)
+        Self::new(Tried::Mount(Box::new((Some(mount), server))), groups)
     }
 
     /// Two local directories.
@@ -142,7 +142,7 @@ impl Play {
 
     pub(crate) fn tried_root(&self) -> PathBuf {
         match &self.tried {
-            Tried::Mount(world) => world.1.as_ref().expect("it is mounted").path(""),
+            Tried::Mount(world) => world.0.as_ref().expect("it is mounted").path(""),
             Tried::Plain(plain) => plain.root(),
         }
     }
@@ -158,7 +158,7 @@ impl Play {
 
     /// Plays `step`; what the local disk said where it was an operation. An error says in what the sides differ.
     pub(crate) fn step(&mut self, step: Step) -> Result<Option<Outcome>, String> {
-        self.done.push(step.clone());
+        self.done.push((step.clone(), None));
         match step {
             Step::Act { actor, op, look } => self.act(actor, op, look).map(Some),
             Step::Exit { actor } => {
@@ -181,7 +181,8 @@ impl Play {
             return Err(differ.into_iter().map(told).collect());
         }
         let plain = said[0].plain.clone();
-        if plain.is_error() {
+        if let Outcome::Failed(errno) = plain {
+            self.done.last_mut().expect("this is a step").1 = Some(errno);
             self.tally.failed_on_both += 1;
             return Ok(plain);
         }
@@ -198,7 +199,7 @@ impl Play {
 
     fn mount(&self) -> &Mounted {
         match &self.tried {
-            Tried::Mount(world) => world.1.as_ref().expect("it is mounted"),
+            Tried::Mount(world) => world.0.as_ref().expect("it is mounted"),
             Tried::Plain(_) => unreachable!("a local directory is not mounted"),
         }
     }
@@ -207,7 +208,11 @@ impl Play {
     fn sync(&self) -> Result<(), String> {
         let mount = self.mount();
         let output = shell::output(mount.home.program().arg("sync").arg(mount.path("")));
-        match output.status.success() {
+        let owed = mount.status()["owed_files"].clone();
+        let mut owed = owed.as_array().into_iter().flatten();
+        // Of these it says the truth, too: they are not on the server.
+        let are_open = owed.all(|file| file["state"] == "open");
+        match output.status.success() || are_open {
             true => Ok(()),
             false => Err(format!(
                 "  cloudreve-fuse sync: {}\n  {}\n",
@@ -238,7 +243,7 @@ impl Play {
         let Tried::Mount(world) = &mut self.tried else {
             unreachable!("a local directory is not mounted")
         };
-        let (server, mounted) = &mut **world;
+        let (mounted, server) = &mut **world;
         let mut before = mounted.take().expect("it is mounted");
         if matches!(end, End::Killed) {
             before.wait();
@@ -300,23 +305,21 @@ impl Play {
         }
     }
 
-    /// All steps until now, in a file that can be played again, and the last ones and `why` as text.
+    /// All steps until now, in files to be read and to be played again, and the last ones and `why` as text.
     pub(crate) fn failure(&self, why: &str) -> String {
-        let path =
-            std::env::temp_dir().join(format!("cloudreve-model-{}.jsonl", std::process::id()));
-        let mut file = std::fs::File::create(&path).expect("a file can be made");
-        for step in &self.done {
-            let line = serde_json::to_string(step).expect("a step is JSON");
-            writeln!(file, "{line}").expect("a file can be written");
-        }
-        let from = self.done.len().saturating_sub(TOLD);
-        let last: Vec<_> = self.done[from..]
-            .iter()
-            .zip(from..)
-            .map(|(step, number)| format!("{number:>6}  {step}\n"))
-            .collect();
+        let path = std::env::temp_dir().join(format!("cloudreve-model-{}", std::process::id()));
+        let (to_play, to_read) = (path.with_extension("jsonl"), path.with_extension("txt"));
+        let json = |step| serde_json::to_string(step).expect("a step is JSON") + "\n";
+        let lines: String = self.done.iter().map(|(step, _)| json(step)).collect();
+        std::fs::write(&to_play, lines).expect("a file can be written");
+        let line = |(number, (step, errno)): (usize, &(Step, Option<i32>))| {
+            let failed = errno.map(|errno| format!(" = errno {errno}"));
+            format!("{number:>6}  {step}{}\n", failed.unwrap_or_default())
+        };
+        let lines: Vec<_> = self.done.iter().enumerate().map(line).collect();
+        std::fs::write(&to_read, lines.concat()).expect("a file can be written");
         let log = match &self.tried {
-            Tried::Mount(world) => world.1.as_ref().map(Mounted::log).unwrap_or_default(),
+            Tried::Mount(world) => world.0.as_ref().map(Mounted::log).unwrap_or_default(),
             Tried::Plain(_) => String::new(),
         };
         let log: Vec<_> = log.lines().rev().take(TOLD).collect();
@@ -326,11 +329,12 @@ impl Play {
             .map(|line| format!("  {line}\n"))
             .collect();
         format!(
-            "the last of {} steps:\n{}which differed:\n{why}\nthe daemon's log ends with:\n{log}\
+            "the last of {} steps, all of which are in {}:\n{}which differed:\n{why}\nthe daemon's log ends with:\n{log}\
              CLOUDREVE_TEST_MODEL_REPLAY={} plays all of them again",
-            self.done.len(),
-            last.concat(),
-            path.display()
+            lines.len(),
+            to_read.display(),
+            lines[lines.len().saturating_sub(TOLD)..].concat(),
+            to_play.display()
         )
     }
 
@@ -401,9 +405,9 @@ pub(crate) fn learn<D: FnMut(u64) -> u64>(
 pub(crate) fn options<D: FnMut(u64) -> u64>(random: &mut Generator<D>) -> Vec<String> {
     let choices = [
         ("--passthrough", &["auto", "off"][..]),
-        ("--upload-delay", &["0s", "20ms", "1s", "1h"]),
-        ("--metadata-ttl", &["20ms", "100ms", "15s"]),
-        ("--cache-size", &["0", "1G"]),
+        ("--upload-delay", UPLOAD_DELAYS),
+        ("--metadata-ttl", &["100ms", "15s", "15s", "15s"]),
+        ("--cache-size", CACHE_SIZES),
         ("--delete", &["trash", "permanent"]),
         ("--overwrite", &["replace", "version"]),
     ];

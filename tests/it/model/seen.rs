@@ -61,7 +61,7 @@ impl Outcome {
 }
 
 /// Bytes that were read. Only their number and a digest go from process to process.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Seen {
     len: usize,
     digest: u64,
@@ -76,6 +76,12 @@ impl Seen {
             digest: xxh3_64(&bytes),
             bytes,
         }
+    }
+}
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(to, "{} with digest {:x}", self.len, self.digest)
     }
 }
 
