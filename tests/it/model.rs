@@ -155,8 +155,9 @@ fn whatever_differs_is_noticed() {
             fs::remove_file(root.join("d/file"))?;
             fs::create_dir(root.join("d/file"))
         }),
-        ("a second name", |root| {
-            fs::hard_link(root.join("d/file"), root.join("../second"))
+        ("one file for two", |root| {
+            fs::remove_file(root.join("d/other"))?;
+            fs::hard_link(root.join("d/file"), root.join("d/other"))
         }),
         ("a mode", |root| {
             fs::set_permissions(root.join("d/file"), fs::Permissions::from_mode(0o640))
@@ -183,8 +184,10 @@ fn whatever_differs_is_noticed() {
         let mut started = Play::plain(ALL.to_vec());
         for root in [started.tried_root(), started.plain_root()] {
             fs::create_dir_all(root.join("d/empty")).unwrap();
-            fs::write(root.join("d/file"), "some bytes").unwrap();
-            xattr::set(&root.join("d/file"), "user.a", b"value").unwrap();
+            for name in ["d/file", "d/other"] {
+                fs::write(root.join(name), "some bytes").unwrap();
+                xattr::set(&root.join(name), "user.a", b"value").unwrap();
+            }
             std::os::unix::fs::symlink("d/file", root.join("link")).unwrap();
         }
         play(&mut started, Step::Compare);

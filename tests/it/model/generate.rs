@@ -2,6 +2,10 @@
 //!
 //! Everything is drawn from the dice and from what the local disk shows, never from the mount: a seed gives the same
 //! operations again, whatever the mount makes of them.
+//!
+//! Longer than other rooms, for the table of all operations is in one place.
+
+mod picks;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,7 +13,7 @@ use std::path::PathBuf;
 use rustix::fs::{Access, FallocateFlags, OFlags, RenameFlags, XattrFlags};
 
 use super::design::Group;
-use super::op::{Node, Op, SLOTS, Text, Time, Whence};
+use super::op::{Node, Op, SLOTS, Text, Whence};
 use super::seen::Outcome;
 
 /// Where files end, mostly.
@@ -527,200 +531,6 @@ impl<D: FnMut(u64) -> u64> Generator<D> {
             0 => Op::Getxattr { path, name },
             1 => Op::Listxattr { path },
             _ => Op::Removexattr { path, name },
-        }
-    }
-
-    /// The mode of what is made; without [`Group::Modes`] that of most programs.
-    fn mode(&mut self, usual: u32) -> u32 {
-        if self.groups.contains(&Group::Modes) && self.dice(3) == 0 {
-            return self.any_mode() & usual;
-        }
-        usual
-    }
-
-    fn any_mode(&mut self) -> u32 {
-        self.one(&[
-            0o644, 0o600, 0o755, 0o700, 0o444, 0, 0o777, 0o4755, 0o2755, 0o1777, 0o640,
-        ])
-    }
-
-    fn time(&mut self) -> Time {
-        match self.dice(6) {
-            0 => Time::Now,
-            1 => Time::Omit,
-            _ => Time::At(
-                self.dice(1_500_000_000) as i64,
-                self.dice(1_000_000_000) as u32,
-            ),
-        }
-    }
-
-    fn at(&mut self) -> u64 {
-        match self.dice(12) {
-            0 => 0,
-            1..=3 => self.dice(SIZE_MAX) / 4096 * 4096,
-            4..=6 => self.dice(4096),
-            _ => self.dice(SIZE_MAX),
-        }
-    }
-
-    fn len(&mut self) -> u64 {
-        match self.dice(12) {
-            0 => self.one(&[0, 1, 4096, 8192, 65536]),
-            1..=4 => self.dice(100),
-            _ => self.dice(LEN_MAX),
-        }
-    }
-
-    fn fill(&mut self) -> u64 {
-        self.dice(1 << 30)
-    }
-
-    fn any_slot(&mut self) -> usize {
-        self.dice(SLOTS as u64) as usize
-    }
-
-    /// One that `actor` has open, and now and then one that it has not.
-    fn slot(&mut self, actor: usize) -> usize {
-        match self.slots(actor) {
-            slots if slots.is_empty() || self.dice(60) == 0 => self.any_slot(),
-            slots => self.one(&slots),
-        }
-    }
-
-    /// One to be read from, and now and then any.
-    fn reads(&mut self, actor: usize) -> usize {
-        match self.file(actor, Some(OFlags::WRONLY)) {
-            Some(slot) if self.dice(20) > 0 => slot,
-            _ => self.slot(actor),
-        }
-    }
-
-    /// One to be written to, and now and then any.
-    fn writes(&mut self, actor: usize) -> usize {
-        match self.file(actor, Some(OFlags::RDONLY)) {
-            Some(slot) if self.dice(20) > 0 => slot,
-            _ => self.slot(actor),
-        }
-    }
-
-    /// One that is a file, and was not opened in that way.
-    fn file(&mut self, actor: usize, not: Option<OFlags>) -> Option<usize> {
-        let is_fit = |slot: &usize| {
-            let open = self.open[&(actor, *slot)];
-            open.is_file && Some(open.flags & OFlags::RWMODE) != not
-        };
-        let slots: Vec<_> = self.slots(actor).into_iter().filter(is_fit).collect();
-        (!slots.is_empty()).then(|| self.one(&slots))
-    }
-
-    /// Names in a folder of the local disk, sorted; none where it is no folder.
-    fn names(&self, folder: &Text) -> Vec<Vec<u8>> {
-        use std::os::unix::ffi::{OsStrExt, OsStringExt};
-        let path = self.plain.join(std::ffi::OsStr::from_bytes(&folder.0));
-        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-        let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_vec()).collect();
-        names.sort();
-        names
-    }
-
-    /// Whether `path` leads to a file of bytes.
-    fn is_file(&self, path: &Text) -> bool {
-        use std::os::unix::ffi::OsStrExt;
-        let path = self.plain.join(std::ffi::OsStr::from_bytes(&path.0));
-        path.metadata().is_ok_and(|found| found.is_file())
-    }
-
-    fn is_folder(&self, path: &Text) -> bool {
-        use std::os::unix::ffi::OsStrExt;
-        let path = self.plain.join(std::ffi::OsStr::from_bytes(&path.0));
-        path.symlink_metadata().is_ok_and(|found| found.is_dir())
-    }
-
-    fn count(&self, folder: &std::path::Path) -> usize {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let counts = entries.map(|entry| match entry.file_type() {
-            Ok(kind) if kind.is_dir() => 1 + self.count(&entry.path()),
-            _ => 1,
-        });
-        counts.sum()
-    }
-
-    /// A folder that is there, at most so deep; the directory that is played in is the empty path.
-    fn folder(&mut self, depth: usize) -> Text {
-        let mut at = Text(Vec::new());
-        for _ in 0..depth {
-            let inner: Vec<_> = self
-                .names(&at)
-                .iter()
-                .map(|name| join(&at, name))
-                .filter(|path| self.is_folder(path))
-                .collect();
-            // Mostly one goes on, but the deep places are many.
-            if inner.is_empty() || self.dice(3) == 0 && depth == DEPTH {
-                break;
-            }
-            at = inner[self.dice(inner.len() as u64) as usize].clone();
-        }
-        at
-    }
-
-    /// A path below the directory that is played in: of what is there, of what is not, or of what cannot be.
-    fn path(&mut self) -> Text {
-        let depth = if self.dice(12) == 0 { DEPTH_MAX } else { DEPTH };
-        let folder = self.folder(depth);
-        let there = self.names(&folder);
-        let name = if !there.is_empty() && self.dice(5) < 3 {
-            there[self.dice(there.len() as u64) as usize].clone()
-        } else {
-            self.name()
-        };
-        let path = join(&folder, &name);
-        match self.dice(60) {
-            // Through a file, or one level deeper than there is.
-            0..=1 => join(&path, b"a"),
-            2 => Text([&path.0[..], b"/"].concat()),
-            3 => Text([&path.0[..], b"/."].concat()),
-            4 => Text([&path.0[..], b"/../a"].concat()),
-            _ => path,
-        }
-    }
-
-    /// As [`Self::path`], but mostly of what is there and fits; now and then the directory itself, where that is fit.
-    fn there(&mut self, what: What) -> Text {
-        if self.dice(5) == 0 {
-            return self.path();
-        }
-        if what == What::Root && self.dice(20) == 0 {
-            return Text(Vec::new());
-        }
-        let folder = self.folder(DEPTH);
-        let mut all: Vec<_> = self
-            .names(&folder)
-            .iter()
-            .map(|name| join(&folder, name))
-            .collect();
-        match what {
-            What::File => all.retain(|path| !self.is_folder(path)),
-            What::Folder => all.retain(|path| self.is_folder(path)),
-            What::Any | What::Root => {}
-        }
-        if all.is_empty() {
-            return self.path();
-        }
-        all[self.dice(all.len() as u64) as usize].clone()
-    }
-
-    fn name(&mut self) -> Vec<u8> {
-        match self.dice(40) {
-            0 => vec![b'n'; 255],
-            1 => vec![b'n'; 256],
-            2 => vec![b'n'; 220],
-            3 => vec![b'n'; 230],
-            4 => [&[b'n'; 252][..], b":"].concat(),
-            // Ordinary ones more often, so that they meet.
-            5..=20 => self.one(&NAMES).to_vec(),
-            _ => self.one(&NAMES[..6]).to_vec(),
         }
     }
 }
