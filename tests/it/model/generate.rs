@@ -29,6 +29,9 @@ const ENTRIES_MAX: usize = 120;
 const NAME_MAX: usize = 255;
 const DELIVERED_MAX: usize = 230;
 
+/// Longest path, in bytes: deep enough, and with what stands before it far from the 4096 that the kernel takes.
+const PATH_MAX: usize = 2000;
+
 /// Folders in one another, mostly and at most.
 const DEPTH: usize = 4;
 const DEPTH_MAX: usize = 14;
@@ -153,7 +156,7 @@ impl<D: FnMut(u64) -> u64> Generator<D> {
     pub(crate) fn draw(&mut self, actor: usize) -> Op {
         loop {
             let op = self.draw_any(actor);
-            if !self.is_stuck(&op) {
+            if !self.is_stuck(&op) && !self.is_too_deep(&op) {
                 return op;
             }
         }
@@ -176,6 +179,16 @@ impl<D: FnMut(u64) -> u64> Generator<D> {
                 long(to) && !self.is_folder(path) || long(path) && !self.is_folder(to)
             }
             _ => false,
+        }
+    }
+
+    /// Whether `op` may bring something to where its path is too long for the kernel, or would be under a longer mount point.
+    fn is_too_deep(&self, op: &Op) -> bool {
+        match op {
+            Op::Rename { path, to, .. } => {
+                to.0.len() + self.reach(path) > PATH_MAX || path.0.len() + self.reach(to) > PATH_MAX
+            }
+            op => op.paths().iter().any(|path| path.0.len() > PATH_MAX),
         }
     }
 
@@ -309,16 +322,8 @@ impl<D: FnMut(u64) -> u64> Generator<D> {
             (25, Group::Xattrs, Self::setxattr),
             (20, Group::Xattrs, Self::other_xattr),
         ];
-        if self.entries > ENTRIES_MAX && self.dice(4) == 0 {
-            return if self.dice(2) == 0 {
-                Op::Rmdir {
-                    path: self.there(What::Folder),
-                }
-            } else {
-                Op::Unlink {
-                    path: self.there(What::File),
-                }
-            };
+        if self.entries > ENTRIES_MAX && self.dice(3) == 0 {
+            return self.remove();
         }
         let played: Vec<_> = table
             .iter()
@@ -335,6 +340,21 @@ impl<D: FnMut(u64) -> u64> Generator<D> {
             left -= weight;
         }
         unreachable!("it was below the sum")
+    }
+
+    /// Removes something that can be: a file, or a folder that is empty.
+    fn remove(&mut self) -> Op {
+        let mut at = Text(Vec::new());
+        loop {
+            let names = self.names(&at);
+            if names.is_empty() {
+                return Op::Rmdir { path: at };
+            }
+            at = join(&at, &names[self.dice(names.len() as u64) as usize]);
+            if !self.is_folder(&at) {
+                return Op::Unlink { path: at };
+            }
+        }
     }
 
     fn open(&mut self, actor: usize) -> Op {

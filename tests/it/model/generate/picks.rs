@@ -123,6 +123,16 @@ impl<D: FnMut(u64) -> u64> Generator<D> {
         counts.sum()
     }
 
+    /// Bytes of the longest path below `folder`; 0 where it is none.
+    pub(super) fn reach(&self, folder: &Text) -> usize {
+        if !self.is_folder(folder) {
+            return 0;
+        }
+        let names = self.names(folder).into_iter();
+        let reaches = names.map(|name| 1 + name.len() + self.reach(&join(folder, &name)));
+        reaches.max().unwrap_or(0)
+    }
+
     /// A folder that is there, at most so deep; the directory that is played in is the empty path.
     pub(super) fn folder(&mut self, depth: usize) -> Text {
         let mut at = Text(Vec::new());
