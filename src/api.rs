@@ -23,6 +23,7 @@ mod pace;
 mod remembered;
 mod retry;
 mod session;
+mod spelling;
 mod time;
 mod transfer;
 mod wire;

@@ -6,8 +6,10 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::attributes::{Attributes, ShownTimes, Special};
 use crate::entity::Entity;
 use crate::model::{EntityId, FileId, FileKind};
 use crate::names::ServerName;
@@ -42,6 +44,23 @@ pub struct Entry {
     pub thumbless: bool,
     /// It stands for something in a share.
     pub shortcut: Option<Box<Shortcut>>,
+    /// What is told of it beside that; none where nothing is.
+    pub attributes: Option<Arc<Attributes>>,
+}
+
+/// What stat(2) and readdir(3) say that it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link.
+    Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
 }
 
 /// Where a shortcut leads.
@@ -59,6 +78,37 @@ impl Entry {
         match &self.segment {
             Some(segment) => segment.clone(),
             None => ServerName::from_wire(self.name.as_bytes()),
+        }
+    }
+
+    /// What it stands for, where that is no regular file. Content that somebody gave it makes it one.
+    pub fn special(&self) -> Option<&Special> {
+        let is_empty = self.kind == FileKind::File && self.size_bytes == 0;
+        let attributes = self.attributes.as_ref().filter(|_| is_empty)?;
+        attributes.special.as_ref()
+    }
+
+    /// What stat(2) says that it is.
+    pub fn shown_kind(&self) -> Kind {
+        match (self.kind, self.special()) {
+            (FileKind::Folder, _) => Kind::Folder,
+            (FileKind::File, None) => Kind::File,
+            (FileKind::File, Some(Special::Symlink(_))) => Kind::Symlink,
+            (FileKind::File, Some(Special::Fifo)) => Kind::Fifo,
+            (FileKind::File, Some(Special::Socket)) => Kind::Socket,
+        }
+    }
+
+    /// The times that stat(2) shows.
+    pub fn times(&self) -> ShownTimes {
+        self.times_of(&self.version(), self.updated)
+    }
+
+    /// The times that stat(2) shows to who has a version of it open, which came with the time `updated`.
+    pub fn times_of(&self, version: &Entity, updated: SystemTime) -> ShownTimes {
+        match &self.attributes {
+            Some(attributes) => attributes.shown_times(updated, version),
+            None => ShownTimes::all(updated),
         }
     }
 
@@ -87,6 +137,7 @@ impl Entry {
             unfinished: false,
             thumbless: false,
             shortcut: None,
+            attributes: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! extended attributes. Every verb is `async` and completes at its first poll where memory can answer, so that `fuse`
 //! answers inline. Nothing here makes a file absent but the server's own word for it; an error is always an error.
 
+mod access;
 mod ahead;
 mod changes;
 mod copy;
@@ -29,14 +30,17 @@ mod steps;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod told;
+mod touched;
 mod xattrs;
 
 pub use crate::listing::{Order, OrderBy};
 pub use changes::{Owing, drop_copies};
 pub use copy::is_copy;
 pub use error::Error;
-pub use files::{At, Change, Reserve, complete};
+pub use files::{At, Change, Reserve, SetTime, complete};
 pub use rename::RenameHow;
+pub use told::Maker;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -47,7 +51,9 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use crate::api::{Api, Delete};
+use crate::attributes::ShownTimes;
 use crate::cache::Whole;
+use crate::entry::Kind;
 use crate::inodes::Ino;
 use crate::listing::Source;
 use crate::model::FileKind;
@@ -113,12 +119,12 @@ pub enum Durability {
 pub struct Attr {
     /// Number.
     pub ino: Ino,
-    /// File or folder.
-    pub kind: FileKind,
+    /// What it is.
+    pub kind: Kind,
     /// Bytes.
     pub size_bytes: u64,
-    /// Last change of content; also shown as the last access.
-    pub mtime: SystemTime,
+    /// Last change of content, last access that somebody set, last change of anything.
+    pub times: ShownTimes,
     /// When the server made the record.
     pub created: SystemTime,
     /// Permission bits.
@@ -127,8 +133,8 @@ pub struct Attr {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Links; 1 also for a folder, which says that its folders are not counted (as btrfs says it). 0 of what lost its
-    /// name while it was open.
+    /// Links. Of a folder 2 and the folders in it, or 1 where these are not known, which says that they are not counted (as
+    /// btrfs says it). 0 of what lost its name while it was open.
     pub links: u32,
 }
 
@@ -160,8 +166,8 @@ pub struct FolderEntry<'a> {
     pub name: &'a OsStr,
     /// Its number.
     pub ino: Ino,
-    /// File or folder.
-    pub kind: FileKind,
+    /// What it is.
+    pub kind: Kind,
     /// Where reading goes on behind it.
     pub next_offset: u64,
     /// Attributes.
@@ -219,6 +225,8 @@ pub struct Fs {
     shares: Mutex<HashMap<FileSystem, (bool, Instant)>>,
     /// Counts what lost its name while it was open.
     gone: AtomicU64,
+    /// Who has it changes what is told of a file.
+    telling: Mutex<()>,
 }
 
 impl Fs {
@@ -240,7 +248,9 @@ impl Fs {
         let sizes = options
             .folder_size
             .then(|| FolderSizes::new(summaries(&api)));
-        let namespace = Namespace::new(options, &site.instance_id, Source::of(&api), sizes).await?;
+        let staging = owing.as_ref().map(|owing| Arc::clone(&owing.staging));
+        let source = Source::of(&api);
+        let namespace = Namespace::new(options, &site.instance_id, source, sizes, staging).await?;
         let quota = Quota::of(&api, namespace.options.root.file_system());
         let foresight = Foresight::new(Arc::clone(&reader));
         let files = Files::new(Arc::clone(&reader), Arc::clone(&namespace.inodes));
@@ -258,6 +268,7 @@ impl Fs {
             owing: owing.clone(),
             shares: Mutex::default(),
             gone: AtomicU64::new(0),
+            telling: Mutex::default(),
         };
         if let Some(owing) = owing {
             owed.iter().for_each(|local| fs.watch(Arc::clone(local)));
@@ -279,12 +290,25 @@ impl Fs {
         self.gone.fetch_add(1, Relaxed)
     }
 
+    /// Permission bits of files of which nothing else is told.
+    pub fn file_mode(&self) -> u16 {
+        self.namespace.options.file_mode
+    }
+
     /// For `status`.
     pub fn counts(&self) -> Counts {
         Counts {
             known_entries: self.namespace.metadata.entries() as u64,
             inodes: self.namespace.inodes.len() as u64,
             handles: self.folders.count() + self.files.count(),
+        }
+    }
+
+    /// A name in the folder `ino` came or went by us.
+    fn touch(&self, ino: Ino) {
+        if let Some(node) = self.namespace.inodes.node(ino) {
+            let (folder, now) = (node.entry.id.clone(), SystemTime::now());
+            self.namespace.touched.touch(folder, now);
         }
     }
 

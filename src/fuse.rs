@@ -21,7 +21,7 @@ use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -36,11 +36,12 @@ use fuser::{
 };
 use tokio::runtime::Handle;
 
+use crate::attributes::{Special, TARGET_MAX_BYTES};
 use crate::fs::{
-    At, Believed, Change, Error, FolderEntry, Fs, HandleId, Lookup, RenameHow, Reserve,
+    At, Believed, Change, Error, FolderEntry, Fs, HandleId, Lookup, Maker, RenameHow, Reserve,
 };
 use crate::inodes::Ino;
-use attr::{absent, file_attr, file_type};
+use attr::{absent, file_attr, file_type, set_time};
 use backing::{Backing, Way, Ways};
 use errno::logged;
 use open::Writing;
@@ -305,13 +306,18 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        // The kernel says so in a flag that does not get here; root is above it.
+        let drops = flags.0 & libc::O_TRUNC != 0 && request.uid() != 0;
         let ways = Arc::clone(&self.ways);
         let ino = Ino(ino.0);
         match Writing::of(flags.0) {
             None => self.serve("open", move |fs| open::to_read(fs, ways, ino, reply)),
             Some(how) => self.serve("open", move |fs| async move {
                 let hand_over = |file: BorrowedFd<'_>| reply.open_backing(file);
+                if drops && let Err(err) = fs.drop_privileges(ino).await {
+                    return reply.error(logged("open", ino.0, &err));
+                }
                 match open::to_write(&fs, &ways, ino, how, &hand_over).await {
                     Ok((opened, way)) => {
                         let handle = FileHandle(opened.handle.0);
@@ -448,9 +454,13 @@ impl Filesystem for Adapter {
         });
     }
 
-    /// No link was ever shown, so what is asked about is none (→ readlink(2)).
-    fn readlink(&self, _: &Request, _: INodeNo, reply: ReplyData) {
-        reply.error(Errno::EINVAL);
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        self.serve("readlink", move |fs| async move {
+            match fs.link_target(Ino(ino.0)).await {
+                Ok(target) => reply.data(&target),
+                Err(err) => reply.error(logged("readlink", ino.0, &err)),
+            }
+        });
     }
 
     /// ENOSYS makes the kernel find holes by itself: there are none.
@@ -492,13 +502,13 @@ impl Filesystem for Adapter {
 
     fn setattr(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
         gid: Option<u32>,
         size: Option<u64>,
-        _: Option<TimeOrNow>,
+        atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _: Option<SystemTime>,
         handle: Option<FileHandle>,
@@ -508,16 +518,15 @@ impl Filesystem for Adapter {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let mtime = mtime.map(|time| match time {
-            TimeOrNow::SpecificTime(time) => time,
-            TimeOrNow::Now => SystemTime::now(),
-        });
         let change = Change {
             mode,
             uid,
             gid,
             size_bytes: size,
-            mtime,
+            modified: mtime.map(set_time),
+            accessed: atime.map(set_time),
+            // The kernel says so in a flag that does not get here; root is above it.
+            drops_privileges: size.is_some() && request.uid() != 0,
         };
         let ways = Arc::clone(&self.ways);
         self.serve("setattr", move |fs| async move {
@@ -530,10 +539,10 @@ impl Filesystem for Adapter {
         });
     }
 
-    /// Of a regular file; everything else has no place on the server.
+    /// Of a regular file, a named pipe or a socket. Devices are kept out.
     fn mknod(
         &self,
-        _: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
@@ -542,19 +551,30 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let kind = mode & libc::S_IFMT;
-        if kind != libc::S_IFREG && kind != 0 {
-            return reply.error(Errno::EPERM);
-        }
-        let name = name.to_owned();
+        let special = match kind {
+            libc::S_IFREG | 0 => None,
+            libc::S_IFIFO => Some(Special::Fifo),
+            libc::S_IFSOCK => Some(Special::Socket),
+            _ => return reply.error(Errno::EPERM),
+        };
+        let (name, maker) = (name.to_owned(), maker(request, mode & !umask));
         self.serve_entry(("mknod", parent), reply, move |fs| async move {
-            fs.make_file(Ino(parent.0), &name, mode & !umask).await
+            fs.make_file(Ino(parent.0), &name, maker, special).await
         });
     }
 
-    fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
-        let name = name.to_owned();
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let (name, maker) = (name.to_owned(), maker(request, mode & !umask));
         self.serve_entry(("mkdir", parent), reply, move |fs| async move {
-            fs.make_folder(Ino(parent.0), &name).await
+            fs.make_folder(Ino(parent.0), &name, maker).await
         });
     }
 
@@ -572,8 +592,25 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
-        reply.error(Errno::EPERM);
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let target = target.as_os_str().as_bytes();
+        if target.len() > TARGET_MAX_BYTES {
+            return reply.error(Errno::ENAMETOOLONG);
+        }
+        // Whose it is, is kept; its bits mean nothing, and none are told.
+        let plain = u32::from(self.fs.file_mode());
+        let (name, maker) = (name.to_owned(), maker(request, plain));
+        let special = Some(Special::Symlink(target.into()));
+        self.serve_entry(("symlink", parent), reply, move |fs| async move {
+            fs.make_file(Ino(parent.0), &name, maker, special).await
+        });
     }
 
     fn rename(
@@ -605,7 +642,7 @@ impl Filesystem for Adapter {
 
     fn create(
         &self,
-        _: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
@@ -613,12 +650,12 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let name = name.to_owned();
+        let (name, maker) = (name.to_owned(), maker(request, mode & !umask));
         let ways = Arc::clone(&self.ways);
         self.serve("create", move |fs| async move {
             let place = (Ino(parent.0), &*name);
             let hand_over = |file: BorrowedFd<'_>| reply.open_backing(file);
-            match open::create(&fs, &ways, place, mode & !umask, flags, &hand_over).await {
+            match open::create(&fs, &ways, place, maker, flags, &hand_over).await {
                 Ok((made, opened, way)) => {
                     let (ttl, attr) = (made.ttl, file_attr(&made.attr));
                     let handle = FileHandle(opened.handle.0);
@@ -661,6 +698,17 @@ impl Filesystem for Adapter {
             Ok(()) => reply.written(written),
             Err(err) => reply.error(logged("write", ino.0, &err)),
         };
+        if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+            let bytes = bytes.to_vec();
+            self.serve("write", move |fs| async move {
+                let write = async {
+                    fs.drop_privileges(Ino(ino.0)).await?;
+                    fs.write(handle, offset, &bytes, appends)
+                };
+                answer(write.await);
+            });
+            return;
+        }
         if let Some(_turn) = self.writers.enter() {
             self.runner.run_now("write", || {
                 answer(self.fs.write(handle, offset, bytes, appends));
@@ -729,18 +777,33 @@ impl Filesystem for Adapter {
     fn setxattr(
         &self,
         _: &Request,
-        _: INodeNo,
-        _: &OsStr,
-        _: &[u8],
-        _: i32,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
         _: u32,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::EOPNOTSUPP);
+        let (name, value) = (name.to_owned(), value.to_vec());
+        self.serve_plain(("setxattr", ino), reply, move |fs| async move {
+            fs.set_xattr(Ino(ino.0), &name, &value, flags).await
+        });
     }
 
-    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EOPNOTSUPP);
+    fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = name.to_owned();
+        self.serve_plain(("removexattr", ino), reply, move |fs| async move {
+            fs.remove_xattr(Ino(ino.0), &name).await
+        });
+    }
+}
+
+/// Who asks for something new, which is to have these permission bits.
+fn maker(request: &Request, mode: u32) -> Maker {
+    Maker {
+        mode,
+        uid: request.uid(),
+        gid: request.gid(),
     }
 }
 

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use crate::entity::Entity;
 use crate::entry::{Entry, FileKey, Shortcut, StableHash, Tree};
 use crate::model::EntityId;
 use crate::uri::{FileSystem, FileUri};
@@ -71,6 +72,14 @@ pub struct Version {
 }
 
 impl Version {
+    /// Its content.
+    pub fn content(&self) -> Entity {
+        Entity {
+            id: self.entity.clone(),
+            size_bytes: self.size_bytes,
+        }
+    }
+
     /// The version that `entry` shows.
     pub fn of(entry: &Entry) -> Self {
         Self {

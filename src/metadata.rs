@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 
 use crate::entry::{Entry, FileKey};
+use crate::model::FileKind;
 
 /// Names of one folder that are known apart from its listing; when there are more, the old ones go.
 const SINGLE_NAMES_MAX: usize = 4096;
@@ -80,6 +81,8 @@ struct Folder {
     own: usize,
     /// Some of those are not in the listing yet.
     unfolded: bool,
+    /// Folders in it, by the listing and our own changes since.
+    folders: u32,
     /// Asked about single names since the folder was listed last.
     questions: u32,
 }
@@ -258,6 +261,14 @@ impl Metadata {
         Some((Arc::clone(listing), folder.listing.as_ref()?.asked))
     }
 
+    /// How many folders there are in `folder`, as long as its listing is believed.
+    pub fn folders_in(&self, folder: &FileKey, now: Instant) -> Option<u32> {
+        let state = self.state.lock().unwrap();
+        let folder = state.folders.peek(folder)?;
+        self.believed_listing(folder, now)?;
+        Some(folder.folders)
+    }
+
     /// The last complete listing of `folder`, believed or not.
     pub fn last_listing(&self, folder: &FileKey) -> Option<Arc<Listing>> {
         let mut state = self.state.lock().unwrap();
@@ -302,6 +313,7 @@ impl Metadata {
                 asked,
                 believed,
             });
+            folder.count_folders();
         });
         state.make_room(self.entries_max);
     }
@@ -350,6 +362,9 @@ impl Metadata {
                 asked: at,
                 own: true,
             };
+            let before = folder.has_folder(name);
+            let after = is_folder(single.entry.as_ref());
+            folder.folders = (folder.folders + u32::from(after)).saturating_sub(u32::from(before));
             self.put(folder, name, single);
             folder.unfolded = true;
         });
@@ -414,6 +429,32 @@ impl Folder {
         self.unfolded = self.own > 0;
     }
 
+    /// Counts the folders in it anew, after the listing became another one.
+    fn count_folders(&mut self) {
+        let Some(listed) = &self.listing else { return };
+        let listing = &listed.listing;
+        let entries = listing.entries().iter();
+        let mut folders = entries
+            .filter(|entry| entry.kind == FileKind::Folder)
+            .count();
+        for (name, single) in self.names.iter().filter(|(_, single)| single.own) {
+            folders += usize::from(is_folder(single.entry.as_ref()));
+            folders -= usize::from(is_folder(listing.get(name)));
+        }
+        self.folders = folders as u32;
+    }
+
+    /// Whether `name` stands for a folder, as far as is known.
+    fn has_folder(&self, name: &OsStr) -> bool {
+        match self.newest_single(name) {
+            Some(single) => is_folder(single.entry.as_ref()),
+            None => {
+                let listed = self.listing.as_ref();
+                is_folder(listed.and_then(|listed| listed.listing.get(name)))
+            }
+        }
+    }
+
     /// What was said of `name` alone, unless all of the listing is newer.
     fn newest_single(&self, name: &OsStr) -> Option<&Single> {
         let single = self.names.get(name)?;
@@ -430,6 +471,10 @@ impl Folder {
                 .as_ref()
                 .map_or(0, |listed| listed.listing.len())
     }
+}
+
+fn is_folder(entry: Option<&Arc<Entry>>) -> bool {
+    entry.is_some_and(|entry| entry.kind == FileKind::Folder)
 }
 
 impl State {
@@ -454,7 +499,7 @@ impl State {
 mod tests {
     use super::*;
     use crate::entry::Tree;
-    use crate::model::{FileId, FileKind};
+    use crate::model::FileId;
 
     const TTL: Duration = Duration::from_secs(15);
 
@@ -509,6 +554,37 @@ mod tests {
             };
             assert_eq!(found, expected, "{name} after {seconds} s");
         }
+    }
+
+    #[test]
+    fn folders_are_counted_by_the_listing_and_our_own_changes_as_long_as_it_is_believed() {
+        let kept = Kept::new();
+        let folder = |id: &str, name: &str| Arc::new(Entry::plain(id, name, FileKind::Folder));
+        let count = |seconds| kept.metadata.folders_in(&key("d"), kept.at(seconds));
+        let change = |name: &str, entry| {
+            let at = kept.at(1);
+            kept.metadata
+                .change_name(&key("d"), name.as_ref(), entry, at);
+        };
+        assert_eq!(count(15), Some(0));
+        assert_eq!(count(16), None);
+        assert_eq!(kept.metadata.folders_in(&key("e"), kept.start), None);
+        change("c", Some(folder("3", "c")));
+        change("a", Some(folder("4", "a")));
+        assert_eq!(count(2), Some(2));
+        change("c", None);
+        change("b", None);
+        assert_eq!(count(2), Some(1));
+        // A listing that was asked for before knows nothing of it.
+        let old = Listing::new(
+            vec![entry("1", "a"), folder("3", "c"), folder("5", "d")],
+            2,
+            false,
+        );
+        let (began, asked) = (kept.start, kept.at(2));
+        kept.metadata
+            .keep_listing(&key("d"), Arc::new(old), began, asked);
+        assert_eq!(count(3), Some(2), "a and d");
     }
 
     #[test]

@@ -1,9 +1,21 @@
 //! Names, as programs here know them and as the server stores them.
 //!
-//! Cloudreve refuses `\ : * ? " < > |` in a name and takes any other bytes. Each refused character is stored as
-//! its full-width look-alike, the convention of rclone, so that both tools agree about a drive. A name that
-//! holds such a look-alike of its own is stored with the quote `‛` before it, so the mapping turns around:
-//! what [`ServerName::from_local`] makes, [`ServerName::to_local`] takes back, byte for byte.
+//! Here a name is any bytes but `/` and NUL, 1 to 255 of them. Cloudreve refuses `\ : * ? " < > |`, and most of its databases
+//! what is no UTF-8; it takes anything else as it is: dots and spaces at the ends, control characters, each Unicode form
+//! for itself. What it refuses is exchanged by the convention of rclone, so that both tools agree about a drive
+//! (`encoder`), and the exchange turns around: what [`ServerName::from_local`] makes, [`ServerName::to_local`] takes back,
+//! byte for byte. What is longer than the server takes after that can be stored in part, where somebody keeps the whole
+//! of it (`shortened`): [`Stored::of`] and [`ServerName::local_of`].
+//!
+//! A name that the server has and that is not what this house would store for any name, has no name here of its own:
+//! whoever shows it has to tell it from those that have one.
+
+mod encoder;
+#[cfg(test)]
+mod made_up;
+mod shortened;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -13,25 +25,10 @@ use std::sync::Arc;
 /// Longest name the server stores, in bytes (→ api part 1 §4.4; also NAME_MAX here).
 pub const NAME_MAX_BYTES: usize = 255;
 
-/// Stands before a look-alike that is meant literally (U+201B, rclone's quote).
-const QUOTE: char = '‛';
-
-/// What the server refuses, and the look-alike it is exchanged for.
-const LOOK_ALIKES: [(char, char); 8] = [
-    ('\\', '＼'),
-    (':', '：'),
-    ('*', '＊'),
-    ('?', '？'),
-    ('"', '＂'),
-    ('<', '＜'),
-    ('>', '＞'),
-    ('|', '｜'),
-];
-
 /// How names that the server refuses are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NamePolicy {
-    /// Exchange refused characters for look-alikes, reversibly.
+    /// Exchange what is refused, reversibly.
     #[default]
     Encode,
     /// Refuse such names.
@@ -53,39 +50,87 @@ pub enum NameError {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerName(Arc<[u8]>);
 
+/// What is stored for a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The name that the server gets.
+    pub name: ServerName,
+    /// Where that is not all of it: what is to be kept with the file, for [`ServerName::local_of`]. Text of at most 1275
+    /// bytes, which may hold control characters.
+    pub full: Option<String>,
+}
+
+impl Stored {
+    /// What is stored for what is called `local` here. Where `full` is some it has to be kept with the file from the first
+    /// moment on: without it the name cannot be had back. For who cannot keep it there is [`ServerName::from_local`].
+    pub fn of(local: &OsStr, policy: NamePolicy) -> Result<Self, NameError> {
+        let bytes = local.as_bytes();
+        if bytes.len() > NAME_MAX_BYTES {
+            return Err(NameError::TooLong);
+        }
+        if !is_local(bytes) {
+            return Err(NameError::Refused);
+        }
+        let full = match policy {
+            NamePolicy::Encode => encoder::encode(bytes),
+            NamePolicy::Reject => match std::str::from_utf8(bytes) {
+                Ok(text) if !text.bytes().any(encoder::is_refused) => text.to_owned(),
+                _ => return Err(NameError::Refused),
+            },
+        };
+        if full.len() <= NAME_MAX_BYTES {
+            let name = ServerName(full.into_bytes().into());
+            return Ok(Self { name, full: None });
+        }
+        let name = shortened::shortened(bytes, &full);
+        Ok(Self {
+            name: ServerName(name.into_bytes().into()),
+            full: Some(full),
+        })
+    }
+}
+
 impl ServerName {
     /// The bytes as the server has them.
     pub fn from_wire(bytes: impl Into<Arc<[u8]>>) -> Self {
         Self(bytes.into())
     }
 
-    /// The name under which the server stores what is called `local` here.
+    /// The name under which the server stores what is called `local` here, where it takes all of it.
     pub fn from_local(local: &OsStr, policy: NamePolicy) -> Result<Self, NameError> {
-        let bytes = local.as_bytes();
-        if bytes.is_empty() || bytes == b"." || bytes == b".." {
-            return Err(NameError::Refused);
+        match Stored::of(local, policy)? {
+            Stored { name, full: None } => Ok(name),
+            Stored { full: Some(_), .. } => Err(NameError::TooLong),
         }
-        if policy == NamePolicy::Reject && bytes.iter().any(|b| b"\\:*?\"<>|".contains(b)) {
-            return Err(NameError::Refused);
+    }
+
+    /// What this name is called here, where `full` was kept with the file: the name that [`Stored::of`] made it of, which no
+    /// other name in the folder has. None where it made it of none; [`ServerName::to_local`] is readable then, and another
+    /// one may have it.
+    pub fn local_of(&self, full: Option<&str>, policy: NamePolicy) -> Option<OsString> {
+        if self.is_plain() {
+            return Some(OsStr::from_bytes(&self.0).to_owned());
         }
-        let stored = match policy {
-            NamePolicy::Encode => encode(bytes),
-            NamePolicy::Reject => bytes.to_vec(),
-        };
-        match stored.len() {
-            0..=NAME_MAX_BYTES => Ok(Self(stored.into())),
-            _ => Err(NameError::TooLong),
+        if policy == NamePolicy::Encode
+            && let Some(full) = full
+            && let Some(local) = shortened::lengthened(&self.0, full)
+        {
+            return Some(OsString::from_vec(local));
         }
+        let local = self.to_local(policy);
+        let stored = Self::from_local(&local, policy);
+        stored.is_ok_and(|stored| stored == *self).then_some(local)
     }
 
     /// What this name is called here. Never empty, `.` or `..`, never with `/` or NUL in it, whatever the
     /// server sent.
     pub fn to_local(&self, policy: NamePolicy) -> OsString {
         let mut local = match policy {
-            NamePolicy::Encode => decode(&self.0),
+            NamePolicy::Encode => encoder::decode(&self.0),
             NamePolicy::Reject => self.0.to_vec(),
         };
-        // The server cannot store these (→ api part 1 §4.4); a hostile one must not reach the kernel with them.
+        // A slash the server cannot store, and NUL nobody means (→ api part 1 §4.4); a hostile one must not reach the
+        // kernel with them.
         for byte in &mut local {
             if *byte == b'/' || *byte == 0 {
                 *byte = b'_';
@@ -104,10 +149,11 @@ impl ServerName {
         let bytes = self.as_bytes();
         // Quote and look-alikes begin with one of the last two.
         let changes =
-            |byte: &u8| b"\\:*?\"<>|".contains(byte) || matches!(byte, b'/' | 0 | 0xe2 | 0xef);
+            |byte: &u8| encoder::is_refused(*byte) || matches!(byte, b'/' | 0 | 0xe2 | 0xef);
         (1..=NAME_MAX_BYTES).contains(&bytes.len())
             && !matches!(bytes, b"." | b"..")
             && !bytes.iter().any(changes)
+            && std::str::from_utf8(bytes).is_ok()
     }
 
     /// The bytes as the server has them.
@@ -128,158 +174,9 @@ impl fmt::Display for ServerName {
     }
 }
 
-fn encode(local: &[u8]) -> Vec<u8> {
-    by_text(local, |text, stored| {
-        for c in text.chars() {
-            match LOOK_ALIKES.iter().find(|(refused, _)| *refused == c) {
-                Some((_, look_alike)) => stored.push(*look_alike),
-                None if needs_quote(c) => stored.extend([QUOTE, c]),
-                None => stored.push(c),
-            }
-        }
-    })
-}
-
-fn decode(stored: &[u8]) -> Vec<u8> {
-    by_text(stored, |text, local| {
-        let mut chars = text.chars().peekable();
-        while let Some(c) = chars.next() {
-            match chars.next_if(|next| c == QUOTE && needs_quote(*next)) {
-                Some(literal) => local.push(literal),
-                None => local.push(plain_of(c)),
-            }
-        }
-    })
-}
-
-/// Rewrites what is UTF-8 in `bytes` and keeps the rest as it is.
-fn by_text(bytes: &[u8], rewrite: impl Fn(&str, &mut String)) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut text = String::new();
-    for chunk in bytes.utf8_chunks() {
-        text.clear();
-        rewrite(chunk.valid(), &mut text);
-        out.extend_from_slice(text.as_bytes());
-        out.extend_from_slice(chunk.invalid());
-    }
-    out
-}
-
-fn needs_quote(c: char) -> bool {
-    c == QUOTE || LOOK_ALIKES.iter().any(|(_, look_alike)| *look_alike == c)
-}
-
-fn plain_of(c: char) -> char {
-    let known = LOOK_ALIKES.iter().find(|(_, look_alike)| *look_alike == c);
-    known.map_or(c, |(plain, _)| *plain)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(local: &[u8], stored: &str) {
-        let name = ServerName::from_local(OsStr::from_bytes(local), NamePolicy::Encode).unwrap();
-        assert_eq!(name.to_string(), stored);
-        assert_eq!(name.to_local(NamePolicy::Encode).as_bytes(), local);
-    }
-
-    #[test]
-    fn a_refused_character_is_stored_as_its_look_alike_and_comes_back() {
-        check(
-            b"12:30 \\ \"why\"? <a|b>*",
-            "12：30 ＼ ＂why＂？ ＜a｜b＞＊",
-        );
-    }
-
-    #[test]
-    fn a_look_alike_of_ones_own_comes_back_as_itself() {
-        check("a：b".as_bytes(), "a‛：b");
-        check("‛".as_bytes(), "‛‛");
-        check("‛：‛‛".as_bytes(), "‛‛‛：‛‛‛‛");
-    }
-
-    #[test]
-    fn ordinary_names_are_stored_as_they_are() {
-        for name in [
-            "a b#1.txt",
-            "100%",
-            " x. ",
-            "ä/".trim_end_matches('/'),
-            "~t",
-            "…",
-        ] {
-            check(name.as_bytes(), name);
-        }
-    }
-
-    #[test]
-    fn bytes_that_are_not_utf8_are_kept() {
-        let name =
-            ServerName::from_local(OsStr::from_bytes(b"a\xff:b"), NamePolicy::Encode).unwrap();
-        assert_eq!(name.as_bytes(), b"a\xff\xef\xbc\x9ab");
-        assert_eq!(name.to_local(NamePolicy::Encode).as_bytes(), b"a\xff:b");
-    }
-
-    #[test]
-    fn dots_and_what_is_too_long_once_stored_are_refused() {
-        let encode = |name: &str| ServerName::from_local(OsStr::new(name), NamePolicy::Encode);
-        assert_eq!(encode("."), Err(NameError::Refused));
-        assert_eq!(encode(".."), Err(NameError::Refused));
-        assert_eq!(encode(&"a".repeat(256)), Err(NameError::TooLong));
-        assert_eq!(encode(&":".repeat(86)), Err(NameError::TooLong));
-        assert!(encode(&":".repeat(85)).is_ok());
-    }
-
-    #[test]
-    fn under_reject_a_refused_character_is_refused_and_look_alikes_are_left_alone() {
-        assert_eq!(
-            ServerName::from_local(OsStr::new("a:b"), NamePolicy::Reject),
-            Err(NameError::Refused)
-        );
-        let stored = ServerName::from_wire("a：b".as_bytes());
-        assert_eq!(stored.to_local(NamePolicy::Reject), "a：b");
-    }
-
-    #[test]
-    fn a_plain_name_is_the_same_here_and_there() {
-        let mut plain = 0;
-        let letters = "a /\0\\:*?\"<>|.‛：＼｜…ä字\u{f000}".chars();
-        let bytes = letters.map(|letter| letter.to_string().into_bytes());
-        let mut pieces: Vec<Vec<u8>> = bytes.chain([vec![0xff], vec![0xe5], Vec::new()]).collect();
-        pieces.push(vec![b'x'; NAME_MAX_BYTES]);
-        for (one, other) in pieces
-            .iter()
-            .flat_map(|one| pieces.iter().map(move |other| (one, other)))
-        {
-            let name = ServerName::from_wire([one.as_slice(), other].concat());
-            if !name.is_plain() {
-                continue;
-            }
-            plain += 1;
-            for policy in [NamePolicy::Encode, NamePolicy::Reject] {
-                let local = name.to_local(policy);
-                assert_eq!(local.as_bytes(), name.as_bytes());
-                assert_eq!(ServerName::from_local(&local, policy), Ok(name.clone()));
-            }
-        }
-        assert!(plain > 20, "{plain}");
-    }
-
-    #[test]
-    fn a_hostile_name_cannot_leave_its_folder() {
-        for (hostile, local) in [
-            ("..", "．．"),
-            (".", "．"),
-            ("", "_"),
-            ("../../etc", ".._.._etc"),
-            ("a\0b", "a_b"),
-        ] {
-            assert_eq!(
-                ServerName::from_wire(hostile.as_bytes()).to_local(NamePolicy::Encode),
-                local
-            );
-        }
-    }
+/// Whether a file can be called so here.
+fn is_local(name: &[u8]) -> bool {
+    (1..=NAME_MAX_BYTES).contains(&name.len())
+        && !matches!(name, b"." | b"..")
+        && !name.iter().any(|byte| matches!(byte, b'/' | 0))
 }

@@ -24,6 +24,7 @@ mod settle;
 mod slot;
 mod spare;
 mod stays;
+mod untold;
 
 #[cfg(test)]
 mod tests;
@@ -35,10 +36,11 @@ use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::attributes::Attributes;
 use crate::crash::{self, Point};
 use crate::entity::Entity;
 use crate::entry::FileKey;
@@ -47,10 +49,12 @@ use crate::names::ServerName;
 use crate::staging::about::About;
 use crate::staging::settle::{Settler, Unsettled};
 use crate::staging::slot::Slot;
+use crate::staging::untold::Untolds;
 use crate::uri::FileUri;
 
-pub use local::{Loan, Local, Origin};
+pub use local::{Loan, Local, Origin, There};
 pub use stays::LocalOnly;
+pub use untold::Untold;
 
 /// Where what is owed is kept.
 #[derive(Debug, Clone)]
@@ -154,6 +158,9 @@ impl fmt::Debug for Delivery {
     }
 }
 
+/// Whether the server has heard what is told of a file.
+pub type IsTold = bool;
+
 /// Number of noted steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StepsId(pub i64);
@@ -166,6 +173,7 @@ pub struct Staging {
     /// Slots that nobody else had any more, and that owe something. They are worked off where they are: nothing moves,
     /// so no crash can double or lose it.
     taken_over: Mutex<Vec<Arc<Slot>>>,
+    untold: Arc<Untolds>,
     /// Ends first.
     settler: Option<Settler>,
 }
@@ -180,11 +188,13 @@ impl Staging {
     /// As [`Staging::open`], in the run of the kernel that `boot` stands for.
     fn open_in(options: Options, boot: u64) -> io::Result<(Arc<Self>, Vec<Arc<Local>>)> {
         let unsettled = Arc::new(Unsettled::default());
+        let untold = Arc::new(Untolds::default());
+        let shared = (&unsettled, &untold);
         let local_only = Arc::new(options.local_only);
         let mut number = 0;
         let (slot, mut locals) = loop {
             let path = slot::path(&options.dir, &options.drive, number);
-            match Slot::take(path, number, boot, &unsettled, &local_only)? {
+            match Slot::take(path, number, boot, shared, &local_only)? {
                 Some(taken) => break taken,
                 None => number += 1,
             }
@@ -196,7 +206,7 @@ impl Staging {
             if !path.exists() {
                 break;
             }
-            match Slot::take(path.clone(), number, boot, &unsettled, &local_only) {
+            match Slot::take(path.clone(), number, boot, shared, &local_only) {
                 Ok(Some((slot, found))) if !slot.is_idle() => {
                     log::info!("what was left in {} is taken over", path.display());
                     locals.extend(found);
@@ -217,6 +227,7 @@ impl Staging {
         let staging = Self {
             slot,
             taken_over: Mutex::new(taken_over),
+            untold,
             settler: Some(Settler::new(unsettled)?),
         };
         Ok((Arc::new(staging), locals))
@@ -230,7 +241,22 @@ impl Staging {
         base: Option<Base>,
         mtime: SystemTime,
     ) -> io::Result<Arc<Local>> {
-        let local = Local::new(&self.slot, About::new(place, base), mtime)?;
+        self.create_telling(place, base, mtime, None)
+    }
+
+    /// As [`Staging::create`], with what is told of the file beside its content; with `is_told`, the server has heard it.
+    pub fn create_telling(
+        self: &Arc<Self>,
+        place: Place,
+        base: Option<Base>,
+        mtime: SystemTime,
+        told: Option<(Arc<Attributes>, IsTold)>,
+    ) -> io::Result<Arc<Local>> {
+        let mut about = About::new(place, base);
+        if let Some((attributes, is_told)) = told {
+            about = about.telling(Some(attributes), !is_told);
+        }
+        let local = Local::new(&self.slot, about, mtime)?;
         local.keep();
         if let Err(error) = local.note() {
             // Nobody is told that it is there, so it must not be owed.
@@ -250,6 +276,55 @@ impl Staging {
     /// Whether a file at `place` stays here.
     pub fn is_local_only(&self, place: &Place) -> bool {
         self.slot.local_only.has(place)
+    }
+
+    /// What is told of `file` that the server has not heard, where its content is not here.
+    pub fn untold(&self, file: &FileId) -> Option<Arc<Attributes>> {
+        self.untold.get(file)
+    }
+
+    /// All files of which the server is to hear, whose content is not here.
+    pub fn to_tell(&self) -> Vec<Untold> {
+        self.untold.all()
+    }
+
+    /// The server is to hear of `attributes` of `file`, which lies in `place`. Survives the end of the process when this
+    /// returns.
+    pub fn tell(&self, file: &FileId, place: Place, attributes: Attributes) -> io::Result<()> {
+        let commit = |change| self.slot.journal.commit(change);
+        let attributes = Arc::new(attributes);
+        self.untold
+            .tell(&self.slot, file, place, attributes, commit)
+    }
+
+    /// What is to be told survives a power cut.
+    pub async fn tell_durably(&self) -> io::Result<()> {
+        if self.untold.all_durable() {
+            return Ok(());
+        }
+        let (slot, untold) = (Arc::clone(&self.slot), Arc::clone(&self.untold));
+        on_disk(move || {
+            let newest = untold.newest();
+            slot.journal.flush()?;
+            untold.durable(newest);
+            Ok(())
+        })
+        .await
+    }
+
+    /// `attributes` show of `file` as long as the mount lives, and nobody hears of them.
+    pub fn remember(&self, file: FileId, attributes: Attributes) {
+        self.untold.remember(file, Arc::new(attributes));
+    }
+
+    /// The server heard of `file` what was to tell with this number. It shows for `still` so long, over what was asked before.
+    pub fn told(&self, file: &FileId, number: u64, still: Duration) -> io::Result<bool> {
+        self.untold.heard(file, number, Instant::now() + still)
+    }
+
+    /// Nothing is to be told of `file` any more: it is gone, or its content is here and carries it.
+    pub fn tell_nothing(&self, file: &FileId) -> io::Result<bool> {
+        self.untold.forget(file)
     }
 
     /// Notes that `steps` are under way until [`Staging::done`]: work of several calls to the server that must be

@@ -24,6 +24,8 @@ mod proof;
 mod queue;
 mod roll;
 mod send;
+mod tell;
+mod told;
 mod verdict;
 
 use std::sync::Arc;
@@ -33,8 +35,9 @@ use tokio::task::JoinHandle;
 
 use crate::api::{Api, Delete};
 use crate::model::FileInfo;
-use crate::staging::{Local, Place, Staging};
+use crate::staging::{Local, Place, Staging, Untold};
 use fleet::Fleet;
+use tell::Teller;
 
 /// Whether a note among the steps of a staging is one that the uploader finishes.
 pub(crate) fn is_note(text: &str) -> bool {
@@ -90,7 +93,11 @@ pub enum News {
         info: Box<FileInfo>,
         /// Kept beside another version.
         conflict: bool,
+        /// Which content of it was delivered (→ [`Local::generation`]).
+        generation: u64,
     },
+    /// The server heard what was told of a file: who believes it, calls [`Staging::told`].
+    Told(Untold),
 }
 
 /// How one owed file stands, for `status` and `why`.
@@ -109,12 +116,13 @@ pub struct Owed {
 /// Delivers what is staged. Dropping it stops the uploads; what is owed stays owed.
 pub struct Uploader {
     fleet: Arc<Fleet>,
-    task: JoinHandle<()>,
+    teller: Arc<Teller>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Drop for Uploader {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -127,9 +135,19 @@ impl Uploader {
         options: Options,
     ) -> (Arc<Self>, tokio::sync::mpsc::UnboundedReceiver<News>) {
         let (news, listener) = tokio::sync::mpsc::unbounded_channel();
+        let teller = Teller::new(api.clone(), Arc::clone(&staging), &options, news.clone());
+        let teller = Arc::new(teller);
         let fleet = Arc::new(Fleet::new(api, staging, complete, options, news));
-        let task = tokio::spawn(Arc::clone(&fleet).run());
-        (Arc::new(Self { fleet, task }), listener)
+        let tasks = [
+            tokio::spawn(Arc::clone(&fleet).run()),
+            tokio::spawn(Arc::clone(&teller).run()),
+        ];
+        let uploader = Self {
+            fleet,
+            teller,
+            tasks,
+        };
+        (Arc::new(uploader), listener)
     }
 
     /// `local` was staged, or staged anew: its upload begins after the delay, and one that is under way of an older
@@ -180,8 +198,19 @@ impl Uploader {
         self.fleet.told()
     }
 
+    /// Something is to be told of a file ([`Staging::tell`]): after the delay.
+    pub fn tell(&self) {
+        self.teller.wake();
+    }
+
+    /// Resolves when the server heard all that is told of files whose content it has, or with why it did not, for now.
+    pub async fn told_all(&self) -> Result<(), Undelivered> {
+        self.teller.told_all().await
+    }
+
     /// The network is back: try now.
     pub fn wake(&self) {
+        self.teller.hurry();
         self.fleet.wake();
     }
 

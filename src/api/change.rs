@@ -71,27 +71,54 @@ impl Owner {
 
 impl Api {
     /// `POST /file/create` of a folder. [`Error::Exists`] where something of that name is there. Missing folders above are
-    /// made by the server: the caller knows that they are there.
-    pub async fn create_folder(&self, uri: &FileUri) -> Result<FileInfo, Error> {
-        self.create(uri, "folder", FileKind::Folder).await
+    /// made by the server: the caller knows that they are there, and that the name [is told apart](Api::is_told_apart).
+    /// `metadata` is what it has from the first moment on.
+    pub async fn create_folder(
+        &self,
+        uri: &FileUri,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<FileInfo, Error> {
+        self.create(uri, "folder", FileKind::Folder, metadata).await
     }
 
     /// `POST /file/create` of an empty file; exclusive, as [`Api::create_folder`].
-    pub async fn create_file(&self, uri: &FileUri) -> Result<FileInfo, Error> {
-        self.create(uri, "file", FileKind::File).await
+    pub async fn create_file(
+        &self,
+        uri: &FileUri,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<FileInfo, Error> {
+        self.create(uri, "file", FileKind::File, metadata).await
     }
 
-    async fn create(&self, uri: &FileUri, word: &str, kind: FileKind) -> Result<FileInfo, Error> {
-        let body = json!({ "uri": uri.to_wire(), "type": word, "err_on_conflict": true });
+    async fn create(
+        &self,
+        uri: &FileUri,
+        word: &str,
+        kind: FileKind,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<FileInfo, Error> {
+        let mut body = json!({ "uri": uri.to_wire(), "type": word, "err_on_conflict": true });
+        if !metadata.is_empty() {
+            let told = metadata.iter();
+            check_metadata(told.map(|(key, value)| (key.as_str(), value.as_str())))?;
+            body["metadata"] = json!(metadata);
+        }
         let call = on(Call::send(Method::POST, "/file/create", &body), uri);
-        match self.file(call).await {
+        let made = self.file(call).await.map(|info| FileInfo {
+            // The answer does not say so, but it has what it was made with (→ api part 1 §8.1).
+            metadata: info.metadata.or_else(|| Some(metadata.clone())),
+            ..info
+        });
+        match made {
+            // It came in between.
+            Ok(info) if self.spelled(uri, info.clone()).is_err() => Err(Error::Exists),
             // A folder that was to be made, and a file that came in between (→ api part 1 §8.1).
             Ok(info) if info.kind != kind => Err(Error::Exists),
             Err(Error::Trouble { code, said }) if code == DATABASE => match self.info(uri).await {
                 Ok(_) => Err(Error::Exists),
                 Err(_) => Err(Error::Trouble { code, said }),
             },
-            answer => answer,
+            answer => answer.inspect(|_| self.is_there(uri)),
         }
     }
 

@@ -64,9 +64,10 @@ impl Api {
         Ok(page.files)
     }
 
-    /// `GET /file/info` by place. Refused for roots (use a page's `folder`).
+    /// `GET /file/info` by place. Refused for roots (use a page's `folder`). What a server has of another spelling is not
+    /// what was asked for.
     pub async fn info(&self, uri: &FileUri) -> Result<FileInfo, Error> {
-        self.file(info_of(uri)).await
+        self.spelled(uri, self.file(info_of(uri)).await?)
     }
 
     /// `GET /file/info` by identity, for one's own files: where it is now.
@@ -110,7 +111,7 @@ impl Api {
         let answer = self.0.envelope(call).await?;
         let mut file = wire::data::<WireFile>(&answer.body)?;
         let versions = file.take_history();
-        Ok((file.into_info()?, versions))
+        Ok((self.spelled(uri, file.into_info()?)?, versions))
     }
 
     /// `GET /file/info` with `folder_summary`. Expensive there: for whoever asks for it by name.
@@ -242,7 +243,7 @@ fn page_of(folder: &FileUri, size: u32, (key, direction): (&str, &str)) -> Call 
         .with("order_direction", direction)
 }
 
-fn info_of(uri: &FileUri) -> Call {
+pub(super) fn info_of(uri: &FileUri) -> Call {
     on(Call::get("/file/info"), uri).with("uri", uri.to_wire())
 }
 

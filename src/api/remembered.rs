@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::spelling::Spelling;
 use super::wire::WireSettings;
 
 /// How long it is believed.
@@ -47,6 +48,8 @@ pub(super) struct Remembered {
     pub(super) settings: Said<WireSettings>,
     /// How many URIs one call may have.
     pub(super) batch_max: Said<usize>,
+    /// Which names the server takes for the same, as long as the process lives.
+    pub(super) spelling: Spelling,
 }
 
 #[cfg(test)]

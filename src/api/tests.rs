@@ -279,7 +279,7 @@ fn every_future_can_be_spawned() {
         is_send(api.thumbnail(&uri));
         is_send(api.content(&Secret::new(""), 0..1, 1));
         is_send(api.site());
-        is_send(api.create_folder(&uri));
+        is_send(api.create_folder(&uri, &Default::default()));
         is_send(api.delete(&[], Delete::Trash));
         is_send(api.put_content(&uri, None, Part::from(bytes::Bytes::new())));
         is_send(api.send_chunk("", 0, Part::from(bytes::Bytes::new())));

@@ -215,7 +215,8 @@ impl Api {
     }
 
     /// `PUT /file/upload`. [`Error::Exists`] where a new file's name is taken, [`Error::Changed`] where `over` is not
-    /// current. Not for files of no bytes: some stores refuse them.
+    /// current. Not for files of no bytes: some stores refuse them. Of a new file the caller knows that its name
+    /// [is told apart](Api::is_told_apart).
     ///
     /// The request lives on if the caller does not, since an aborted one would leave a placeholder; a session that comes
     /// then, or after the caller waited long enough, is cancelled.
@@ -246,6 +247,9 @@ impl Api {
             Ok(Ok((opened, taken))) => {
                 // Its task waits for nothing else, and cannot be gone.
                 let _ = taken.send(());
+                if opened.is_ok() {
+                    self.is_there(&new.uri);
+                }
                 opened
             }
             Ok(Err(_)) => Err(Error::Local("the task that opens a session ended".into())),

@@ -194,6 +194,10 @@ fn owed_sum(sum: &OwedSum) -> String {
         0 => String::new(),
         n => format!("; {} written to and still open", files(n)),
     };
+    let open = match sum.untold {
+        0 => open,
+        n => format!("{open}; mode, owner, times or the like of {}", files(n)),
+    };
     if sum.files == 0 {
         return format!("nothing{open}");
     }

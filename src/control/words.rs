@@ -92,6 +92,8 @@ pub struct OwedSum {
     pub eta_seconds: Option<u64>,
     /// Bytes on this machine's disk of all of them.
     pub disk_bytes: u64,
+    /// Files whose content the server has, and of which it is still to hear mode, owner, times or the like.
+    pub untold: u64,
 }
 
 /// Files that stay on this machine. Fields are added, never renamed.

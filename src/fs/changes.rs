@@ -4,17 +4,19 @@
 //! A change that the server confirmed is believed at once. One whose answer was lost is looked up before anybody is told
 //! anything. A lock that somebody holds for a moment is waited for; our own upload sessions are stopped by who calls.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::{self, PagePosition};
+use crate::attributes::{Attributes, Times};
 use crate::entity::Entity;
 use crate::entry::{Entry, FileKey};
 use crate::inodes::{Ino, Node};
 use crate::model::{Capabilities, FileId, FileInfo, FileKind};
 use crate::names::{NAME_MAX_BYTES, NameError, ServerName};
-use crate::staging::{Base, Local, Place, Staging, State};
+use crate::staging::{Base, IsTold, Local, Place, Staging, State};
 use crate::upload::{Held, Uploader};
 use crate::uri::{FileSystem, FileUri};
 
@@ -146,6 +148,35 @@ impl Fs {
         Ok(belief.what.map(Found::Known))
     }
 
+    /// An error where the server, which is known to take names of other spelling for the same, would take that of `end` for
+    /// what it has, unless that is `but`. Where it is not known yet, or does not answer, whoever makes something there finds
+    /// out.
+    pub(super) async fn is_told_apart(&self, end: &End, but: Option<&FileId>) -> Result<(), Error> {
+        if !self.api.takes_for_same() || self.owing()?.staging.is_local_only(&end.place()) {
+            return Ok(());
+        }
+        let timeout = self.namespace.options.timeout;
+        let uri = end.uri();
+        let other = || async {
+            let asked = within(timeout, self.api.other_spelling(&uri)).await;
+            let other = asked.unwrap_or_default();
+            other.filter(|other| Some(&other.id) != but)
+        };
+        if other().await.is_none() {
+            return Ok(());
+        }
+        // It may be on its way out.
+        self.removals.send_all().await?;
+        let Some(other) = other().await else {
+            return Ok(());
+        };
+        log::warn!(
+            "{uri}: the server takes this name for that of '{}', which is there",
+            other.name
+        );
+        Err(Error::Exists)
+    }
+
     /// Nothing new can have a place where names are given by what else is there.
     pub(super) fn may_add(&self, end: &End) -> Result<(), Error> {
         match end.folder.flat {
@@ -271,7 +302,7 @@ impl Fs {
         if let Some(node) = node {
             let entry = Entry {
                 id,
-                ..(*node.entry).clone()
+                ..space.with_untold(&node.entry).into_owned()
             };
             return self.settled(key, &Arc::new(entry));
         }
@@ -317,8 +348,12 @@ impl Fs {
             visible_bytes: entity.size_bytes,
             entity,
         };
-        let local = owing.staging.create(place, Some(base), mtime);
+        let file = base.file.clone();
+        let told = self.as_told(&node.entry);
+        let local = owing.staging.create_telling(place, Some(base), mtime, told);
         let local = local.map_err(disk)?;
+        // It goes with the content from now on.
+        owing.staging.tell_nothing(&file).map_err(disk)?;
         if is_gone(&node.entry.id) {
             // Its name may be another file's by now.
             local.unlink().map_err(disk)?;
@@ -336,6 +371,19 @@ impl Fs {
         };
         space.locals.show(&folder.key, &node.entry.name, shown);
         Ok(local)
+    }
+
+    /// What is told of `entry` beside content that is about to change, and whether the server has heard that.
+    pub(super) fn as_told(&self, entry: &Entry) -> Option<(Arc<Attributes>, IsTold)> {
+        let is_told = matches!(self.namespace.with_untold(entry), Cow::Borrowed(_));
+        let entry = self.namespace.with_untold(entry);
+        let told = entry.attributes.as_deref()?;
+        let times = Times::sent(entry.times());
+        let told = Attributes {
+            times: (!times.is_plain()).then_some(times),
+            ..told.clone()
+        };
+        Some((Arc::new(told), is_told))
     }
 
     /// Whether the name of `node` in `folder` stands for other content that is here.
@@ -475,10 +523,6 @@ pub(super) fn replaced(entry: &Entry) -> Base {
 
 /// The name under which the server stores `name`.
 pub(super) fn stored(name: &OsStr, names: crate::names::NamePolicy) -> Result<ServerName, Error> {
-    if std::str::from_utf8(name.as_encoded_bytes()).is_err() {
-        // Neither JSON nor most databases could carry it (→ api part 1 §4.4).
-        return Err(Error::InvalidName);
-    }
     ServerName::from_local(name, names).map_err(|error| match error {
         NameError::TooLong => Error::NameTooLong,
         NameError::Refused => Error::InvalidName,

@@ -59,7 +59,9 @@ impl Fs {
             name: aside(&entry.id, &to.stored),
             ..to.place()
         };
-        let local = owing.staging.create(apart, None, entry.updated);
+        let told = self.as_told(entry).map(|(told, _)| (told, false));
+        let modified = entry.times().modified;
+        let local = owing.staging.create_telling(apart, None, modified, told);
         let local = local.map_err(disk)?;
         let held = self.hold(&local).await?;
         let done = match self.copied(&local, entry, from).await {
@@ -138,7 +140,7 @@ impl Fs {
             local.write(at, &bytes, entry.updated).map_err(disk)?;
             at += bytes.len() as u64;
         }
-        local.set_mtime(entry.updated).map_err(disk)?;
+        local.set_mtime(entry.times().modified).map_err(disk)?;
         local.stage(SystemTime::now()).map_err(disk)?;
         local.durable().await.map_err(disk)
     }

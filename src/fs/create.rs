@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::api;
+use crate::attributes::{Attributes, KEY, Special};
 use crate::crash::{self, Point};
 use crate::entry::Entry;
 use crate::inodes::Ino;
@@ -16,37 +17,45 @@ use crate::staging::Local;
 
 use super::changes::{End, disk, is_lost};
 use super::locals::{Shown, local_id};
-use super::{Believed, Error, Fs};
+use super::{Believed, Error, Fs, Maker};
 
 impl Fs {
-    /// A new empty file, which is exclusive as far as is known here; counts one lookup. `mode` has no place on the server.
+    /// A new empty file, which is exclusive as far as is known here; counts one lookup. `special` is what it stands for, if
+    /// that is no regular file.
     pub async fn create(
         &self,
         parent: Ino,
         name: &OsStr,
-        mode: u32,
+        maker: Maker,
+        special: Option<Special>,
     ) -> Result<(Believed, Arc<Local>), Error> {
-        // Permission bits are those of the mount for all files.
-        let _ = mode;
         let end = self.free_end(parent, name).await?;
         let staging = &self.owing()?.staging;
-        let local = staging
-            .create(end.place(), None, SystemTime::now())
-            .map_err(disk)?;
+        let told = self.of_maker(parent, maker, FileKind::File, special)?;
+        let told = told.map(|told| (Arc::new(told), false));
+        let local = staging.create_telling(end.place(), None, SystemTime::now(), told);
+        let local = local.map_err(disk)?;
         let shown = Shown {
             key: self.key_in(parent, &local_id(&local))?,
             local: Arc::clone(&local),
         };
         let space = &self.namespace;
         space.locals.show(&end.folder.key, name, shown.clone());
+        self.touch(parent);
         Ok((space.count_local(parent, name, &shown)?, local))
     }
 
     /// mkdir(2), on the server, in the call; counts one lookup.
-    pub async fn make_folder(&self, parent: Ino, name: &OsStr) -> Result<Believed, Error> {
+    pub async fn make_folder(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+        maker: Maker,
+    ) -> Result<Believed, Error> {
         let end = self.free_end(parent, name).await?;
         self.parent_is_there(parent).await?;
-        let info = match self.folder_made(&end).await {
+        let told = self.of_maker(parent, maker, FileKind::Folder, None)?;
+        let info = match self.folder_made(&end, told.as_ref()).await {
             Ok(info) => {
                 crash::pass(Point::FolderMade);
                 info
@@ -67,6 +76,7 @@ impl Fs {
         });
         let entry = Arc::new(entry.ok_or(Error::Exists)?);
         self.believe(&end, Some(Arc::clone(&entry)));
+        self.touch(parent);
         let key = self.key_in(parent, &entry.id)?;
         // What was just made is empty: what is made in it next needs no question first.
         space.listings.made(&key, Instant::now());
@@ -84,6 +94,7 @@ impl Fs {
             return Err(Error::Exists);
         }
         self.may_write(&end.folder).await?;
+        self.is_told_apart(&end, None).await?;
         Ok(end)
     }
 
@@ -99,9 +110,16 @@ impl Fs {
         }
     }
 
-    async fn folder_made(&self, end: &End) -> Result<FileInfo, api::Error> {
+    async fn folder_made(
+        &self,
+        end: &End,
+        told: Option<&Attributes>,
+    ) -> Result<FileInfo, api::Error> {
         let uri = end.uri();
-        let answer = self.unlocked(|| self.api.create_folder(&uri)).await;
+        self.api.is_told_apart(&uri).await?;
+        let told = told.map(|told| (KEY.to_owned(), told.text()));
+        let told = told.into_iter().collect();
+        let answer = self.unlocked(|| self.api.create_folder(&uri, &told)).await;
         let Err(error) = answer else {
             return answer;
         };

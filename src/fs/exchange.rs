@@ -85,11 +85,12 @@ impl Fs {
                 space.locals.show(&now.folder.key, &now.name, shown);
                 self.believe(now, None);
             }
-            Found::Known(entry) => {
-                let key = self.key_in(was.parent, &entry.id)?;
-                let entry = renamed(entry, now, None);
+            Found::Known(before) => {
+                let key = self.key_in(was.parent, &before.id)?;
+                let entry = renamed(before, now, None);
                 space.inodes.settle(&key, now.parent, &entry);
-                self.believe(now, Some(entry));
+                self.believe(now, Some(Arc::clone(&entry)));
+                self.keep_told(before, now)?;
             }
         }
         Ok(())

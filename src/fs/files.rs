@@ -18,7 +18,7 @@ mod write;
 
 pub use copy_range::At;
 pub use fill::complete;
-pub use write::{Change, Reserve};
+pub use write::{Change, Reserve, SetTime};
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

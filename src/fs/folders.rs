@@ -11,11 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::api;
-use crate::entry::{Entry, FileKey};
+use crate::entry::{Entry, FileKey, Kind};
 use crate::inodes::Ino;
 use crate::listing::{Progress, Reached};
 use crate::metadata::Listing;
-use crate::model::FileKind;
 
 use super::handles::Handles;
 use super::locals::{Locals, Shown};
@@ -238,7 +237,7 @@ impl Reader<'_, '_> {
         Ok((self.take)(FolderEntry {
             name: OsStr::new(name),
             ino,
-            kind: FileKind::Folder,
+            kind: Kind::Folder,
             next_offset: at + 1,
             believed,
         }))
@@ -365,7 +364,7 @@ impl Reader<'_, '_> {
         Ok(taken)
     }
 
-    fn local(&self, name: &OsStr, shown: &Shown) -> Result<(Ino, FileKind, Believed), Error> {
+    fn local(&self, name: &OsStr, shown: &Shown) -> Result<(Ino, Kind, Believed), Error> {
         let space = self.space;
         let believed = if self.count {
             space.count_local(self.ino, name, shown)?
@@ -375,10 +374,10 @@ impl Reader<'_, '_> {
             let (ino, _) = number.ok_or(Error::NotFound)?;
             space.believed_local(ino, &entry, shown)
         };
-        Ok((believed.attr.ino, FileKind::File, believed))
+        Ok((believed.attr.ino, believed.attr.kind, believed))
     }
 
-    fn known(&self, entry: &Arc<Entry>, ttl: Duration) -> Result<(Ino, FileKind, Believed), Error> {
+    fn known(&self, entry: &Arc<Entry>, ttl: Duration) -> Result<(Ino, Kind, Believed), Error> {
         let inodes = &self.space.inodes;
         let shown = self.space.glimpse(&self.key, entry);
         let number = match self.count {
@@ -391,7 +390,7 @@ impl Reader<'_, '_> {
             // The kernel comes back and asks, if anybody wants to know.
             None => self.space.believed(ino, entry, pinned, Duration::ZERO),
         };
-        Ok((ino, entry.kind, believed))
+        Ok((ino, believed.attr.kind, believed))
     }
 
     fn ttl(&self, asked: Instant) -> Duration {

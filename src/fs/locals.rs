@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, Mutex, Weak};
 
+use crate::attributes::whole_milliseconds;
 use crate::entry::{Entry, FileKey};
 use crate::model::{EntityId, FileId, FileKind};
 use crate::names::ServerName;
@@ -186,7 +187,7 @@ impl Locals {
     pub(super) fn entry(shown: &Shown, name: &OsStr) -> Arc<Entry> {
         let local = &shown.local;
         let stored = local.place().name;
-        let mtime = local.mtime();
+        let mtime = whole_milliseconds(local.mtime());
         Arc::new(Entry {
             id: shown.key.id.clone(),
             kind: FileKind::File,
@@ -201,6 +202,7 @@ impl Locals {
             unfinished: false,
             thumbless: true,
             shortcut: None,
+            attributes: local.attributes(),
         })
     }
 }
@@ -240,6 +242,12 @@ pub(super) fn gone_id(id: &FileId, number: u64) -> FileId {
 /// Whether this is the id of what lost its name while somebody had it open.
 pub(super) fn is_gone(id: &FileId) -> bool {
     id.0.starts_with("gone:")
+}
+
+/// Whether this is the id of what lost its name while the kernel held it, where no content is here under that id: a file
+/// of ours has none any more once nobody has it open, as nobody ever has a pipe.
+pub(super) fn is_nameless(id: &FileId) -> bool {
+    is_gone(id) || id.0.starts_with("local:")
 }
 
 /// The id that the server has, or had, for what is known as `id`.

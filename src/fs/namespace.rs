@@ -10,24 +10,30 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::api;
+use crate::attributes::Special;
 use crate::entry::{Entry, FileKey};
 use crate::inodes::{Ino, Inodes, Node, Version};
 use crate::listing::{self, Listings, Source, carries_id, is_flat};
 use crate::metadata::{Belief, Known, Listing, Metadata};
 use crate::model::{EntityId, FileInfo, FileKind};
 use crate::names::{NAME_MAX_BYTES, ServerName};
-use crate::staging::State;
+use crate::staging::{Staging, State};
 use crate::uri::{FileSystem, FileUri};
 
+use super::access::Access;
 use super::leaving::Leaving;
-use super::locals::{Locals, Shown, is_gone};
+use super::locals::{Locals, Shown, is_gone, is_nameless};
 use super::questions::{is_answered_by_listing, is_looked_through};
 use super::root::{self, root_entry, root_key};
 use super::sizes::FolderSizes;
+use super::touched::Touched;
 use super::{Attr, Believed, Error, Lookup, Options};
 
 /// How long a question for one name waits for a listing of its folder that is under way.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Permission bits of a symbolic link, which nobody heeds (→ symlink(7)).
+const LINK_MODE: u16 = 0o777;
 
 /// The names and attributes of a drive.
 pub(super) struct Namespace {
@@ -39,6 +45,9 @@ pub(super) struct Namespace {
     pub(super) source: Source,
     pub(super) locals: Locals,
     pub(super) leaving: Arc<Leaving>,
+    pub(super) touched: Touched,
+    /// None where nothing may be changed.
+    pub(super) staging: Option<Arc<Staging>>,
     shown: listing::Options,
     /// What has no content has this entity, on the whole site.
     empty: Option<EntityId>,
@@ -69,6 +78,7 @@ impl Namespace {
         instance_id: &str,
         source: Source,
         sizes: Option<FolderSizes>,
+        staging: Option<Arc<Staging>>,
     ) -> Result<Self, Error> {
         let metadata = Arc::new(Metadata::new(
             options.metadata_ttl,
@@ -110,6 +120,8 @@ impl Namespace {
             source,
             locals: Locals::default(),
             leaving: Arc::default(),
+            touched: Touched::default(),
+            staging,
             shown,
             empty,
             root_seen: Mutex::new(root_seen),
@@ -237,7 +249,7 @@ impl Namespace {
             let entry = Locals::entry(&shown, &node.entry.name);
             return Ok(self.belief(entry, Instant::now()));
         }
-        if is_gone(&node.entry.id) {
+        if is_nameless(&node.entry.id) {
             return Ok(self.belief(Arc::clone(&node.entry), Instant::now()));
         }
         let key = self.folder_key(node.parent)?;
@@ -466,12 +478,25 @@ impl Namespace {
         pinned: Option<Version>,
         ttl: Duration,
     ) -> Believed {
-        let folder = entry.kind == FileKind::Folder;
-        let options = &self.options;
-        let (mut size_bytes, mtime) = match pinned {
-            Some(version) => (version.size_bytes, version.updated),
-            None => (entry.size_bytes, entry.updated),
+        // Who has an older version of a file open, which has its name.
+        let is_named = match pinned.is_some() {
+            true => !is_gone(&entry.id),
+            false => !is_nameless(&entry.id),
         };
+        let entry = &*self.with_untold(entry);
+        let folder = entry.kind == FileKind::Folder;
+        let (mut size_bytes, times) = match pinned {
+            Some(version) => (
+                version.size_bytes,
+                entry.times_of(&version.content(), version.updated),
+            ),
+            None => (entry.size_bytes, self.touched.times(entry)),
+        };
+        let mut access = self.access(entry);
+        if let Some(Special::Symlink(target)) = entry.special() {
+            size_bytes = target.len() as u64;
+            access.mode = LINK_MODE;
+        }
         let mut ttl = ttl;
         if let Some(sizes) = self.sizes.as_ref().filter(|_| folder && entry.owned) {
             match sizes.known(ino) {
@@ -480,22 +505,38 @@ impl Namespace {
                 None => ttl = Duration::ZERO,
             }
         }
+        let Access { mode, uid, gid } = access;
         let attr = Attr {
             ino,
-            kind: entry.kind,
+            kind: entry.shown_kind(),
             size_bytes,
-            mtime,
+            times,
             created: entry.created,
-            mode: if folder {
-                options.dir_mode
-            } else {
-                options.file_mode
+            mode,
+            uid,
+            gid,
+            links: match folder {
+                true => self.links(ino, entry),
+                false => u32::from(is_named),
             },
-            uid: options.uid,
-            gid: options.gid,
-            links: u32::from(!is_gone(&entry.id)),
         };
         Believed { attr, ttl }
+    }
+}
+
+impl Namespace {
+    /// Links of a folder: its name, its own `.`, and the `..` of each folder in it, where these are known; otherwise 1, which
+    /// says that they are not counted (as btrfs says it).
+    fn links(&self, ino: Ino, entry: &Entry) -> u32 {
+        if is_gone(&entry.id) {
+            return 0;
+        }
+        let key = match ino {
+            Ino::ROOT => Some(root_key()),
+            ino => self.inodes.node(ino).map(|node| node.key()),
+        };
+        let folders = key.and_then(|key| self.metadata.folders_in(&key, Instant::now()));
+        folders.map_or(1, |folders| folders.saturating_add(2))
     }
 }
 

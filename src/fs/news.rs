@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::entry::{Entry, FileKey};
 use crate::model::FileInfo;
-use crate::staging::{LocalId, State};
+use crate::staging::{LocalId, State, Untold};
 use crate::upload;
 use crate::uri::FileUri;
 
@@ -18,15 +18,75 @@ use super::locals::{Shown, differing};
 impl Fs {
     /// What became of a local file: it shows as what the server has now.
     pub fn apply(&self, news: upload::News) {
-        let upload::News::Delivered {
-            local,
-            info,
-            conflict,
-        } = news;
-        self.delivered(local, *info, conflict);
+        match news {
+            upload::News::Delivered {
+                local,
+                info,
+                conflict,
+                generation,
+            } => self.delivered(local, *info, conflict, Some(generation)),
+            upload::News::Told(untold) => self.heard(untold),
+        }
     }
 
-    pub(super) fn delivered(&self, local: LocalId, info: FileInfo, conflict: bool) {
+    /// The server heard what was told of a file: that is what it says of it from now on, also where that was asked before.
+    fn heard(&self, untold: Untold) {
+        let space = &self.namespace;
+        let Untold {
+            file,
+            place,
+            attributes,
+            number,
+        } = untold;
+        let key = FileKey {
+            tree: place.folder.tree,
+            id: file.clone(),
+        };
+        let ino = space.inodes.find(&key);
+        let node = ino.and_then(|ino| space.inodes.node(ino));
+        let name = match &node {
+            Some(node) => node.entry.name.clone(),
+            None => place.name.to_local(space.options.names).into(),
+        };
+        let folder = match &node {
+            Some(node) => space.folder_key(node.parent).unwrap_or(place.folder),
+            None => place.folder,
+        };
+        let now = Instant::now();
+        let believed = space.metadata.name(&folder, &name, now);
+        let entry = believed.and_then(|belief| belief.what);
+        if let Some(entry) = entry.filter(|entry| entry.id == file) {
+            let entry = Arc::new(Entry {
+                attributes: Some(Arc::clone(&attributes)),
+                ..(*entry).clone()
+            });
+            space.metadata.change_name(&folder, &name, Some(entry), now);
+        } else {
+            space.metadata.doubt(&folder, &name);
+        }
+        if let (Some(ino), Some(node)) = (ino, node) {
+            let entry = Entry {
+                attributes: Some(Arc::clone(&attributes)),
+                ..(*node.entry).clone()
+            };
+            space.inodes.renew(ino, &Arc::new(entry));
+        }
+        // What was asked before may be answered after this, and would be believed for as long.
+        let ttl = space.metadata.ttl();
+        let staging = space.staging.as_ref();
+        if let Some(Err(err)) = staging.map(|staging| staging.told(&file, number, ttl)) {
+            log::error!("the journal of what is owed cannot be written: {err}");
+        }
+    }
+
+    /// `generation` is that of the content that was delivered; none where it is the newest.
+    pub(super) fn delivered(
+        &self,
+        local: LocalId,
+        info: FileInfo,
+        conflict: bool,
+        generation: Option<u64>,
+    ) {
         let space = &self.namespace;
         let Some((shown, at)) = space.locals.numbered(local) else {
             return;
@@ -46,7 +106,11 @@ impl Fs {
             space.metadata.doubt(&place.folder, &entry.name);
             return;
         }
+        // A newer content was delivered since, of which the news is on its way: it is not to show an older version meanwhile.
+        let is_outrun = generation.is_some_and(|content| shown.local.is_outrun(content));
         match (state, at) {
+            (_, None) if is_outrun => {}
+            (_, Some(at)) if is_outrun => self.goes_on(shown, at, &entry, conflict),
             (State::Dirty | State::Staged(_), Some(at)) => {
                 self.goes_on(shown, at, &entry, conflict);
             }

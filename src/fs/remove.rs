@@ -54,10 +54,12 @@ impl Fs {
     pub async fn unlink(&self, parent: Ino, name: &OsStr) -> Result<(), Error> {
         let (end, found) = self.end(parent, name).await?;
         match found.ok_or(Error::NotFound)? {
-            Found::Local(shown) => self.unlink_local(&end, shown).await,
-            Found::Known(entry) if entry.kind == FileKind::Folder => Err(Error::IsAFolder),
-            Found::Known(entry) => self.unlink_known(&end, &entry).await,
+            Found::Local(shown) => self.unlink_local(&end, shown).await?,
+            Found::Known(entry) if entry.kind == FileKind::Folder => return Err(Error::IsAFolder),
+            Found::Known(entry) => self.unlink_known(&end, &entry).await?,
         }
+        self.touch(parent);
+        Ok(())
     }
 
     async fn unlink_local(&self, end: &End, shown: Shown) -> Result<(), Error> {
@@ -170,6 +172,7 @@ impl Fs {
         self.believe(&end, None);
         let key = self.key_in(parent, &entry.id)?;
         self.namespace.metadata.forget(&key);
+        self.touch(parent);
         self.retire(&key)
     }
 

@@ -54,9 +54,12 @@ impl Fs {
     ) -> Result<(), Error> {
         let once = || self.rename_once(parent, name, new_parent, new_name, how);
         match (once().await, how) {
-            (Err(Error::Gone | Error::Exists), RenameHow::Replace) => once().await,
-            (done, _) => done,
+            (Err(Error::Gone | Error::Exists), RenameHow::Replace) => once().await?,
+            (done, _) => done?,
         }
+        self.touch(parent);
+        self.touch(new_parent);
+        Ok(())
     }
 
     async fn rename_once(
@@ -84,6 +87,11 @@ impl Fs {
         }
         if target.is_none() {
             to.stored = stored(new_name, self.namespace.options.names)?;
+            let file = match &source {
+                Found::Local(shown) => shown.local.base().map(|base| base.file),
+                Found::Known(entry) => Some(entry.id.clone()),
+            };
+            self.is_told_apart(&to, file.as_ref()).await?;
         }
         if source.kind() == FileKind::Folder {
             self.removals.send_all().await?;
@@ -211,7 +219,7 @@ impl Fs {
             let there = self.whats_at(&end.uri()).await?;
             match there {
                 Some(info) if Some(&info.id) == base.as_ref() => {
-                    self.delivered(shown.local.id(), info, false);
+                    self.delivered(shown.local.id(), info, false, None);
                 }
                 // It went beside somebody else's, as the news will tell: that one nobody has seen here.
                 Some(_) => return Err(Error::Busy(api::Error::Changed)),
@@ -265,6 +273,7 @@ impl Fs {
             },
         }
         self.show_moved(from, &shown, to);
+        self.tell_renamed(&shown)?;
         if !is_free {
             self.doubt(from);
         }
@@ -383,7 +392,7 @@ impl Fs {
         }
         self.believe(from, None);
         self.believe(to, Some(now));
-        Ok(())
+        self.keep_told(entry, to)
     }
 
     pub(super) fn below_of(&self, from: &End, entry: &Entry) -> Vec<Shown> {

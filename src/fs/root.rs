@@ -84,6 +84,7 @@ pub(super) fn root_entry(folder: FileInfo) -> Entry {
         unfinished: false,
         thumbless: false,
         shortcut: None,
+        attributes: None,
     }
 }
 

@@ -140,7 +140,13 @@ pub(super) fn way(
 
 /// Whether [`aside`] made this name.
 pub(super) fn is_aside(name: &ServerName) -> bool {
-    name.as_bytes().starts_with(ASIDE.as_bytes())
+    let number = name.as_bytes().strip_prefix(ASIDE.as_bytes());
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    number
+        .and_then(|rest| rest.split_at_checked(16))
+        .is_some_and(|(digits, ending)| {
+            digits.iter().all(is_digit) && (ending.is_empty() || ending.starts_with(b"."))
+        })
 }
 
 /// A name that nobody has, for a file that is called `name` afterwards or was before: with the same ending, by which some
@@ -514,7 +520,18 @@ mod tests {
             one.to_string().ends_with(".pdf") && one != two,
             "{one} {two}"
         );
+        for name in [&one, &two] {
+            assert!(is_aside(name), "{name}");
+        }
+        for own in [
+            ".cloudreve-fuse-notes.txt",
+            ".cloudreve-fuse-",
+            ".cloudreve-fuse-0123456789abcdefg",
+        ] {
+            assert!(!is_aside(&ServerName::from_wire(own.as_bytes())), "{own}");
+        }
         let plain = aside(&file, &ServerName::from_wire(*b"README"));
+        assert!(is_aside(&plain));
         assert_eq!(plain.as_bytes().len(), ASIDE.len() + 16);
         let long = [b"x.".as_slice(), &[b'y'; 200]].concat();
         assert!(aside(&file, &ServerName::from_wire(long)).as_bytes().len() < 64);

@@ -44,7 +44,7 @@ fn options(root: &str, metadata_ttl: Duration) -> Options {
 }
 
 async fn mount(drive: &Arc<Drive>, options: Options) -> Result<World, Error> {
-    let space = Namespace::new(options, "instance", drive.source(), None).await?;
+    let space = Namespace::new(options, "instance", drive.source(), None, None).await?;
     Ok(World {
         space,
         folders: Folders::new(),
@@ -147,7 +147,7 @@ async fn a_walk_asks_for_each_page_once_and_for_no_file_alone() {
             let ino = world.ino(folder, &name).await;
             assert_eq!(ino, believed.attr.ino);
             assert_eq!(world.space.attr(ino).await.unwrap().attr, believed.attr);
-            if believed.attr.kind == FileKind::Folder {
+            if believed.attr.kind == Kind::Folder {
                 folders.push(ino);
             }
             seen.push(name);
@@ -644,7 +644,7 @@ async fn the_size_of_a_folder_is_asked_for_by_stat_alone_and_once() {
     }));
     let drive = drive();
     let options = options("cloudreve://my/", LONG);
-    let space = Namespace::new(options, "instance", drive.source(), Some(sizes)).await;
+    let space = Namespace::new(options, "instance", drive.source(), Some(sizes), None).await;
     let world = World {
         space: space.unwrap(),
         folders: Folders::new(),

@@ -1,12 +1,15 @@
-//! Extended attributes: `user.cloudreve.*`, what the server knows of a file that stat(2) has no place for.
+//! Extended attributes: the user's own, and `user.cloudreve.*`, what the server knows of a file that stat(2) has no place
+//! for.
 //!
-//! Those that memory answers are listed. `versions`, `folder_size` and `thumbnail` cost a request each: they are
-//! there for who asks by name, but not listed, or each `cp -a` and `rsync -X` would ask the server for every file.
+//! Only the user's own are listed. The others are there for who asks by name: `cp -a` and `rsync -X` carry along what is
+//! listed, and take away from a copy what its original does not list.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
 use crate::api;
+use crate::attributes::Attributes;
 use crate::entry::Entry;
 use crate::inodes::{Ino, Node};
 use crate::model::FileKind;
@@ -16,7 +19,7 @@ use super::locals::is_here;
 use super::namespace::within;
 use super::{Error, Fs};
 
-const PREFIX: &str = "user.cloudreve.";
+pub(super) const PREFIX: &str = "user.cloudreve.";
 
 /// Largest attribute that the kernel carries (xattr(7)).
 const SIZE_MAX_BYTES: usize = 64 << 10;
@@ -25,11 +28,13 @@ impl Fs {
     /// getxattr(2) of `user.cloudreve.*`; `NoAttribute` for what is not there, `NotSupported` for `system.*`,
     /// `security.*`, `trusted.*`.
     pub async fn xattr(&self, ino: Ino, name: &OsStr) -> Result<Vec<u8>, Error> {
-        let name = name.to_str().ok_or(Error::NoAttribute)?;
-        if !name.starts_with("user.") {
+        if !name.as_bytes().starts_with(b"user.") {
             return Err(Error::NotSupported);
         }
-        let name = name.strip_prefix(PREFIX).ok_or(Error::NoAttribute)?;
+        let ours = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        let Some(name) = ours else {
+            return self.own_xattr(ino, name).await;
+        };
         let node = self.namespace.inodes.node(ino).ok_or(Error::NotFound)?;
         match (name, node.entry.kind) {
             ("versions", FileKind::File) => self.versions(ino, &node).await,
@@ -52,16 +57,29 @@ impl Fs {
         }
     }
 
-    /// listxattr(2).
+    /// listxattr(2): the user's own.
     pub async fn xattr_names(&self, ino: Ino) -> Result<Vec<OsString>, Error> {
-        let node = self.namespace.inodes.node(ino).ok_or(Error::NotFound)?;
-        let names = ["id", "entity", "uri", "owner", "share", "cached", "state"];
-        let names = names.into_iter().filter(|name| match *name {
-            // There for each file; what it says is looked up on the disk for who asks.
-            "cached" => node.entry.kind == FileKind::File,
-            name => self.known_xattr(ino, &node.entry, name).is_some(),
-        });
-        Ok(names.map(|name| format!("{PREFIX}{name}").into()).collect())
+        let told = self.attributes(ino).await?;
+        let names = told.iter().flat_map(|told| told.xattrs.keys());
+        Ok(names
+            .map(|name| OsString::from_vec(name.to_vec()))
+            .collect())
+    }
+
+    async fn own_xattr(&self, ino: Ino, name: &OsStr) -> Result<Vec<u8>, Error> {
+        let told = self.attributes(ino).await?;
+        let value = told
+            .as_ref()
+            .and_then(|told| told.xattrs.get(name.as_bytes()));
+        Ok(value.ok_or(Error::NoAttribute)?.to_vec())
+    }
+
+    /// What is told of `ino` beside what the server knows.
+    async fn attributes(&self, ino: Ino) -> Result<Option<Arc<Attributes>>, Error> {
+        let space = &self.namespace;
+        let node = space.inodes.node(ino).ok_or(Error::NotFound)?;
+        let entry = space.current(ino, &node).await?.what;
+        Ok(space.with_untold(&entry).attributes.clone())
     }
 
     /// What memory knows of `entry`.

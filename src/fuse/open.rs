@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use fuser::{BackingId, FileHandle, FopenFlags, ReplyOpen};
 
-use crate::fs::{Believed, Change, Error, Fs, HandleId, Lookup, Opened};
+use crate::fs::{Believed, Change, Error, Fs, HandleId, Lookup, Maker, Opened};
 use crate::inodes::Ino;
 
 use super::backing::{Backing, Kept, Way, Ways};
@@ -146,13 +146,13 @@ pub(super) async fn create(
     fs: &Fs,
     ways: &Ways<Backing>,
     (parent, name): (Ino, &OsStr),
-    mode: u32,
+    maker: Maker,
     flags: i32,
     hand_over: HandOver<'_>,
 ) -> Result<(Believed, Opened, Way<Backing>), Error> {
     let mut new = None;
     let how = Writing::as_opened(flags);
-    let (made, how) = match fs.create(parent, name, mode).await {
+    let (made, how) = match fs.create(parent, name, maker, None).await {
         Ok((made, local)) => {
             new = Some(local);
             let truncate = false;

@@ -1,9 +1,9 @@
 //! How files are shown: under which name, which of them, in which order.
 //!
 //! A name that the server has and that is the one this house would store for what it is called here, is shown as it
-//! is. Other names (there are few: look-alikes of look-alikes, what a hostile server sends) could clash with those, so
-//! they carry the id of their file, always, and mean the same file whatever else is there. In the trash many files may
-//! have had one name: there the one with the lowest id has it, and the others carry their ids.
+//! is. Other names (there are few: bytes that are no UTF-8, quotes with nothing to quote, what a hostile server sends)
+//! could clash with those, so they carry the id of their file, always, and mean the same file whatever else is there. In
+//! the trash many files may have had one name: there the one with the lowest id has it, and the others carry their ids.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -11,6 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
+use crate::attributes::Attributes;
 use crate::entry::{Entry, Shortcut};
 use crate::model::{EntityId, FileId, FileInfo, FileKind};
 use crate::names::{NAME_MAX_BYTES, NamePolicy, ServerName};
@@ -89,6 +90,7 @@ impl Options {
         if unfinished && self.hide_uploading {
             return None;
         }
+        let attributes = Attributes::of(&info).map(Arc::new);
         let shortcut = info.shortcut().map(|target| Box::new(shortcut(target)));
         let segment = info.uri.name().unwrap_or(&info.name);
         let name = match is_flat(&info.uri) {
@@ -110,17 +112,14 @@ impl Options {
             shared: info.shared,
             unfinished,
             shortcut,
+            attributes,
         })
     }
 
     fn name(&self, server: &ServerName, id: &FileId) -> Box<OsStr> {
-        if server.is_plain() {
-            return OsStr::from_bytes(server.as_bytes()).into();
-        }
-        let local = server.to_local(self.names);
-        match ServerName::from_local(&local, self.names) {
-            Ok(stored) if stored == *server => local.into(),
-            _ => with_id(&local, id).into(),
+        match server.local_of(None, self.names) {
+            Some(local) => local.into(),
+            None => with_id(&server.to_local(self.names), id).into(),
         }
     }
 }

@@ -112,6 +112,7 @@ impl Debts {
                 local,
                 info,
                 conflict,
+                ..
             } => {
                 let now = Instant::now();
                 self.pace
@@ -127,6 +128,7 @@ impl Debts {
                     self.conflicts.lock().unwrap().note(info.uri.clone(), line);
                 }
             }
+            News::Told(_) => {}
         }
     }
 
@@ -166,6 +168,7 @@ impl Debts {
         let (files, rate) = self.look();
         let sum = OwedSum {
             disk_bytes: self.staging.disk_bytes(),
+            untold: self.staging.to_tell().len() as u64,
             ..told::sum(files.iter().map(|file| file.brief), rate)
         };
         (
@@ -200,7 +203,10 @@ impl Debts {
     /// For the service manager: in a few words; none where nothing is owed.
     pub(super) fn in_short(&self) -> Option<String> {
         let (files, rate) = self.glance();
-        told::in_short(&told::sum(files.into_values(), rate))
+        told::in_short(&OwedSum {
+            untold: self.staging.to_tell().len() as u64,
+            ..told::sum(files.into_values(), rate)
+        })
     }
 
     /// Files at or below `path` that are owed or still open.
@@ -294,11 +300,12 @@ impl Debts {
         let waited_for = WaitedFor::of(&owed);
         let failed = async {
             self.settle().await;
-            self.deliver(owed).await
+            let failed = self.deliver(owed).await;
+            (failed, self.told().await)
         };
         tokio::pin!(failed);
         let mut pause = Duration::ZERO;
-        let failed = loop {
+        let (failed, untold) = loop {
             tokio::select! {
                 biased;
                 failed = &mut failed => break failed,
@@ -315,10 +322,30 @@ impl Debts {
         let new = new.filter(|(uri, _)| self.shown.is_within(uri, path));
         Answer::Synced {
             files: waited_for.files(),
-            left: self.failures(&failed),
+            left: self.failures(&failed).into_iter().chain(untold).collect(),
             more_left: failed.len().saturating_sub(LISTED_MAX) as u64,
             conflicts: new.map(|(_, line)| line.clone()).collect(),
         }
+    }
+
+    /// Waits until the server heard all that is told of files whose content it has; otherwise one of which it did not.
+    async fn told(&self) -> Option<OwedFile> {
+        let told = tokio::select! {
+            biased;
+            told = self.uploader.told_all() => told,
+            ended = self.ended() => Err(ended),
+        };
+        let why = told.err()?;
+        let untold = self.staging.to_tell();
+        let place = &untold.first()?.place;
+        Some(OwedFile {
+            path: self.shown.path(&place.uri()),
+            last_reason: Some(format!(
+                "its mode, owner, times or the like: {}",
+                chain(&why)
+            )),
+            ..OwedFile::default()
+        })
     }
 
     /// Resolves when all was applied that the uploader has told by now.
@@ -357,6 +384,14 @@ impl Debts {
             log::error!("what was open is owed from the next start on: {err}");
         }
         self.deliver(self.owed_below(Path::new(""))).await;
+        if let Some(OwedFile {
+            path,
+            last_reason: Some(why),
+            ..
+        }) = self.told().await
+        {
+            log::warn!("{path}: {why}; it is told at the next mount");
+        }
     }
 
     /// Waits for each of `owed`, and tells which of them failed.
@@ -432,9 +467,12 @@ impl Debts {
         owed.retain(|local| {
             !matches!(local.state(), State::Delivered | State::Unlinked) && !local.is_local_only()
         });
-        let more = owed.len().saturating_sub(LISTED_MAX) as u64;
-        let paths = owed.iter().take(LISTED_MAX);
-        let paths = paths.map(|local| self.shown.path(&local.place().uri()));
+        let untold = self.staging.to_tell().into_iter();
+        let places = owed.iter().map(|local| local.place());
+        let places: Vec<_> = places.chain(untold.map(|untold| untold.place)).collect();
+        let more = places.len().saturating_sub(LISTED_MAX) as u64;
+        let paths = places.iter().take(LISTED_MAX);
+        let paths = paths.map(|place| self.shown.path(&place.uri()));
         (paths.collect(), more)
     }
 }

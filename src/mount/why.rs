@@ -5,10 +5,10 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 
 use crate::control::{Answer, BelowPoint, OwedFile, Why};
+use crate::entry::Kind;
 use crate::failure::chain;
 use crate::fs::{self, Fs, Lookup};
 use crate::inodes::Ino;
-use crate::model::FileKind;
 use crate::mount::debts::{Debts, next};
 
 /// Answers for what lies at `path` below the mount point, which is shown as `shown`. What is owed is told also where the
@@ -117,11 +117,14 @@ async fn look(fs: &Fs, held: &Held<'_>) -> Why {
     let believed = fs.attr(held.ino).await.ok();
     let kind = believed.map(|believed| believed.attr.kind);
     let word = match kind {
-        Some(FileKind::File) => Some("file"),
-        Some(FileKind::Folder) => Some("folder"),
+        Some(Kind::File) => Some("file"),
+        Some(Kind::Folder) => Some("folder"),
+        Some(Kind::Symlink) => Some("symbolic link"),
+        Some(Kind::Fifo) => Some("named pipe"),
+        Some(Kind::Socket) => Some("socket"),
         None => None,
     };
-    let of_file = kind == Some(FileKind::File);
+    let of_file = kind == Some(Kind::File);
     let entity = attribute(fs, held.ino, "user.cloudreve.entity").await;
     let cached = match entity {
         Some(_) => attribute(fs, held.ino, "user.cloudreve.cached").await,

@@ -98,8 +98,11 @@ pub(super) fn apply(
         while let Some(news) = news.recv().await {
             debts.heard(&news);
             fs.keep_delivered(&news);
+            let counts = matches!(news, News::Delivered { .. });
             fs.apply(news);
-            debts.applied();
+            if counts {
+                debts.applied();
+            }
         }
     }))
 }

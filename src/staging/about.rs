@@ -1,7 +1,10 @@
 //! What a local file is, as text: in the journal's rows, and beside each content so that it needs no journal.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use crate::attributes::Attributes;
 use crate::entity::Entity;
 use crate::entry::{FileKey, Tree};
 use crate::model::{EntityId, FileId};
@@ -21,6 +24,10 @@ struct Text {
     /// Number of the local file that had the place before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     replaces: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attributes: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    untold: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -42,6 +49,10 @@ pub(super) struct About {
     pub(super) base: Option<Base>,
     /// The local file that had the place before, and is owed no more.
     pub(super) replaces: Option<LocalId>,
+    /// What is told of it beside its content; none where nothing is.
+    pub(super) attributes: Option<Arc<Attributes>>,
+    /// The server has others, or none, of the file that gets the content.
+    pub(super) untold: bool,
 }
 
 impl About {
@@ -51,6 +62,19 @@ impl About {
             place,
             base,
             replaces: None,
+            attributes: None,
+            untold: false,
+        }
+    }
+
+    /// With what is told of it, which the server has not heard if `untold`. Of a file that it does not have, it need not hear
+    /// that there is nothing to tell.
+    pub(super) fn telling(self, attributes: Option<Arc<Attributes>>, untold: bool) -> Self {
+        let attributes = attributes.filter(|attributes| !attributes.is_plain());
+        Self {
+            untold: untold && (self.base.is_some() || attributes.is_some()),
+            attributes,
+            ..self
         }
     }
 
@@ -67,6 +91,8 @@ impl About {
                 visible: base.visible_bytes,
             }),
             replaces: self.replaces.map(|id| id.0),
+            attributes: self.attributes.as_ref().map(|attributes| attributes.text()),
+            untold: self.untold,
         };
         serde_json::to_string(&text).unwrap_or_default()
     }
@@ -83,6 +109,8 @@ impl About {
             folder_uri: uri.parent()?,
             name: uri.name()?.clone(),
         };
+        // Content is worth more than what is told of it.
+        let attributes = text.attributes.as_deref().and_then(Attributes::parse);
         let base = text.base.map(|base| Base {
             file: FileId(base.file.into()),
             entity: Entity {
@@ -95,6 +123,8 @@ impl About {
             place,
             base,
             replaces: text.replaces.map(LocalId),
+            attributes: attributes.map(Arc::new),
+            untold: text.untold,
         })
     }
 }
@@ -138,6 +168,11 @@ mod tests {
                         visible_bytes: 7,
                     }),
                     replaces: Some(LocalId(u64::MAX)),
+                    attributes: Some(Arc::new(Attributes {
+                        mode: Some(0o640),
+                        ..Attributes::default()
+                    })),
+                    untold: true,
                 };
                 assert_eq!(About::parse(&about.text()), Some(about));
             }

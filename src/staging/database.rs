@@ -35,6 +35,7 @@ const TABLES: &str = "
     );
     CREATE TABLE IF NOT EXISTS sessions (number INTEGER PRIMARY KEY, session TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS steps (id INTEGER PRIMARY KEY, steps TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS untold (file TEXT PRIMARY KEY, about TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS numbers (what TEXT PRIMARY KEY, number INTEGER NOT NULL);
 ";
 
@@ -60,6 +61,8 @@ pub(super) struct Content {
     /// Numbers of rows that cannot be understood.
     pub(super) damaged: Vec<u64>,
     pub(super) steps: Vec<(i64, String)>,
+    /// Files of which the server is to hear.
+    pub(super) untold: Vec<About>,
     pub(super) next: u64,
     /// The run of the kernel in which they were made.
     pub(super) boot: Option<u64>,
@@ -173,6 +176,13 @@ impl Database {
             .prepare("SELECT id, steps FROM steps ORDER BY id")?;
         let steps = steps.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         content.steps = steps.collect::<rusqlite::Result<_>>()?;
+        let mut untold = self.connection.prepare("SELECT about FROM untold")?;
+        let untold = untold.query_map([], |row| row.get::<_, String>(0))?;
+        let untold: Vec<_> = untold.collect::<rusqlite::Result<_>>()?;
+        content.untold = untold
+            .iter()
+            .filter_map(|text| About::parse(text))
+            .collect();
         content.next = self.number("next")?.unwrap_or(1);
         content.boot = self.number("boot")?;
         Ok(())
@@ -268,6 +278,12 @@ fn apply(
         Change::Done(id) => transaction
             .prepare_cached("DELETE FROM steps WHERE id = ?1")?
             .execute([id])?,
+        Change::Tell(file, Some(about)) => transaction
+            .prepare_cached("INSERT OR REPLACE INTO untold VALUES (?1, ?2)")?
+            .execute(params![&*file.0, about])?,
+        Change::Tell(file, None) => transaction
+            .prepare_cached("DELETE FROM untold WHERE file = ?1")?
+            .execute([&*file.0])?,
         Change::Next(next) => put_number(transaction, "next", *next)?,
         Change::Boot(boot) => put_number(transaction, "boot", *boot)?,
     };

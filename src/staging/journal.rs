@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::model::FileId;
 use crate::staging::Delivery;
 use crate::staging::about::About;
 use crate::staging::database::Database;
@@ -63,6 +64,8 @@ pub(super) enum Change {
     Steps(i64, String),
     /// They are not any more.
     Done(i64),
+    /// The server is to hear of a file what this text says, or nothing more.
+    Tell(FileId, Option<String>),
     /// No file gets a number below this any more.
     Next(u64),
     /// This is the run of the kernel in which the rows are made.
@@ -75,7 +78,9 @@ impl Change {
         match self {
             Self::Put(row) => Some(row.number),
             Self::Remove(number) => Some(*number),
-            Self::Steps(..) | Self::Done(_) | Self::Next(_) | Self::Boot(_) => None,
+            Self::Steps(..) | Self::Done(_) | Self::Tell(..) | Self::Next(_) | Self::Boot(_) => {
+                None
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ mod content;
 mod lent;
 mod origin;
 mod owed;
+mod told;
 
 use std::fs::File;
 use std::io;
@@ -32,6 +33,7 @@ use lent::Lent;
 pub use lent::Loan;
 use origin::Copied;
 pub use origin::Origin;
+pub use told::There;
 
 /// A file whose current content is here. All methods may block on the disk for a moment, none on the network.
 #[derive(Debug)]
@@ -270,6 +272,12 @@ impl Local {
     pub fn is_delivered(&self, generation: u64) -> bool {
         let inner = self.inner.read().unwrap();
         !inner.is_owed() || inner.delivered.is_some_and(|newest| newest >= generation)
+    }
+
+    /// Whether a newer content than that of `generation` was delivered since the start.
+    pub fn is_outrun(&self, generation: u64) -> bool {
+        let newest = self.inner.read().unwrap().delivered;
+        newest.is_some_and(|newest| newest > generation)
     }
 
     /// How its delivery goes.

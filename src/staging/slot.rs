@@ -21,6 +21,7 @@ use crate::staging::remove::Remover;
 use crate::staging::reserve::Reserve;
 use crate::staging::settle::Unsettled;
 use crate::staging::spare::Spares;
+use crate::staging::untold::Untolds;
 use crate::staging::{Delivery, Local, LocalId, LocalOnly, StepsId};
 
 /// Numbers that are set aside at once, so that not each new file writes which number comes next.
@@ -50,6 +51,8 @@ pub(super) struct Slot {
     open: Mutex<VecDeque<Weak<Local>>>,
     numbers: Mutex<Numbers>,
     steps: Mutex<BTreeMap<i64, String>>,
+    /// Of which files the server is to hear.
+    pub(super) untold: Arc<Untolds>,
     /// What of it is to be brought to the disk.
     pub(super) unsettled: Arc<Unsettled>,
     remover: Remover,
@@ -106,7 +109,7 @@ impl Slot {
         path: PathBuf,
         number: u64,
         boot: u64,
-        unsettled: &Arc<Unsettled>,
+        (unsettled, untold): (&Arc<Unsettled>, &Arc<Untolds>),
         local_only: &Arc<LocalOnly>,
     ) -> io::Result<Option<Taken>> {
         folder::make_dir(&path)?;
@@ -125,7 +128,8 @@ impl Slot {
         };
         let device = std::fs::metadata(&path)?.dev();
         let boot = stable_hash([&boot.to_le_bytes(), &device.to_le_bytes()]);
-        let content = database.content()?;
+        let mut content = database.content()?;
+        let to_tell = std::mem::take(&mut content.untold);
         let found = folder.numbers()?;
         let remover = Remover::new(&folder)?;
         let spares = Some(Spares::new(&folder));
@@ -151,6 +155,7 @@ impl Slot {
             steps: Mutex::new(content.steps.iter().cloned().collect()),
             local_only: Arc::clone(local_only),
             unsettled: Arc::clone(unsettled),
+            untold: Arc::clone(untold),
             remover,
             spares,
             _lock: lock,
@@ -161,6 +166,9 @@ impl Slot {
             .map_or(found.is_empty(), |before| before == boot);
         let locals = slot.replay(content, &found, is_same_run)?;
         slot.journal.commit_durably(Change::Boot(boot))?;
+        for about in to_tell {
+            slot.untold.found(&slot, about);
+        }
         Ok(Some((slot, locals)))
     }
 
@@ -168,7 +176,7 @@ impl Slot {
     pub(super) fn is_idle(&self) -> bool {
         let owes = self.owed.lock().unwrap();
         let owes = owes.as_ref().is_some_and(|owed| !owed.is_empty());
-        !owes && self.steps.lock().unwrap().is_empty()
+        !owes && self.steps.lock().unwrap().is_empty() && !self.untold.any_of(self)
     }
 
     /// Makes of what is on the disk what was owed: all rows of the journal, and what lies described without one.

@@ -16,6 +16,7 @@ mod power;
 mod slots;
 mod spares;
 mod speed;
+mod untold;
 
 /// A state directory, and one mount after the other that uses it.
 struct World(tempfile::TempDir);

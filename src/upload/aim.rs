@@ -15,6 +15,7 @@ use super::deliver::{Courier, Landed, OUTDATED, Step, there};
 use super::outcome::{Failure, of_name};
 use super::place::Target;
 use super::proof::{Proof, Witness};
+use super::told::of_empty;
 use super::verdict::{below, came_between, is_near};
 use super::{Options, Overwrite, conflict};
 use crate::api::{Error, Part};
@@ -265,7 +266,7 @@ impl Courier {
         content: &Content,
     ) -> Result<Step, Failure> {
         let (uri, over) = match &target {
-            Target::New(uri) => match self.api.create_file(uri).await {
+            Target::New(uri) => match self.new_file(flight, uri).await {
                 Ok(info) => {
                     crash::pass(Point::EmptyMade);
                     return self.land(flight, there(info, content)).await;
@@ -300,6 +301,11 @@ impl Courier {
         self.land(flight, landed).await
     }
 
+    async fn new_file(&self, flight: &Flight, uri: &FileUri) -> Result<FileInfo, Error> {
+        self.api.is_told_apart(uri).await?;
+        self.api.create_file(uri, &of_empty(&flight.local)).await
+    }
+
     /// A name that was to be free is taken: by an empty file, by our own bytes, or by something that has to be kept.
     pub(super) async fn taken(
         &self,
@@ -311,7 +317,13 @@ impl Courier {
         self.places.forget();
         let info = match self.api.info(uri).await {
             Ok(info) => info,
-            Err(Error::NotFound) => return Ok(Step::Again),
+            Err(Error::NotFound) => {
+                if let Some(other) = self.api.other_spelling(uri).await? {
+                    let why = format!("the server takes its name for that of '{}'", other.name);
+                    self.beside(flight, &why).await?;
+                }
+                return Ok(Step::Again);
+            }
             Err(error) => return Err(error.into()),
         };
         let noted = Attempt::noted(&flight.local.delivery());
@@ -350,7 +362,7 @@ impl Courier {
     /// The empty file that has our name is the one that gets the content.
     async fn adopt(&self, flight: &Arc<Flight>, info: FileInfo) -> Result<Step, Failure> {
         let local = Arc::clone(&flight.local);
-        blocking(move || local.delivered(OUTDATED, info.id, info.entity)).await?;
+        blocking(move || local.delivered(OUTDATED, info.id, info.entity, None)).await?;
         Ok(Step::Again)
     }
 }

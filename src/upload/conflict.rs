@@ -13,6 +13,8 @@ use crate::names::{NamePolicy, ServerName};
 const LONGEST_BYTES: usize = LONGEST_NAME_BYTES;
 /// Longest ending that is taken for one: `.tar.gz` is `.gz`, and a sentence with a full stop in it has none.
 const LONGEST_ENDING_BYTES: usize = 16;
+/// Most bytes that one character or byte of a name is exchanged for.
+const PIECE_BYTES: usize = 6;
 /// Longest host in a name.
 const LONGEST_HOST_BYTES: usize = 40;
 
@@ -36,11 +38,14 @@ pub(super) fn name(
     }
     mark.push(')');
     let (stem, ending) = split(name.as_bytes());
-    let stem = cut(
-        stem,
-        LONGEST_BYTES.saturating_sub(mark.len() + ending.len()),
-    );
-    ServerName::from_wire([stem, mark.as_bytes(), ending].concat())
+    let made =
+        |most: usize| ServerName::from_wire([cut(stem, most), mark.as_bytes(), ending].concat());
+    let most = LONGEST_BYTES.saturating_sub(mark.len() + ending.len());
+    // What one character was exchanged for is not cut in two, for such a name would be none of ours.
+    (0..=PIECE_BYTES)
+        .map(|less| made(most.saturating_sub(less)))
+        .find(|made| made.local_of(None, names).is_some())
+        .unwrap_or_else(|| made(most))
 }
 
 /// What the server takes of a text, with look-alikes for what it does not.
@@ -195,5 +200,17 @@ mod tests {
         assert_eq!(day(20_512), (2026, 2, 28));
         assert_eq!(day(47_540), (2100, 2, 28));
         assert_eq!(day(47_541), (2100, 3, 1));
+    }
+
+    #[test]
+    fn what_a_character_was_exchanged_for_is_not_cut_in_two() {
+        for length in 180..215 {
+            for piece in ["‛：", "‛FF", "‛‛"] {
+                let long = "n".repeat(length) + &piece.repeat(10);
+                let original = ServerName::from_wire(long.as_bytes());
+                let made = name(&original, "h", UNIX_EPOCH + AT, 1, NamePolicy::Encode);
+                assert!(made.local_of(None, NamePolicy::Encode).is_some(), "{made}");
+            }
+        }
     }
 }

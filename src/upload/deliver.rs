@@ -24,7 +24,7 @@ use crate::crash::{self, Point};
 use crate::entity::Entity;
 use crate::expiry::Expiry;
 use crate::model::{EntityId, FileInfo};
-use crate::staging::{Local, Place, Staging, State};
+use crate::staging::{Local, Place, Staging, State, There};
 
 /// Turns of one delivery: each ends with the file there, or with something learned that makes another turn worth while.
 const ROUNDS: u32 = 6;
@@ -53,6 +53,8 @@ pub(super) enum Outcome {
         info: Box<FileInfo>,
         /// Beside another version.
         conflict: bool,
+        /// Which content it was.
+        generation: u64,
     },
     /// It ended before its time: the content changed, or somebody wants the file.
     Overtaken,
@@ -334,7 +336,8 @@ impl Courier {
         let local = Arc::clone(&flight.local);
         let (generation, file) = (landed.generation, landed.info.id.clone());
         let entity = landed.entity.clone();
-        let state = blocking(move || local.delivered(generation, file, entity)).await?;
+        let there = Some(There::of(&landed.info));
+        let state = blocking(move || local.delivered(generation, file, entity, there)).await?;
         if state == State::Unlinked {
             // What is there is one of the orphans, by the note that stays.
             return Ok(Step::Done(Outcome::Overtaken));
@@ -362,6 +365,7 @@ impl Courier {
             crash::pass(Point::ReplacedDropped);
         }
         Ok(Step::Done(Outcome::Delivered {
+            generation,
             info: Box::new(landed.info),
             conflict,
         }))

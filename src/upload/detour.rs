@@ -115,7 +115,7 @@ impl Courier {
     ) -> Result<FileUri, Error> {
         let (_, name) = place(to)?;
         let folder = &detour.folder;
-        let made = self.api.create_folder(folder).await?;
+        let made = self.api.create_folder(folder, &Default::default()).await?;
         detour.note.id = Some(made.id.to_string());
         let known = self.staging.go_on(detour.steps, text(&detour.note)?);
         known.await.map_err(local)?;

@@ -221,12 +221,17 @@ impl Fleet {
         state.cut_off = false;
         let mut failed = None;
         match result {
-            Ok(Outcome::Delivered { info, conflict }) => {
+            Ok(Outcome::Delivered {
+                info,
+                conflict,
+                generation,
+            }) => {
                 state.queue.delivered(id, !owed, now);
                 self.tell(News::Delivered {
                     local: id,
                     info,
                     conflict,
+                    generation,
                 });
             }
             Ok(Outcome::Overtaken) => state.queue.overtaken(id, owed, now),
@@ -451,10 +456,15 @@ impl Fleet {
         }
         let flight = Arc::new(Flight::new(Arc::clone(local)));
         match self.courier.abandon_noted(&flight).await {
-            Ok(Outcome::Delivered { info, conflict }) => self.tell(News::Delivered {
+            Ok(Outcome::Delivered {
+                info,
+                conflict,
+                generation,
+            }) => self.tell(News::Delivered {
                 local: local.id(),
                 info,
                 conflict,
+                generation,
             }),
             Ok(Outcome::Overtaken) => {}
             Err(failure) => log::info!(

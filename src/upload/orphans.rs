@@ -274,7 +274,7 @@ impl Courier {
                 Some(flight) => {
                     let local = Arc::clone(&flight.local);
                     let file = info.id.clone();
-                    blocking(move || local.delivered(OUTDATED, file, entity.id)).await?;
+                    blocking(move || local.delivered(OUTDATED, file, entity.id, None)).await?;
                 }
                 // It is told by its own upload, which knows what it goes over.
                 None if self.has_heir(orphan) => return Ok(()),

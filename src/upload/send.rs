@@ -15,6 +15,7 @@ use super::outcome::{Failure, is_refusal, of_name, of_room};
 use super::place::Target;
 use super::policy::{Done, Note, Progress, Transfer, transfer};
 use super::roll::Coming;
+use super::told::of_content;
 use super::verdict::{Verdict, is_near, judge};
 use crate::api::{Error, NewSession};
 use crate::crash::{self, Point};
@@ -37,7 +38,10 @@ impl Courier {
         content: &Content,
     ) -> Result<Attempt, Failure> {
         let (uri, over) = match target {
-            Target::New(uri) => (uri, None),
+            Target::New(uri) => {
+                self.api.is_told_apart(uri).await?;
+                (uri, None)
+            }
             Target::Over {
                 uri, file, entity, ..
             } => (uri, Some(Over::new(file, entity))),
@@ -49,7 +53,7 @@ impl Courier {
             size_bytes: content.size_bytes,
             modified: content.modified,
             over: attempt.over.as_ref().map(Over::entity),
-            metadata: Default::default(),
+            metadata: of_content(&flight.local, content, attempt.over.is_none()),
         };
         let session = match self.api.open_session(&new).await {
             Ok(session) => session,

@@ -208,7 +208,9 @@ impl Run {
                 local,
                 info,
                 conflict,
+                ..
             } => (local, info, conflict),
+            News::Told(untold) => panic!("nothing was to be told: {untold:?}"),
         }
     }
 

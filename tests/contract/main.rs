@@ -74,6 +74,7 @@ const ANYWHERE: &[&[runner::Case]] = &[
 const ON_TEST_SERVER: &[&[runner::Case]] = &[
     sign_in::ON_TEST_SERVER,
     tokens::ON_TEST_SERVER,
+    names::ON_TEST_SERVER,
     listing::ON_TEST_SERVER,
     links::ON_TEST_SERVER,
     mutations::ON_TEST_SERVER,

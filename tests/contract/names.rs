@@ -1,9 +1,11 @@
 //! Which names the server takes, and which it tells apart.
 
+use cloudreve_test_server::Collation;
+use reqwest::Method;
 use serde_json::json;
 
 use crate::runner::{Case, cases};
-use crate::subject::{Subject, entries, names_of};
+use crate::subject::{Subject, entries, names_of, text};
 
 pub(crate) const CASES: &[Case] = cases![
     eight_characters_are_forbidden,
@@ -17,6 +19,18 @@ pub(crate) const CASES: &[Case] = cases![
     control_characters_are_kept,
     bytes_that_are_not_utf_8_show_as_replacements_and_stay_in_the_path,
     reserved_words_of_other_systems_are_names,
+    what_names_of_bytes_are_exchanged_for_is_kept,
+];
+
+/// Beliefs about databases that a server for tests rarely has. They were read in the server's source (`Create`, `Rename` and
+/// `PrepareUpload` in `pkg/filemanager/fs/dbfs`, `GetChildFile` in `inventory/file.go`, of 4.18), and never tried.
+pub(crate) const ON_TEST_SERVER: &[Case] = cases![
+    a_database_that_folds_case_finds_another_spelling_and_says_so_in_the_answer,
+    making_another_spelling_is_success_and_makes_nothing,
+    what_is_uploaded_to_another_spelling_is_success_and_lost,
+    renaming_to_another_spelling_is_taken_unless_it_is_ones_own,
+    a_database_that_pads_finds_names_with_and_without_spaces_behind_them,
+    a_database_of_text_fails_with_names_that_are_none,
 ];
 
 async fn eight_characters_are_forbidden(subject: &Subject) {
@@ -178,4 +192,116 @@ async fn reserved_words_of_other_systems_are_names(subject: &Subject) {
             json!(name)
         );
     }
+}
+
+async fn what_names_of_bytes_are_exchanged_for_is_kept(subject: &Subject) {
+    for name in ["a‛FF‛80", "‛‛FF", "a：b‛：", "begin‛~0123456789abcdef.txt"] {
+        subject
+            .create(&subject.at(&escaped(name)), "file")
+            .await
+            .expect(0);
+    }
+    let mut names = subject.names(&subject.at("")).await;
+    names.sort();
+    assert_eq!(
+        names,
+        ["a‛FF‛80", "a：b‛：", "begin‛~0123456789abcdef.txt", "‛‛FF"]
+    );
+}
+
+/// Every byte of a name as an escape.
+fn escaped(name: &str) -> String {
+    name.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+fn folding(subject: &Subject) {
+    subject.site.server().set_collation(Collation::FoldCase);
+}
+
+async fn a_database_that_folds_case_finds_another_spelling_and_says_so_in_the_answer(
+    subject: &Subject,
+) {
+    folding(subject);
+    let made = subject.put("name", b"x").await;
+    let found = subject.info(&subject.at("NAME")).await.data();
+    assert_eq!(
+        (&found["id"], &found["name"]),
+        (&made["id"], &json!("name"))
+    );
+    assert_eq!(found["path"], subject.at("name"));
+    subject.info(&subject.at("other")).await.expect(40016);
+}
+
+async fn making_another_spelling_is_success_and_makes_nothing(subject: &Subject) {
+    folding(subject);
+    let made = subject.put("name", b"x").await;
+    // Whatever is asked for, and though a conflict was to be an error.
+    for kind in ["file", "folder"] {
+        let body = json!({"uri": subject.at("NAME"), "type": kind, "err_on_conflict": true});
+        let told = subject.post("/file/create", body).send().await.data();
+        assert_eq!((&told["id"], &told["name"]), (&made["id"], &json!("name")));
+        assert_eq!(told["type"], 0);
+    }
+    assert_eq!(subject.names(&subject.at("")).await, ["name"]);
+    let body = json!({"uri": subject.at("name"), "type": "file", "err_on_conflict": true});
+    subject
+        .post("/file/create", body)
+        .send()
+        .await
+        .expect(40004);
+}
+
+async fn what_is_uploaded_to_another_spelling_is_success_and_lost(subject: &Subject) {
+    folding(subject);
+    let made = subject.put("name", b"x").await;
+    let told = subject.put_at(&subject.at("NAME"), b"longer").await.data();
+    assert_eq!(told["id"], made["id"]);
+    let body = json!({"uri": subject.at("Name"), "size": 6});
+    let session = subject.call(Method::PUT, "/file/upload").json(body);
+    let session = session.send().await.data();
+    let path = format!("/file/upload/{}/0", text(&session["session_id"]));
+    let chunk = subject.call(Method::POST, &path).body(&b"longer"[..]);
+    chunk.send().await.expect(0);
+    let now = subject.info(&subject.at("name")).await.data();
+    assert_eq!(
+        (&now["size"], &now["primary_entity"]),
+        (&json!(1), &made["primary_entity"])
+    );
+    assert_eq!(subject.names(&subject.at("")).await, ["name"]);
+}
+
+async fn renaming_to_another_spelling_is_taken_unless_it_is_ones_own(subject: &Subject) {
+    folding(subject);
+    subject.put("name", b"x").await;
+    subject.put("other", b"y").await;
+    subject
+        .rename(&subject.at("other"), "NAME")
+        .await
+        .expect(40004);
+    subject.rename(&subject.at("name"), "NAME").await.expect(0);
+    assert_eq!(subject.names(&subject.at("")).await, ["NAME", "other"]);
+}
+
+async fn a_database_that_pads_finds_names_with_and_without_spaces_behind_them(subject: &Subject) {
+    subject.site.server().set_collation(Collation::PadSpace);
+    let made = subject.put("name", b"x").await;
+    let found = subject.info(&subject.at("name%20")).await.data();
+    assert_eq!(found["id"], made["id"]);
+    subject.info(&subject.at("NAME")).await.expect(40016);
+    subject
+        .rename(&subject.at("name"), "name  ")
+        .await
+        .expect(0);
+    assert_eq!(subject.names(&subject.at("")).await, ["name  "]);
+}
+
+async fn a_database_of_text_fails_with_names_that_are_none(subject: &Subject) {
+    let server = subject.site.server();
+    server.configure(|settings| settings.names_are_text = true);
+    subject.create(&subject.at("a%FF"), "file").await.expect(-1);
+    subject.info(&subject.at("a%FF")).await.expect(-1);
+    subject
+        .create(&subject.at("a%C3%BF"), "file")
+        .await
+        .expect(0);
 }

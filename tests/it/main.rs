@@ -4,6 +4,7 @@
 
 mod accounts;
 mod at_random;
+mod attributes;
 mod bad_input;
 mod bounds;
 mod bytes;
@@ -15,6 +16,7 @@ mod damage;
 mod elsewhere;
 mod ends;
 mod faults;
+mod fsx;
 mod hangups;
 mod helper;
 mod keeping;
@@ -23,6 +25,7 @@ mod lent;
 mod model;
 mod names;
 mod owed;
+mod pjdfstest;
 mod places;
 mod policies;
 mod power;

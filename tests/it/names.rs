@@ -1,5 +1,10 @@
 //! Names with characters that the server refuses: stored as look-alikes, shown as what they stand for.
 
+mod any;
+#[path = "../../src/names/made_up.rs"]
+mod made_up;
+mod same;
+
 use std::ffi::OsString;
 use std::io::ErrorKind;
 

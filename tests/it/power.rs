@@ -7,64 +7,15 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use cloudreve_test_server::{Options, Server, generated_bytes};
 
+use crate::support::disk::Disk;
 use crate::support::mounted::{Home, Mounted};
 use crate::support::shell;
 
 const MIB: u64 = 1 << 20;
-
-/// A file system in a file, mounted on a directory.
-struct Disk {
-    image: PathBuf,
-    dir: PathBuf,
-}
-
-impl Disk {
-    fn make(home: &Home) -> Self {
-        let disk = Self {
-            image: home.path("disk"),
-            dir: home.path("state"),
-        };
-        let image = File::create(&disk.image).unwrap();
-        image.set_len(192 * MIB).unwrap();
-        shell::stdout(Command::new("mkfs.ext4").arg("-q").arg(&disk.image));
-        disk.mount();
-        disk
-    }
-
-    fn mount(&self) {
-        let mut mount = Command::new("mount");
-        shell::stdout(mount.args(["-o", "loop"]).arg(&self.image).arg(&self.dir));
-    }
-
-    fn unmount(&self) {
-        shell::stdout(Command::new("umount").arg(&self.dir));
-    }
-
-    /// What the disk holds now.
-    fn snapshot(&self) -> Vec<u8> {
-        std::fs::read(&self.image).unwrap()
-    }
-
-    /// The power comes back, with what the disk held.
-    fn restore(&self, held: &[u8]) {
-        self.unmount();
-        std::fs::write(&self.image, held).unwrap();
-        self.mount();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Without a word: a test that failed may have left it unmounted.
-        let unmounted = Command::new("umount").arg(&self.dir).output();
-        drop(unmounted);
-    }
-}
 
 fn write(path: &Path, content: &[u8], sync: bool) {
     let mut file = File::create(path).unwrap();
@@ -82,7 +33,7 @@ fn what_fsync_acknowledged_is_on_the_server_after_a_power_cut() {
     server.put("patched", base.clone());
     server.mkdir("folder");
     let home = Home::new();
-    let disk = Disk::make(&home);
+    let disk = Disk::make(&home.path("disk"), 192 * MIB, &home.path("state"), "rw");
     let options = ["--upload-delay=1h", "--cache-size=1G"];
     let mut mount = Mounted::in_that_home(home, &server, "cloudreve://my/", &options);
     // The base is at hand, and the folders are known.

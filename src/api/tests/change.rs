@@ -36,8 +36,8 @@ async fn everything(api: &Api) -> Vec<Result<(), Error>> {
     let one = std::slice::from_ref(&uri);
     let metadata = BTreeMap::from([("customize:x".to_owned(), None)]);
     vec![
-        api.create_folder(&uri).await.map(drop),
-        api.create_file(&uri).await.map(drop),
+        api.create_folder(&uri, &Default::default()).await.map(drop),
+        api.create_file(&uri, &Default::default()).await.map(drop),
         api.rename(&uri, &name("b")).await.map(drop),
         api.move_into(one, &folder).await,
         api.copy_into(one, &folder).await,
@@ -78,7 +78,8 @@ async fn what_reached_nobody_is_sent_again_when_the_server_is_back() {
     };
     let api = Api::new(options, Credentials::Anonymous).unwrap();
     let (calling, folder) = (api.clone(), my("mut/d1"));
-    let call = tokio::spawn(async move { calling.create_folder(&folder).await });
+    let call =
+        tokio::spawn(async move { calling.create_folder(&folder, &Default::default()).await });
     until(|| api.health().last_error.is_some()).await;
     let listener = TcpListener::bind(address).await.unwrap();
     let (mut stream, _) = listener.accept().await.unwrap();
@@ -95,8 +96,11 @@ async fn what_reached_nobody_is_sent_again_when_the_server_is_back() {
 
 #[tokio::test]
 async fn requests_say_what_the_server_reads() {
-    let (server, api) = always(fixture("api1-create-folder")).await;
-    api.create_folder(&my("a b#")).await.unwrap();
+    let made = recorded("api1-create-folder").replace("mut/d1", "a%20b%23");
+    let (server, api) = always(json(&made)).await;
+    api.create_folder(&my("a b#"), &Default::default())
+        .await
+        .unwrap();
     api.rename(&my("a"), &name("ü")).await.unwrap();
     let uris = [my("a"), my("b%3F")];
     api.move_into(&uris, &my("d")).await.unwrap();
@@ -191,7 +195,10 @@ async fn a_lock_of_an_upload_is_told_at_once_with_its_owner_and_keeps_its_token_
     // Of somebody else's file nothing but that it is locked.
     let blank = r#"{"code":40073,"data":[{"owner":{"application":{}},"type":0}],"msg":"x"}"#;
     let (server, api) = always(json(blank)).await;
-    let error = api.create_file(&my("a")).await.unwrap_err();
+    let error = api
+        .create_file(&my("a"), &Default::default())
+        .await
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "it is locked on the server (another client)"
@@ -257,25 +264,51 @@ async fn a_creation_that_lost_a_race_finds_what_won_it() {
     // The server's database said no, and something is there.
     let (_server, api) = answers(vec![code(50001), fixture("api1-info-file")]).await;
     assert_eq!(
-        variant(&api.create_file(&my("a")).await.unwrap_err()),
+        variant(
+            &api.create_file(&my("a"), &Default::default())
+                .await
+                .unwrap_err()
+        ),
         "Exists"
     );
     // Nothing is there: it was trouble.
     let (_server, api) = answers(vec![code(50001), code(40016)]).await;
     assert_eq!(
-        variant(&api.create_file(&my("a")).await.unwrap_err()),
+        variant(
+            &api.create_file(&my("a"), &Default::default())
+                .await
+                .unwrap_err()
+        ),
         "Trouble"
     );
     // A file came where a folder was to be.
     let (_server, api) = always(fixture("api1-create-file")).await;
     assert_eq!(
-        variant(&api.create_folder(&my("a")).await.unwrap_err()),
+        variant(
+            &api.create_folder(&my("mut/f1"), &Default::default())
+                .await
+                .unwrap_err()
+        ),
         "Exists"
     );
     assert_eq!(
-        api.create_file(&my("a")).await.unwrap().kind,
+        api.create_file(&my("mut/f1"), &Default::default())
+            .await
+            .unwrap()
+            .kind,
         FileKind::File
     );
+    // A file of another spelling was there, which the database takes for the same.
+    assert!(!api.takes_for_same());
+    assert_eq!(
+        variant(
+            &api.create_file(&my("mut/F1"), &Default::default())
+                .await
+                .unwrap_err()
+        ),
+        "Exists"
+    );
+    assert!(api.takes_for_same());
 }
 
 #[tokio::test]
@@ -354,4 +387,48 @@ async fn how_many_a_batch_may_have_is_asked_again_after_one_was_too_large() {
     assert_eq!(variant(&error), "Refused");
     api.batch_max().await.unwrap();
     assert_eq!(asked(), 2);
+}
+
+#[tokio::test]
+async fn what_is_spelled_otherwise_is_not_what_was_asked_for() {
+    let (_server, api) = always(fixture("api1-info-file")).await;
+    assert!(api.info(&my("pg/a")).await.is_ok());
+    assert!(!api.takes_for_same());
+    for uri in [my("pg/A"), my("pg/a%20")] {
+        assert_eq!(variant(&api.info(&uri).await.unwrap_err()), "NotFound");
+        assert_eq!(variant(&api.history(&uri).await.unwrap_err()), "NotFound");
+        assert_eq!(
+            variant(&api.is_told_apart(&uri).await.unwrap_err()),
+            "Exists"
+        );
+        let other = api.other_spelling(&uri).await.unwrap().unwrap();
+        assert_eq!(other.name.as_bytes(), b"a");
+    }
+    assert!(api.takes_for_same());
+    api.is_told_apart(&my("pg/a")).await.unwrap();
+    assert_eq!(api.other_spelling(&my("pg/a")).await.unwrap(), None);
+    // What was deleted is named by number there, and its path by something else.
+    assert!(
+        api.info(&FileUri::parse_wire("cloudreve://trash/x").unwrap())
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn whether_a_server_tells_names_apart_is_found_out_once_and_not_from_what_may_be_gone() {
+    let there = || fixture("api1-info-file");
+    let absent = || code(40016);
+    // `PG` and `pg ` are not there, and neither is `pg`: that says nothing, so the name itself is looked for.
+    let asked = vec![absent(), absent(), absent(), absent()];
+    // The same with `pg` there: it is known, and nothing is asked of the next one.
+    let pg = json(&recorded("api1-info-file").replace("pg/a", "pg"));
+    let (server, api) = answers([asked, vec![absent(), absent(), pg, there()]].concat()).await;
+    api.is_told_apart(&my("pg/a")).await.unwrap();
+    assert_eq!(server.seen().len(), 4);
+    api.is_told_apart(&my("pg/a")).await.unwrap();
+    assert_eq!(server.seen().len(), 7);
+    api.is_told_apart(&my("pg/b")).await.unwrap();
+    assert_eq!(server.seen().len(), 7);
+    assert!(!api.takes_for_same());
 }

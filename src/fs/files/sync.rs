@@ -7,7 +7,9 @@ use std::time::SystemTime;
 
 use futures_util::StreamExt;
 
+use crate::attributes::Special;
 use crate::entry::FileKey;
+use crate::fs::Maker;
 use crate::fs::changes::disk;
 use crate::fs::{Believed, Durability, Error, Fs, HandleId};
 use crate::inodes::Ino;
@@ -36,10 +38,11 @@ impl Fs {
     pub async fn sync(&self, handle: HandleId) -> Result<(), Error> {
         let file = self.files.get(handle)?;
         let Some(local) = file.content.local() else {
-            return Ok(());
+            return self.told_durably().await;
         };
         self.stage(&local)?;
         let generation = local.generation();
+        self.told_durably().await?;
         local.durable().await.map_err(disk)?;
         if self.is_server_promised() {
             return self.on_server(&local, generation).await;
@@ -52,10 +55,19 @@ impl Fs {
         }
     }
 
+    /// What is told of files survives a power cut.
+    async fn told_durably(&self) -> Result<(), Error> {
+        match &self.owing {
+            Some(owing) => owing.staging.tell_durably().await.map_err(disk),
+            None => Ok(()),
+        }
+    }
+
     /// fsync(2) of a folder: the names of what is here survive a power cut, too. What the server was told needs none of it.
     pub async fn sync_folder(&self, ino: Ino) -> Result<(), Error> {
         let folder = self.namespace.folder_key(ino)?;
         self.removals.send(&folder).await?;
+        self.told_durably().await?;
         let owed = self.namespace.locals.in_folder(&folder);
         let synced = owed
             .into_iter()
@@ -86,9 +98,15 @@ impl Fs {
         }
     }
 
-    /// mknod(2): a new empty file that nobody has open.
-    pub async fn make_file(&self, parent: Ino, name: &OsStr, mode: u32) -> Result<Believed, Error> {
-        let (made, local) = self.create(parent, name, mode).await?;
+    /// mknod(2), symlink(2): a new file without content that nobody has open.
+    pub async fn make_file(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+        maker: Maker,
+        special: Option<Special>,
+    ) -> Result<Believed, Error> {
+        let (made, local) = self.create(parent, name, maker, special).await?;
         if let Err(err) = self.stage(&local) {
             self.forget(made.attr.ino, 1);
             return Err(err);
@@ -112,7 +130,9 @@ impl Fs {
 
     /// Keeps in the cache what was delivered, if nobody has written to it since.
     pub fn keep_delivered(&self, news: &News) {
-        let News::Delivered { local, .. } = news;
+        let News::Delivered { local, .. } = news else {
+            return;
+        };
         if let Some((shown, _)) = self.namespace.locals.numbered(*local) {
             self.files.delivered(shown.local);
         }

@@ -5,28 +5,87 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::attributes::MODE_BITS;
 use crate::fs::changes::disk;
-use crate::fs::locals::Shown;
+use crate::fs::told::Telling;
 use crate::fs::{Believed, Error, Fs, HandleId, Opened};
 use crate::inodes::Ino;
 use crate::model::FileKind;
-use crate::staging::{Local, State};
+use crate::staging::Local;
 
 use super::File;
 
 /// What setattr is to change; none is left as it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Change {
-    /// Permission bits. Accepted and not kept: what a mount shows is the same for all its files.
+    /// Permission bits.
     pub mode: Option<u32>,
-    /// Owner. Another one than is shown is refused.
+    /// Owner.
     pub uid: Option<u32>,
-    /// Group. Another one than is shown is refused.
+    /// Group.
     pub gid: Option<u32>,
     /// Length, in bytes.
     pub size_bytes: Option<u64>,
-    /// Time of the last change. Kept of what is not on the server yet; accepted and not kept of the rest.
-    pub mtime: Option<SystemTime>,
+    /// Time of the last change of content.
+    pub modified: Option<SetTime>,
+    /// Time of the last access.
+    pub accessed: Option<SetTime>,
+    /// What makes a file run in its owner's name is to go: whoever changes the content is not above that.
+    pub drops_privileges: bool,
+}
+
+/// What a time is set to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetTime {
+    /// This moment.
+    Now,
+    /// This time.
+    At(SystemTime),
+}
+
+impl SetTime {
+    fn at(self, now: SystemTime) -> SystemTime {
+        match self {
+            Self::Now => now,
+            Self::At(time) => time,
+        }
+    }
+}
+
+impl Change {
+    /// Whether anything is told that is not content.
+    fn tells(&self) -> bool {
+        let content = Self {
+            size_bytes: self.size_bytes,
+            ..Self::default()
+        };
+        *self != content
+    }
+
+    /// Makes it so, at `now`.
+    fn tell(&self, fs: &Fs, told: &mut Telling<'_>, now: SystemTime) {
+        let mut access = told.access;
+        let is_given = self.uid.is_some() || self.gid.is_some();
+        if told.kind == FileKind::File && (is_given || self.drops_privileges) {
+            access = Fs::without_privileges(access);
+        }
+        access.uid = self.uid.unwrap_or(access.uid);
+        access.gid = self.gid.unwrap_or(access.gid);
+        // Bits that come with it are those that the caller wants.
+        if let Some(mode) = self.mode {
+            access.mode = mode as u16 & MODE_BITS;
+        }
+        if access != told.access {
+            fs.set_access(told.attributes, access, told.kind);
+        }
+        if let Some(modified) = self.modified {
+            told.times.modified = modified.at(now);
+        }
+        if let Some(accessed) = self.accessed {
+            told.times.accessed = accessed.at(now);
+        }
+        told.times.changed = now;
+    }
 }
 
 /// What fallocate(2) is to do.
@@ -150,16 +209,11 @@ impl Fs {
     pub async fn change(
         &self,
         ino: Ino,
-        change: Change,
+        mut change: Change,
         handle: Option<HandleId>,
     ) -> Result<Believed, Error> {
         self.owing()?;
         let node = self.namespace.inodes.node(ino).ok_or(Error::NotFound)?;
-        let shown = &self.namespace.options;
-        let is_other = |wanted: Option<u32>, shown: u32| wanted.is_some_and(|id| id != shown);
-        if is_other(change.uid, shown.uid) || is_other(change.gid, shown.gid) {
-            return Err(Error::NotPermitted);
-        }
         if let Some(size_bytes) = change.size_bytes {
             if node.entry.kind == FileKind::Folder {
                 return Err(Error::IsAFolder);
@@ -169,10 +223,33 @@ impl Fs {
                 None => self.truncate_closed(ino, size_bytes).await?,
             }
         }
-        if let Some(mtime) = change.mtime {
-            self.set_mtime(ino, mtime)?;
+        if change.size_bytes.is_some() && change.modified == Some(SetTime::Now) {
+            // So it was, by the change of content.
+            change.modified = None;
+        }
+        if change.tells() {
+            let (fs, now) = (self, SystemTime::now());
+            self.tell(ino, |told| {
+                change.tell(fs, told, now);
+                Ok(())
+            })
+            .await?;
         }
         self.attr(ino).await
+    }
+
+    /// Content is about to be changed by who is not above it: what makes the file run in its owner's name goes.
+    pub async fn drop_privileges(&self, ino: Ino) -> Result<(), Error> {
+        let node = self.namespace.inodes.node(ino).ok_or(Error::NotFound)?;
+        let access = self.namespace.shown_access(&node);
+        if Self::without_privileges(access) == access {
+            return Ok(());
+        }
+        let change = Change {
+            drops_privileges: true,
+            ..Change::default()
+        };
+        self.change(ino, change, None).await.map(drop)
     }
 
     /// truncate(2): as who opens, truncates and closes.
@@ -182,22 +259,6 @@ impl Fs {
         let flushed = self.flush(handle).await;
         self.release(handle);
         done.and(flushed)
-    }
-
-    fn set_mtime(&self, ino: Ino, mtime: SystemTime) -> Result<(), Error> {
-        let Some(Shown { local, .. }) = self.local_of(ino) else {
-            return Ok(());
-        };
-        // The server takes a time with content only, and content that it has is not sent again for that.
-        if local.state() == State::Delivered {
-            return Ok(());
-        }
-        local.set_mtime(mtime).map_err(disk)?;
-        self.changed(ino, &local);
-        if !self.files.is_written(ino) {
-            self.stage(&local)?;
-        }
-        Ok(())
     }
 
     /// Keeps what shows in step with a change of `local`, which `change` makes.
@@ -220,7 +281,8 @@ impl Fs {
         let content = &file.content;
         content.local_or(|| {
             let version = content.version();
-            let local = self.write_over(content.ino(), version.version(), version.updated)?;
+            let modified = self.namespace.with_untold(version).times().modified;
+            let local = self.write_over(content.ino(), version.version(), modified)?;
             self.namespace.inodes.soil(content.ino());
             Ok(local)
         })

@@ -109,7 +109,11 @@ impl Mounted {
     /// A closed file of `content`, at a path.
     async fn write(&self, path: &str, content: &[u8]) -> Arc<Local> {
         let (parent, name) = self.parent(path).await;
-        let (_, local) = self.fs.create(parent, name.as_ref(), 0o644).await.unwrap();
+        let (_, local) = self
+            .fs
+            .create(parent, name.as_ref(), Maker::of_tests(FileKind::File), None)
+            .await
+            .unwrap();
         self.fill(&local, content);
         local
     }
@@ -203,7 +207,9 @@ impl Mounted {
 
     async fn mkdir(&self, path: &str) -> Result<Believed, Error> {
         let (parent, name) = self.parent(path).await;
-        self.fs.make_folder(parent, name.as_ref()).await
+        self.fs
+            .make_folder(parent, name.as_ref(), Maker::of_tests(FileKind::Folder))
+            .await
     }
 
     /// What readdir(3) shows, in order of names.

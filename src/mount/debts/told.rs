@@ -182,7 +182,8 @@ pub(super) fn sum(files: impl Iterator<Item = Brief>, rate: Option<Rate>) -> Owe
 /// What is owed in a few words, for the service manager and the log; none where nothing is.
 pub(super) fn in_short(sum: &OwedSum) -> Option<String> {
     let files = match sum.files {
-        0 => return None,
+        0 if sum.untold == 0 => return None,
+        0 => return Some(untold(sum.untold)),
         1 => "1 file is".to_owned(),
         n => format!("{n} files are"),
     };
@@ -192,6 +193,14 @@ pub(super) fn in_short(sum: &OwedSum) -> Option<String> {
     };
     let bytes = show_size(sum.bytes);
     Some(format!("{files} owed to the server, {bytes}{blocked}"))
+}
+
+/// How many files there are of which the server is to hear.
+fn untold(files: u64) -> String {
+    match files {
+        1 => "mode, owner, times or the like of 1 file are owed to the server".to_owned(),
+        n => format!("mode, owner, times or the like of {n} files are owed to the server"),
+    }
 }
 
 /// What a person should do about files that cannot be delivered: one line for each thing to do, whatever the number of
@@ -411,6 +420,11 @@ mod tests {
             })
         };
         assert_eq!(of(0, 0), None);
+        let told = in_short(&OwedSum {
+            untold: 2,
+            ..OwedSum::default()
+        });
+        assert!(told.unwrap().contains("of 2 files are owed"));
         assert_eq!(of(1, 0).unwrap(), "1 file is owed to the server, 1.00 MiB");
         assert!(
             of(3, 2)

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
-use super::Local;
+use super::{Local, There};
 use crate::crash::{self, Point};
 use crate::entity::Entity;
 use crate::model::{EntityId, FileId};
@@ -236,10 +236,16 @@ impl Local {
             visible_bytes: if is_same_version { shown } else { 0 },
             ..base
         });
+        let is_another = base
+            .as_ref()
+            .is_some_and(|base| old.base.as_ref().is_none_or(|old| old.file != base.file));
         let new = About {
             place: place.clone(),
             base: base.clone().or_else(|| old.base.clone()),
             replaces,
+            // What is told of the file that gets the content is of the old content.
+            untold: old.untold || is_another,
+            ..old.clone()
         };
         {
             // What was decided for another place, and stood in its way there.
@@ -251,6 +257,7 @@ impl Local {
         let mut inner = self.inner.write().unwrap();
         inner.about.place = place;
         inner.about.replaces = replaces;
+        inner.about.untold = new.untold;
         if let Some(base) = base {
             // It may have been truncated meanwhile.
             let visible_bytes = base.visible_bytes.min(inner.visible());
@@ -281,10 +288,17 @@ impl Local {
     }
 
     /// The content of `generation` is version `entity` of `file` now. It is the base from now on, with all of it here;
-    /// `Delivered` unless it was written to since.
-    pub fn delivered(&self, generation: u64, file: FileId, entity: EntityId) -> io::Result<State> {
+    /// `Delivered` unless it was written to since. `there` is what the server tells of the file; what it has not heard
+    /// by then, it is to hear. None where nobody looked.
+    pub fn delivered(
+        &self,
+        generation: u64,
+        file: FileId,
+        entity: EntityId,
+        there: Option<There>,
+    ) -> io::Result<State> {
         let _turn = self.turn.lock().unwrap();
-        let (old, new, is_current) = {
+        let (old, new, is_current, missing) = {
             let mut inner = self.inner.write().unwrap();
             if !inner.is_owed() {
                 return Ok(inner.state.clone());
@@ -296,7 +310,7 @@ impl Local {
                 ));
             }
             let mut new = inner.about.clone();
-            new.base = Some(Base {
+            let base = Base {
                 file,
                 entity: Entity {
                     id: entity,
@@ -304,11 +318,21 @@ impl Local {
                     size_bytes: inner.size_bytes,
                 },
                 visible_bytes: 0,
-            });
+            };
             let is_current = self.generation() == generation;
             inner.is_leaving = is_current;
-            (inner.about.clone(), new, is_current)
+            let missing = there.and_then(|there| there.missing(&inner, &base.entity));
+            new.untold = missing.is_some() && !is_current;
+            new.base = Some(base);
+            (inner.about.clone(), new, is_current, missing)
         };
+        if let (true, Some(attributes), Some(base)) = (is_current, missing, &new.base) {
+            let slot = &self.slot;
+            let note = |change| slot.journal.note(change);
+            let place = new.place.clone();
+            slot.untold
+                .tell(slot, &base.file, place, Arc::new(attributes), note)?;
+        }
         let noted = match is_current {
             true => self.remove_row(),
             false => self.write_down(&old, &new),
@@ -317,6 +341,7 @@ impl Local {
         inner.is_leaving = false;
         noted?;
         inner.about.base = new.base;
+        inner.about.untold = new.untold;
         inner.delivery = Delivery {
             conflict: inner.delivery.conflict.take(),
             ..Delivery::default()
@@ -434,7 +459,7 @@ impl Local {
     }
 
     /// What it is changes, if anybody is owed it: beside the content and in the journal, or in neither.
-    fn write_down(&self, old: &About, new: &About) -> io::Result<()> {
+    pub(super) fn write_down(&self, old: &About, new: &About) -> io::Result<()> {
         let row = {
             let inner = self.inner.read().unwrap();
             if !inner.is_owed() {

@@ -133,7 +133,7 @@ impl Call {
                 let generation = local.generation();
                 let file = FileId(format!("file of {origin}").into());
                 local
-                    .delivered(generation, file, EntityId("new".into()))
+                    .delivered(generation, file, EntityId("new".into()), None)
                     .unwrap();
             }
         }

@@ -136,14 +136,17 @@ fn a_content_that_was_delivered_is_owed_again_when_it_is_lent() {
     local.stage(at(1)).unwrap();
     let (file, entity) = (FileId("f".into()), EntityId("e".into()));
     let sent = local.generation();
-    let state = local.delivered(sent, file.clone(), entity.clone());
+    let state = local.delivered(sent, file.clone(), entity.clone(), None);
     assert_eq!(state.unwrap(), State::Delivered);
     let loan = local.lend(false).unwrap().unwrap();
     assert_eq!(local.state(), State::Dirty);
     assert_eq!(staging.owed().len(), 1);
     handle(&world).write_all_at(b"two", 0).unwrap();
     // An answer that comes late is of the older content.
-    assert_eq!(local.delivered(sent, file, entity).unwrap(), State::Dirty);
+    assert_eq!(
+        local.delivered(sent, file, entity, None).unwrap(),
+        State::Dirty
+    );
     drop(loan);
     assert_eq!(local.stage(at(2)).unwrap(), State::Staged(at(2)));
     assert_eq!(all(&local, b""), b"two");

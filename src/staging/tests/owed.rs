@@ -157,7 +157,12 @@ fn a_delivered_file_is_owed_again_when_it_is_written_to() {
     local.stage(at(1)).unwrap();
     let delivered = |local: &Local, generation, entity: &str| {
         local
-            .delivered(generation, FileId("f".into()), EntityId(entity.into()))
+            .delivered(
+                generation,
+                FileId("f".into()),
+                EntityId(entity.into()),
+                None,
+            )
             .unwrap()
     };
     assert_eq!(

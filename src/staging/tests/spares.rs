@@ -21,7 +21,9 @@ fn written(staging: &Arc<Staging>, name: &str, bytes: &[u8]) -> Arc<Local> {
 
 fn deliver(local: &Local) {
     let (file, entity) = (FileId("f".into()), EntityId("e".into()));
-    local.delivered(local.generation(), file, entity).unwrap();
+    local
+        .delivered(local.generation(), file, entity, None)
+        .unwrap();
 }
 
 #[test]

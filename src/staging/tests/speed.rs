@@ -47,7 +47,9 @@ fn a_file_that_is_written_while_it_is_delivered_and_unlinked_ends_in_one_state()
                     })
                     .unwrap();
                 let (file, entity) = (FileId("f".into()), EntityId("e".into()));
-                local.delivered(local.generation(), file, entity).unwrap();
+                local
+                    .delivered(local.generation(), file, entity, None)
+                    .unwrap();
             });
             if round % 3 == 0 {
                 scope.spawn(|| local.unlink().unwrap());
@@ -122,7 +124,9 @@ fn how_fast() {
     let begun = Instant::now();
     for local in &owed {
         let (file, entity) = (FileId("f".into()), EntityId("e".into()));
-        local.delivered(local.generation(), file, entity).unwrap();
+        local
+            .delivered(local.generation(), file, entity, None)
+            .unwrap();
     }
     let rate = owed.len() as f64 / begun.elapsed().as_secs_f64();
     println!("delivered, one after the other: {rate:.0}/s");

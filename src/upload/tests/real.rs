@@ -21,7 +21,7 @@ async fn folder() -> Option<(Api, FileUri, FileKey)> {
     let api = Api::new(options, credentials).unwrap();
     let name = format!("uploads {:x}", getrandom::u64().unwrap());
     let uri = FileUri::my().child(ServerName::from_wire(name.as_bytes()));
-    let info = api.create_folder(&uri).await.unwrap();
+    let info = api.create_folder(&uri, &Default::default()).await.unwrap();
     let key = FileKey {
         tree: Tree::MAIN,
         id: info.id,

@@ -1,9 +1,11 @@
 //! What the suites stand on.
 
 pub(crate) mod damage;
+pub(crate) mod disk;
 pub(crate) mod map;
 pub(crate) mod mounted;
 pub(crate) mod shell;
+pub(crate) mod tools;
 pub(crate) mod xattr;
 
 use std::fs::File;

@@ -39,6 +39,27 @@ pub(crate) fn wait(mut child: Child, what: &str) -> ExitStatus {
     bounded(child.id(), what, move || child.wait())
 }
 
+/// How `child` ended; nothing where it had to be killed after `patience`.
+pub(crate) fn wait_at_most(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let ends_by = |child: &mut Child, moment: Instant| {
+        while Instant::now() < moment {
+            let ended = child.try_wait().expect("a child can be asked");
+            if ended.is_some() {
+                return ended;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
+    };
+    let ended = ends_by(child, Instant::now() + patience);
+    if ended.is_none() {
+        kill(child.id(), libc::SIGKILL);
+        // What it keeps busy is free when it is gone. Who waits for a file system that does not answer is not gone soon.
+        ends_by(child, Instant::now() + Duration::from_secs(5));
+    }
+    ended
+}
+
 fn bounded<T: Send + 'static>(
     pid: u32,
     what: &str,

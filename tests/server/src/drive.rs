@@ -1,14 +1,14 @@
 //! Files, folders and entities of all users: a tree with the server's invariants, and nothing of HTTP.
 //!
-//! Names are unique in a folder, files and folders together, case-sensitive as on SQLite (→ api part 1 §4.4). An
-//! entity never changes; files point at entities, several may point at one, and it lives while one does
+//! Names are unique in a folder, files and folders together, as far as the database tells them apart
+//! (→ api part 1 §4.4). An entity never changes; files point at entities, several may point at one, and it lives while one does
 //! (→ api part 2 §1).
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::clock::Time;
 use crate::content::Content;
-use crate::options::View;
+use crate::options::{Collation, View};
 use crate::policy::StoragePolicy;
 
 /// Number of a file or folder.
@@ -31,11 +31,15 @@ pub(crate) struct Children {
 }
 
 impl Children {
-    pub(crate) fn get(&self, name: &str) -> Option<NodeId> {
-        self.folders
-            .get(name)
-            .or_else(|| self.files.get(name))
-            .copied()
+    /// What the database finds where it is asked for a name.
+    pub(crate) fn get(&self, name: &str, collation: Collation) -> Option<NodeId> {
+        let exact = self.folders.get(name).or_else(|| self.files.get(name));
+        if exact.is_some() || collation == Collation::Binary {
+            return exact.copied();
+        }
+        let mut all = self.folders.iter().chain(&self.files);
+        let same = all.find(|(other, _)| collation.is_same(other, name));
+        same.map(|(_, id)| *id)
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = NodeId> {
@@ -112,6 +116,8 @@ pub(crate) struct Drive {
     entities: HashMap<EntityId, Entity>,
     last_node: NodeId,
     last_entity: EntityId,
+    /// Which names the database takes for the same.
+    pub(crate) collation: Collation,
     /// Bytes of all entities of each user's files, trash and unfinished uploads included.
     used: HashMap<UserId, u64>,
 }
@@ -211,7 +217,8 @@ impl Drive {
     }
 
     pub(crate) fn child(&self, folder: NodeId, name: &str) -> Option<NodeId> {
-        self.node(folder).children.as_ref()?.get(name)
+        let children = self.node(folder).children.as_ref()?;
+        children.get(name, self.collation)
     }
 
     /// Gives an object a parent and a name, which must be free there; it may come from the trash.

@@ -50,7 +50,7 @@ mod view;
 pub use content::generated_bytes;
 pub use faults::Fault;
 pub use log::LoggedRequest;
-pub use options::{Options, Settings, ShareOptions, Store, User, View, Wedge};
+pub use options::{Collation, Options, Settings, ShareOptions, Store, User, View, Wedge};
 pub use policy::StoragePolicy;
 pub use route::Route;
 pub use server::Server;

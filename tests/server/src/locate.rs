@@ -5,6 +5,7 @@ use crate::drive::{NodeId, UserId};
 use crate::ids::Kind;
 use crate::reply::Failure;
 use crate::site::Site;
+use crate::uri::percent::is_text;
 use crate::uri::{FileUri, Realm};
 
 /// Who asks: signed in as a user, or anonymous (→ api part 1 §3.1).
@@ -77,6 +78,9 @@ impl Site {
         uri: &FileUri,
         now: Time,
     ) -> Result<Target, Failure> {
+        if self.settings.names_are_text && !uri.segments.iter().all(|name| is_text(name)) {
+            return Err(Failure::unclassified());
+        }
         match uri.realm {
             Realm::My => self.walk(self.my_root(caller, uri)?, &uri.segments),
             Realm::Share => {
@@ -197,9 +201,10 @@ impl Site {
                     missing: segments[depth..].to_vec(),
                 });
             };
+            // Spelled as it is stored, however it was asked for.
             found = Located {
                 node,
-                path: join(&found.path, name),
+                path: join(&found.path, &self.drive.node(node).name),
                 is_root: false,
                 ..found
             };
@@ -208,6 +213,12 @@ impl Site {
             found,
             missing: Vec::new(),
         })
+    }
+
+    /// Whether the URI names what was found as the server spells it.
+    pub(crate) fn is_spelled(&self, found: &Located, uri: &FileUri) -> bool {
+        let name = &self.drive.node(found.node).name;
+        found.is_root || uri.segments.last() == Some(name)
     }
 
     /// An object of the caller's own, by its id (→ api part 1 §7.8).

@@ -69,6 +69,30 @@ pub enum Wedge {
     Writes,
 }
 
+/// Which names the database of the server takes for the same (→ api part 1 §4.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Collation {
+    /// None but equal ones, as SQLite and PostgreSQL.
+    #[default]
+    Binary,
+    /// Those that differ in spaces at their ends only, as `utf8mb4_bin` of MySQL.
+    PadSpace,
+    /// Also those that differ in upper and lower case, as `utf8mb4_general_ci` of MySQL.
+    FoldCase,
+}
+
+impl Collation {
+    /// Whether it takes these two for the same.
+    pub(crate) fn is_same(self, one: &str, other: &str) -> bool {
+        let padded = |name: &str| name.trim_end_matches(' ').to_owned();
+        match self {
+            Self::Binary => one == other,
+            Self::PadSpace => padded(one) == padded(other),
+            Self::FoldCase => padded(one).to_lowercase() == padded(other).to_lowercase(),
+        }
+    }
+}
+
 /// Where the bytes of files come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Store {
@@ -164,6 +188,8 @@ pub struct Settings {
     pub connection_bandwidth: Option<u64>,
     /// What of the database is broken.
     pub wedge: Wedge,
+    /// The database takes no names but text, as MySQL and PostgreSQL: of others every request fails.
+    pub names_are_text: bool,
 }
 
 impl Default for Settings {
@@ -202,6 +228,7 @@ impl Default for Settings {
             bandwidth: None,
             connection_bandwidth: None,
             wedge: Wedge::None,
+            names_are_text: false,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::faults::{Fault, Faults};
 use crate::ids::{Kind, mix};
 use crate::line::Line;
 use crate::log::{LoggedRequest, RequestLog};
-use crate::options::{Options, Settings, User, Wedge};
+use crate::options::{Collation, Options, Settings, User, Wedge};
 use crate::policy::StoragePolicy;
 use crate::route::Route;
 use crate::serve::{Origin, Shared, accept};
@@ -167,6 +167,11 @@ impl Server {
     /// Bytes of bodies a second on each connection, besides what all have together; none is no limit.
     pub fn set_connection_bandwidth(&self, bytes_per_second: Option<u64>) {
         self.configure(|settings| settings.connection_bandwidth = bytes_per_second);
+    }
+
+    /// Has the database take other names for the same from now on.
+    pub fn set_collation(&self, collation: Collation) {
+        self.site().drive.collation = collation;
     }
 
     /// Breaks the database, or mends it.

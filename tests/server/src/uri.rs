@@ -183,9 +183,14 @@ pub(crate) mod percent {
         out.push(char::from(HEX[usize::from(byte & 15)]));
     }
 
+    /// Whether a name has no bytes that are not UTF-8.
+    pub(crate) fn is_text(name: &str) -> bool {
+        !name.contains(|c| odd_byte(c).is_some())
+    }
+
     /// A name as JSON shows it: what is not UTF-8 is U+FFFD, a byte each (→ api part 1 §4.2).
     pub(crate) fn shown(name: &str) -> Cow<'_, str> {
-        if !name.contains(|c| odd_byte(c).is_some()) {
+        if is_text(name) {
             return Cow::Borrowed(name);
         }
         name.chars()

@@ -17,7 +17,12 @@ impl Mounted {
     async fn made(&self, name: &str) -> (HandleId, HandleId) {
         let (made, _) = self
             .fs
-            .create(Ino::ROOT, name.as_ref(), 0o644)
+            .create(
+                Ino::ROOT,
+                name.as_ref(),
+                Maker::of_tests(FileKind::File),
+                None,
+            )
             .await
             .unwrap();
         let ino = made.attr.ino;

@@ -52,14 +52,28 @@ async fn what_is_there_is_not_made_again() {
     .await;
     let fs = &mounted.fs;
     for name in ["file", "dir"] {
-        let made = fs.create(Ino::ROOT, name.as_ref(), 0).await;
+        let made = fs
+            .create(
+                Ino::ROOT,
+                name.as_ref(),
+                Maker::of_tests(FileKind::File),
+                None,
+            )
+            .await;
         assert!(matches!(made, Err(Error::Exists)), "{name}");
         let made = mounted.mkdir(name).await;
         assert!(matches!(made, Err(Error::Exists)), "{name}");
     }
     mounted.write("here", b"x").await;
     assert!(matches!(mounted.mkdir("here").await, Err(Error::Exists)));
-    let made = fs.create(Ino::ROOT, OsStr::new(&"n".repeat(256)), 0).await;
+    let made = fs
+        .create(
+            Ino::ROOT,
+            OsStr::new(&"n".repeat(256)),
+            Maker::of_tests(FileKind::File),
+            None,
+        )
+        .await;
     assert!(matches!(made, Err(Error::NameTooLong)));
 }
 
@@ -71,13 +85,16 @@ async fn a_new_folder_is_known_to_be_empty_and_stays_in_a_listing_that_was_read_
     })
     .await;
     mounted.names("").await;
+    // With the second one it is known that the server tells names apart.
+    mounted.mkdir("b").await.unwrap();
+    mounted.mkdir("c").await.unwrap();
     mounted.server.reset_counters();
     let made = mounted.mkdir("m").await.unwrap();
-    assert_eq!(made.attr.kind, FileKind::Folder);
+    assert_eq!(made.attr.kind, Kind::Folder);
     assert!(mounted.find("m/nothing").await.is_none());
-    assert_eq!(mounted.names("").await, ["a", "m", "z"]);
+    assert_eq!(mounted.names("").await, ["a", "b", "c", "m", "z"]);
     assert_eq!(mounted.requests(), 1);
-    assert_eq!(mounted.on_server(""), ["a", "m", "z"]);
+    assert_eq!(mounted.on_server(""), ["a", "b", "c", "m", "z"]);
 }
 
 #[tokio::test]
@@ -97,7 +114,10 @@ async fn a_folder_that_somebody_deleted_is_not_made_again_by_what_is_made_in_it(
     mounted.server.remove("a");
     let root = mounted.fs.namespace.folder_key(Ino::ROOT).unwrap();
     mounted.fs.namespace.metadata.forget(&root);
-    let made = mounted.fs.make_folder(a, "b".as_ref()).await;
+    let made = mounted
+        .fs
+        .make_folder(a, "b".as_ref(), Maker::of_tests(FileKind::Folder))
+        .await;
     assert!(matches!(made, Err(Error::NotFound)), "{made:?}");
     assert_eq!(mounted.server.names("a"), None);
 }

@@ -131,7 +131,15 @@ async fn what_is_written_to_while_its_name_changes_shows_under_the_new_one_alone
 async fn a_file_that_was_made_and_not_opened_is_owed() {
     let mut mounted = Mounted::new(|_| {}).await;
     let fs = Arc::clone(&mounted.fs);
-    let (made, local) = fs.create(Ino::ROOT, "a".as_ref(), 0o644).await.unwrap();
+    let (made, local) = fs
+        .create(
+            Ino::ROOT,
+            "a".as_ref(),
+            Maker::of_tests(FileKind::File),
+            None,
+        )
+        .await
+        .unwrap();
     fs.leave(&local);
     fs.forget(made.attr.ino, 1);
     mounted.deliver(&local).await;
@@ -164,4 +172,35 @@ async fn what_was_written_over_two_versions_is_delivered_after_a_restart_too() {
     let names = mounted.on_server("");
     assert_eq!(names.len(), 2, "{names:?}");
     assert_eq!(mounted.names("").await, names);
+}
+
+#[tokio::test]
+async fn late_news_of_an_older_content_does_not_show_that_once_a_newer_one_is_delivered() {
+    let mut mounted = Mounted::new(|server| drop(server.put("a", "the old one"))).await;
+    let fs = Arc::clone(&mounted.fs);
+    let ino = mounted.ino("a").await;
+    let open = mounted.open(ino).await;
+    let uploader = Arc::clone(&mounted.owing.uploader);
+    for content in [&b"short"[..], b"much longer than it was"] {
+        fs.write(open, 0, content, false).unwrap();
+        fs.truncate(open, content.len() as u64).await.unwrap();
+        fs.flush(open).await.unwrap();
+        // It is there, and the news of it waits.
+        let local = fs.local_of(ino).unwrap().local;
+        uploader.deliver(&local).await.unwrap();
+    }
+    for heard in 0..2 {
+        let shown = fs.attr(ino).await.unwrap().attr;
+        assert_eq!(shown.size_bytes, 23, "after {heard} news");
+        assert_eq!(mounted.find("a").await.unwrap().size_bytes, 23);
+        mounted.hear().await;
+    }
+    assert_eq!(fs.attr(ino).await.unwrap().attr.size_bytes, 23);
+    assert_eq!(
+        fs.read(open, 0, 100).await.unwrap(),
+        "much longer than it was"
+    );
+    fs.release(open);
+    assert_eq!(mounted.find("a").await.unwrap().size_bytes, 23);
+    assert_eq!(mounted.on_server(""), ["a"]);
 }

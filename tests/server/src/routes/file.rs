@@ -185,6 +185,11 @@ impl Ctx<'_> {
         for (key, value) in &metadata {
             check_metadata(key, value, false)?;
         }
+        if target.missing.is_empty() && !self.site.is_spelled(&target.found, &uri) {
+            // Of another spelling, so not what was asked for; nor is anything missing. What is there is the answer, be it a
+            // file or a folder, and whatever was said of conflicts (`Cloudreve:pkg/filemanager/fs/dbfs/manage.go`, Create).
+            return Ok(Reply::data(&self.site.file_view(&target.found, false)));
+        }
         if target.missing.is_empty() {
             let same = self.site.drive.node(target.found.node).is_folder() == folder;
             if !same || body.err_on_conflict {

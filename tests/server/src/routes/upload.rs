@@ -54,6 +54,18 @@ struct Opened {
     mime_type: String,
     /// Both sides want the content enciphered.
     encrypted: bool,
+    /// Nothing will come of it.
+    lost: bool,
+}
+
+/// Where content goes.
+enum Prepared {
+    /// To this file.
+    Fit(Located),
+    /// Nowhere: the database took the name for this file's, which is spelled otherwise. The server takes that for the new
+    /// file and one of its versions for the new one, and no record ever names what is sent
+    /// (`Cloudreve:pkg/filemanager/fs/dbfs/upload.go`, PrepareUpload; read there, not tried).
+    Lost(Located),
 }
 
 impl Site {
@@ -240,9 +252,15 @@ impl Ctx<'_> {
         size: u64,
         overwrite: bool,
         previous: &str,
-    ) -> Result<Located, Failure> {
+    ) -> Result<Prepared, Failure> {
         uri.require(Action::Change)?;
         let target = self.site.locate_target(&self.caller, uri, self.now)?;
+        if target.missing.is_empty() && !self.site.is_spelled(&target.found, uri) {
+            if self.site.drive.node(target.found.node).primary == 0 {
+                return Err(Failure::unclassified());
+            }
+            return Ok(Prepared::Lost(target.found));
+        }
         let exists = target.missing.is_empty();
         if exists {
             let node = self.site.drive.node(target.found.node);
@@ -267,10 +285,10 @@ impl Ctx<'_> {
             }
         }
         if !exists {
-            return self.create_missing(&target, false);
+            return self.create_missing(&target, false).map(Prepared::Fit);
         }
         drop_unfinished(&mut self.site.drive, target.found.node);
-        Ok(target.found)
+        Ok(Prepared::Fit(target.found))
     }
 
     /// The local policy's blob names prefix the file's name: very long ones fail (→ api part 2 §13).
@@ -303,7 +321,10 @@ impl Ctx<'_> {
         if !self.name_fits(&uri) {
             return Err(Failure::new(50004, "Failed to upload file"));
         }
-        let found = self.prepare_upload(&uri, body.len() as u64, true, previous)?;
+        let found = match self.prepare_upload(&uri, body.len() as u64, true, previous)? {
+            Prepared::Fit(found) => found,
+            Prepared::Lost(found) => return Ok(Reply::data(&self.site.file_view(&found, false))),
+        };
         let content = Content::Kept(body);
         let entity = self.site.drive.add_entity(
             found.node,
@@ -355,8 +376,11 @@ impl Ctx<'_> {
         if !self.name_fits(&uri) {
             return Err(Failure::unclassified());
         }
-        let found =
-            self.prepare_upload(&uri, size, overwrite, &body.previous.unwrap_or_default())?;
+        let previous = body.previous.unwrap_or_default();
+        let (found, lost) = match self.prepare_upload(&uri, size, overwrite, &previous)? {
+            Prepared::Fit(found) => (found, false),
+            Prepared::Lost(found) => (found, true),
+        };
         let updated = (body.last_modified > 0).then(|| Time::from_millis(body.last_modified));
         // Only the first one counts; a policy that is relayed is content with any.
         let offered = body.encryption_supported.unwrap_or_default();
@@ -368,6 +392,7 @@ impl Ctx<'_> {
             metadata,
             mime_type: body.mime_type,
             encrypted: self.site.settings.encryption && (taken || relayed),
+            lost,
         };
         Ok(self.open_session(&found, opened))
     }
@@ -416,7 +441,7 @@ impl Ctx<'_> {
             cipher,
             chunks: BTreeMap::new(),
             lock: Some(lock),
-            claimed: false,
+            claimed: opened.lost,
         };
         let mut view = json!({
             "session_id": id, "upload_id": "", "chunk_size": chunk_size, "expires": expires.unix_seconds(),
