@@ -6,7 +6,7 @@
 //!
 //! The seed is printed, and `CLOUDREVE_TEST_SEED` repeats it; `CLOUDREVE_TEST_MODEL_OPERATIONS` says how many. A run that fails
 //! tells its last steps, and leaves a file of all of them, one a line, that `CLOUDREVE_TEST_MODEL_REPLAY` plays again: lines
-//! may be taken out of it as long as it fails. What differs on purpose is in `design`, and so is what is not played yet.
+//! may be taken out of it as long as it fails. What differs on purpose is in `design`.
 
 mod actor;
 mod calls;
@@ -24,7 +24,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::{dice, seed, xattr};
-use design::{Group, NOT_YET};
+use design::Group;
 use generate::Generator;
 use play::{Play, Step};
 
@@ -43,12 +43,6 @@ const ALL: [Group; 9] = [
     Group::Pipes,
     Group::Xattrs,
 ];
-
-/// Groups that a mount knows.
-fn groups() -> Vec<Group> {
-    let is_known = |group: &Group| NOT_YET.iter().all(|(not, _)| not != group);
-    ALL.into_iter().filter(is_known).collect()
-}
 
 fn operations(usual: usize) -> usize {
     let given = std::env::var("CLOUDREVE_TEST_MODEL_OPERATIONS");
@@ -75,10 +69,7 @@ fn play(play: &mut Play, step: Step) -> Option<seen::Outcome> {
 }
 
 fn on_a_mount(usual: usize) {
-    for (group, why) in NOT_YET {
-        println!("not played yet: {group:?}: {why}");
-    }
-    let mut started = Play::mounted(groups(), &[]);
+    let mut started = Play::mounted(ALL.to_vec(), &[]);
     if let Some(steps) = replay() {
         steps
             .into_iter()
@@ -86,7 +77,7 @@ fn on_a_mount(usual: usize) {
         return;
     }
     let operations = operations(usual);
-    let mut random = Generator::new(dice(seed()), started.plain_root(), groups());
+    let mut random = Generator::new(dice(seed()), started.plain_root(), ALL.to_vec());
     random_steps(&mut started, &mut random, operations, true);
     for end in [play::End::Killed, play::End::Ordered, play::End::Elsewhere] {
         let options = play::options(&mut random);

@@ -1,4 +1,4 @@
-//! What of a mount differs from a local disk on purpose, and what is not played yet.
+//! What of a mount differs from a local disk on purpose.
 
 use rustix::fs::OFlags;
 
@@ -27,19 +27,6 @@ pub(crate) enum Group {
     Xattrs,
 }
 
-/// What a mount cannot do yet, each with the reason. Who teaches it deletes the line.
-pub(crate) const NOT_YET: &[(Group, &str)] = &[
-    (Group::Modes, "chmod(2) succeeds and changes nothing"),
-    (Group::Owners, "chown(2) to anybody else is EPERM"),
-    (
-        Group::Times,
-        "a time that was set is not kept of what the server has",
-    ),
-    (Group::Symlinks, "symlink(2) is EPERM"),
-    (Group::Pipes, "mknod(2) of a pipe is EPERM"),
-    (Group::Xattrs, "setxattr(2) is EOPNOTSUPP"),
-];
-
 /// Sizes of the cache that mounts are tried with. Not yet: "1G". Of a file that is whole in the cache, who opens it to write may get
 /// an inode of his own, and those who read it keep what they opened. That is meant where the kernel reads it by itself
 /// (`kernel.rs`), and happens elsewhere too, where a disk shows all of them the same.
@@ -59,7 +46,7 @@ pub(crate) struct Refusal {
 }
 
 /// All that is refused by design. What stat(2) tells differently by design is in [`super::seen::Attr`].
-const REFUSED: [Refusal; 4] = [
+const REFUSED: [Refusal; 3] = [
     Refusal {
         is_it: |op| matches!(op, Op::Link { .. }),
         errno: libc::EPERM,
@@ -83,29 +70,7 @@ const REFUSED: [Refusal; 4] = [
         errno: libc::EOPNOTSUPP,
         why: "the FUSE library knows no file without a name; programs make one and unlink it",
     },
-    Refusal {
-        is_it: |op| made(op).is_some_and(|name| std::str::from_utf8(name).is_err()),
-        errno: libc::EINVAL,
-        why: "the server speaks JSON, which has no bytes that are no UTF-8",
-    },
 ];
-
-/// The name that `op` makes, where it is new.
-fn made(op: &Op) -> Option<&[u8]> {
-    let path = match op {
-        Op::Open { path, flags, .. }
-            if OFlags::from_bits_retain(*flags).contains(OFlags::CREATE) =>
-        {
-            path
-        }
-        Op::Mkdir { path, .. } | Op::Mknod { path, .. } | Op::Symlink { path, .. } => path,
-        Op::Rename { to, .. } => to,
-        _ => return None,
-    };
-    path.0
-        .split(|byte| *byte == b'/')
-        .rfind(|name| !name.is_empty())
-}
 
 /// Why a mount refuses `op`.
 pub(crate) fn refusal(op: &Op) -> Option<&'static Refusal> {

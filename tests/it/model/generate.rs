@@ -27,7 +27,7 @@ const ENTRIES_MAX: usize = 120;
 
 /// Longest name that the kernel knows, and that of a file that every server takes, in bytes.
 const NAME_MAX: usize = 255;
-const DELIVERED_MAX: usize = 230;
+const DELIVERED_MAX: usize = 200;
 
 /// Longest path, in bytes: deep enough, and with what stands before it far from the 4096 that the kernel takes.
 const PATH_MAX: usize = 2000;
