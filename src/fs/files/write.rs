@@ -159,7 +159,15 @@ impl Fs {
     pub async fn truncate(&self, handle: HandleId, size_bytes: u64) -> Result<(), Error> {
         let file = self.files.get(handle)?;
         if file.content.is_clean() && file.content.version().size_bytes == size_bytes {
-            return Ok(());
+            if !file.writes {
+                return Err(Error::BadHandle);
+            }
+            // The server need not get the same once more, but the time is that of the call (→ ftruncate(3p), open(3p)).
+            let touch = |told: &mut Telling<'_>| {
+                told.times.modified = told.times.changed;
+                Ok(())
+            };
+            return self.tell(file.content.ino(), touch).await;
         }
         let local = self.local_to_write(&file)?;
         if size_bytes > 0 || !local.is_settled() {
@@ -201,7 +209,9 @@ impl Fs {
                     }
                     local.zero(offset..end, now)
                 }
-            }
+            }?;
+            // Also where no byte changed, as on a local disk.
+            local.set_mtime(now)
         })
     }
 
