@@ -54,6 +54,7 @@ impl Fs {
         target: &Found,
     ) -> Result<(), Error> {
         let owing = self.owing()?;
+        let entry = &Arc::new(self.namespace.with_untold(entry).into_owned());
         // Under a name that nothing is delivered under: half a copy must not replace anything (→ `Fs::show_owed`).
         let apart = Place {
             name: aside(&entry.id, &to.stored),
@@ -64,6 +65,7 @@ impl Fs {
         let local = owing.staging.create_telling(apart, None, modified, told);
         let local = local.map_err(disk)?;
         let held = self.hold(&local).await?;
+        let file = over.file.clone();
         let done = match self.copied(&local, entry, from).await {
             Ok(()) => {
                 self.copy_replaces(&local, entry, from, to, over, target)
@@ -76,6 +78,7 @@ impl Fs {
             local.unlink().map_err(disk)?;
             return Err(error);
         }
+        self.replaced(Some(&file))?;
         let source = self.key_in(from.parent, &entry.id)?;
         let shown = Shown {
             key: FileKey {

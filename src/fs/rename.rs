@@ -251,7 +251,7 @@ impl Fs {
         match (base, target) {
             (None, None) => shown.local.relocate(to.place(), None).map_err(disk)?,
             (None, Some(target)) => {
-                relocate_onto(&shown.local, to, over(&target), &target)?;
+                self.relocate_onto(&shown.local, to, over(&target), &target)?;
                 self.retire(&target.key(to, self)?)?;
             }
             (Some(base), None) => {
@@ -267,7 +267,7 @@ impl Fs {
                 None => {
                     // The server has nothing there.
                     is_free = self.move_base(&base.file, from, to).await?;
-                    relocate_onto(&shown.local, to, None, &target)?;
+                    self.relocate_onto(&shown.local, to, None, &target)?;
                     self.retire(&target.key(to, self)?)?;
                 }
             },
@@ -276,6 +276,32 @@ impl Fs {
         self.tell_renamed(&shown)?;
         if !is_free {
             self.doubt(from);
+        }
+        Ok(())
+    }
+
+    /// `local` takes the place of `target`, and the server's file `over` that stood behind that. What was to be told of that
+    /// file is nobody's any more.
+    fn relocate_onto(
+        &self,
+        local: &Local,
+        to: &End,
+        over: Option<Base>,
+        target: &Found,
+    ) -> Result<(), Error> {
+        let file = over.as_ref().map(|over| over.file.clone());
+        match target {
+            Found::Known(_) => local.relocate(to.place(), over),
+            Found::Local(shown) => local.relocate_over(to.place(), over, &shown.local),
+        }
+        .map_err(disk)?;
+        self.replaced(file.as_ref())
+    }
+
+    /// Content that is here replaces the server's `file`, if there is one, and brings what is told of it.
+    pub(super) fn replaced(&self, file: Option<&FileId>) -> Result<(), Error> {
+        if let Some(file) = file {
+            self.owing()?.staging.tell_nothing(file).map_err(disk)?;
         }
         Ok(())
     }
@@ -326,7 +352,7 @@ impl Fs {
         crash::pass(Point::PutOntoDeleted);
         // Its number is to follow the content, and not the file that is dropped.
         self.known_as(&self.key_of(shown), local_id(&shown.local));
-        relocate_onto(&shown.local, to, Some(over), target)?;
+        self.relocate_onto(&shown.local, to, Some(over), target)?;
         self.retire(&target.key(to, self)?)?;
         Ok(now != Now::Another)
     }
@@ -537,13 +563,4 @@ fn has_version(target: &Found) -> bool {
         }
         Found::Local(_) => true,
     }
-}
-
-/// `local` takes the place of `target`.
-fn relocate_onto(local: &Local, to: &End, over: Option<Base>, target: &Found) -> Result<(), Error> {
-    match target {
-        Found::Known(_) => local.relocate(to.place(), over),
-        Found::Local(shown) => local.relocate_over(to.place(), over, &shown.local),
-    }
-    .map_err(disk)
 }

@@ -250,6 +250,45 @@ fn a_rename_keeps_all_that_is_told_but_the_moment_of_the_last_change() {
 }
 
 #[test]
+fn what_replaces_a_file_keeps_its_own_whatever_was_to_be_told_of_that() {
+    let server = drive();
+    let mount = mount(&server, &["--upload-delay", "1h"]);
+    let at = |name: &str| mount.path(name);
+    // New, and what the server has.
+    std::fs::write(at("new"), b"new").unwrap();
+    for (source, target, mode) in [
+        ("new", "known.txt", 0o751),
+        ("other.txt", "folder/f", 0o640),
+    ] {
+        if target == "folder/f" {
+            server.put(target, b"replaced".to_vec());
+        }
+        chmod(&at(source), mode);
+        set_times(&at(source), (7, 7), (8, 888_888_888));
+        chmod(&at(target), 0o600);
+        set_times(&at(target), (5, 5), (6, 666_666_666));
+        std::fs::rename(at(source), at(target)).unwrap();
+    }
+    let files = |mount: &Mounted| {
+        let files = ["known.txt", "folder/f"].into_iter();
+        files
+            .map(|file| (file.into(), seen(&mount.path(file))))
+            .collect::<BTreeMap<PathBuf, Seen>>()
+    };
+    let here = files(&mount);
+    assert_eq!(here[Path::new("known.txt")].mode & 0o777, 0o751);
+    assert_eq!(here[Path::new("folder/f")].mode & 0o777, 0o640);
+    assert!(here.values().all(|seen| seen.modified == (8, 888_888_888)));
+    mount.sync();
+    assert_same("once it is told", &here, &files(&mount));
+    assert_same(
+        "elsewhere",
+        &here,
+        &files(&Mounted::new(&server, ROOT, &[])),
+    );
+}
+
+#[test]
 fn content_that_somebody_else_wrote_has_the_time_of_that_and_the_mode_that_was_told() {
     let server = drive();
     let first = mount(&server, &["--upload-delay=100ms"]);

@@ -326,8 +326,12 @@ impl Local {
             new.base = Some(base);
             (inner.about.clone(), new, is_current, missing)
         };
+        let slot = &self.slot;
+        if let Some(base) = &new.base {
+            // What was to be told of it before is of the content that this one replaced.
+            slot.untold.forget(&base.file)?;
+        }
         if let (true, Some(attributes), Some(base)) = (is_current, missing, &new.base) {
-            let slot = &self.slot;
             let note = |change| slot.journal.note(change);
             let place = new.place.clone();
             slot.untold

@@ -12,7 +12,7 @@ use rustix::fs::{
 use rustix::io::{self, Errno};
 
 use super::op::{Node, Op, SLOTS, Text, Time};
-use super::seen::{Attr, Outcome, Stamp};
+use super::seen::{Attr, Outcome, Stamp, has_mtime};
 use bytes::read;
 
 /// Longest value and list of extended attributes that Linux knows.
@@ -140,7 +140,7 @@ impl Side {
             Op::Futimens { slot, atime, mtime } => {
                 fs::futimens(self.file(*slot)?, &timestamps(*atime, *mtime))?;
                 let stat = fs::fstat(self.file(*slot)?)?;
-                Ok(self.times(&stat, *atime))
+                Ok(self.times(&stat, *atime, *mtime))
             }
             Op::Truncate { path, size } => done(truncate(&self.path(path), *size)),
             _ => self.names(op),
@@ -237,7 +237,8 @@ impl Side {
             } => {
                 let (path, flags) = (self.path(path), at_flags(*follow));
                 fs::utimensat(CWD, &path[..], &timestamps(*atime, *mtime), flags)?;
-                Ok(self.times(&fs::statat(CWD, &path[..], flags)?, *atime))
+                let stat = fs::statat(CWD, &path[..], flags)?;
+                Ok(self.times(&stat, *atime, *mtime))
             }
             Op::Setxattr {
                 path,
@@ -270,13 +271,16 @@ impl Side {
     }
 
     /// Times that were set just now. The last access is told where it was set, for reads change it on a disk.
-    fn times(&self, stat: &fs::Stat, atime: Time) -> Outcome {
+    fn times(&self, stat: &fs::Stat, atime: Time, mtime: Time) -> Outcome {
         let stamp = |seconds, nanoseconds| Stamp::of(seconds, nanoseconds as i64, self.began);
         let atime = match atime {
             Time::Omit => None,
             _ => Some(stamp(stat.st_atime, stat.st_atime_nsec)),
         };
-        Outcome::Times(atime, stamp(stat.st_mtime, stat.st_mtime_nsec))
+        let is_left = matches!(mtime, Time::Omit);
+        let is_shown = !is_left || has_mtime(FileType::from_raw_mode(stat.st_mode));
+        let mtime = is_shown.then(|| stamp(stat.st_mtime, stat.st_mtime_nsec));
+        Outcome::Times(atime, mtime)
     }
 }
 

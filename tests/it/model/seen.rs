@@ -16,8 +16,8 @@ pub(crate) enum Outcome {
     Number(i64),
     Bytes(Seen),
     Attr(Attr),
-    /// Last access, where it was set, and last modification.
-    Times(Option<Stamp>, Stamp),
+    /// Last access, where it was set, and last modification, where it was set or nothing but that changes it.
+    Times(Option<Stamp>, Option<Stamp>),
     Entries(Vec<(Text, String)>),
     Names(Vec<Text>),
     Text(Text),
@@ -131,7 +131,8 @@ pub(crate) struct Attr {
     size: Option<u64>,
     /// None of a folder: a mount shows 1 always, so that find(1) and the like do not count on it.
     links: Option<u64>,
-    /// None of a folder: the server says when a folder was changed in its own way.
+    /// None of a folder, whose names the server knows no time of, so that a mount remembers it for as long as it lives; nor
+    /// of a pipe, into which the kernel writes without telling anybody.
     mtime: Option<Stamp>,
     /// Which of the actor's open files are this file.
     same_as: Vec<usize>,
@@ -175,6 +176,11 @@ struct Raw {
     mtime: Stamp,
 }
 
+/// Whether a time of modification that nobody set is compared.
+pub(crate) fn has_mtime(kind: FileType) -> bool {
+    !matches!(kind, FileType::Directory | FileType::Fifo)
+}
+
 impl Raw {
     fn attr(self, same_as: Vec<usize>) -> Attr {
         let kind = FileType::from_raw_mode(self.mode);
@@ -186,7 +192,7 @@ impl Raw {
             gid: self.owner.1,
             size: of_a_file.then_some(self.size),
             links: of_a_file.then_some(self.links),
-            mtime: of_a_file.then_some(self.mtime),
+            mtime: has_mtime(kind).then_some(self.mtime),
             same_as,
         }
     }
