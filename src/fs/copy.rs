@@ -78,7 +78,6 @@ impl Fs {
             local.unlink().map_err(disk)?;
             return Err(error);
         }
-        self.replaced(Some(&file))?;
         let source = self.key_in(from.parent, &entry.id)?;
         let shown = Shown {
             key: FileKey {
@@ -89,6 +88,7 @@ impl Fs {
         };
         // The one that it replaces is not owed from here on.
         let retired = target.key(to, self).and_then(|key| self.retire(&key));
+        self.tell_nothing(Some(&file))?;
         self.known_as(&source, shown.key.id.clone());
         self.show_moved(from, &shown, to);
         drop(held);

@@ -251,8 +251,7 @@ impl Fs {
         match (base, target) {
             (None, None) => shown.local.relocate(to.place(), None).map_err(disk)?,
             (None, Some(target)) => {
-                self.relocate_onto(&shown.local, to, over(&target), &target)?;
-                self.retire(&target.key(to, self)?)?;
+                self.take_place(&shown.local, to, over(&target), &target)?;
             }
             (Some(base), None) => {
                 is_free = self.move_base(&base.file, from, to).await?;
@@ -267,8 +266,7 @@ impl Fs {
                 None => {
                     // The server has nothing there.
                     is_free = self.move_base(&base.file, from, to).await?;
-                    self.relocate_onto(&shown.local, to, None, &target)?;
-                    self.retire(&target.key(to, self)?)?;
+                    self.take_place(&shown.local, to, None, &target)?;
                 }
             },
         }
@@ -280,9 +278,8 @@ impl Fs {
         Ok(())
     }
 
-    /// `local` takes the place of `target`, and the server's file `over` that stood behind that. What was to be told of that
-    /// file is nobody's any more.
-    fn relocate_onto(
+    /// `local` takes the place of `target`, which has no name any more, and of the server's file `over` that stood behind that.
+    fn take_place(
         &self,
         local: &Local,
         to: &End,
@@ -295,11 +292,13 @@ impl Fs {
             Found::Local(shown) => local.relocate_over(to.place(), over, &shown.local),
         }
         .map_err(disk)?;
-        self.replaced(file.as_ref())
+        self.retire(&target.key(to, self)?)?;
+        self.tell_nothing(file.as_ref())
     }
 
-    /// Content that is here replaces the server's `file`, if there is one, and brings what is told of it.
-    pub(super) fn replaced(&self, file: Option<&FileId>) -> Result<(), Error> {
+    /// Content that is here replaces the server's `file`, if there is one, and brings what is told of it: what was to be told
+    /// before is nobody's any more. Who has the old one open goes on seeing it, so that has lost its name by then.
+    pub(super) fn tell_nothing(&self, file: Option<&FileId>) -> Result<(), Error> {
         if let Some(file) = file {
             self.owing()?.staging.tell_nothing(file).map_err(disk)?;
         }
@@ -352,8 +351,7 @@ impl Fs {
         crash::pass(Point::PutOntoDeleted);
         // Its number is to follow the content, and not the file that is dropped.
         self.known_as(&self.key_of(shown), local_id(&shown.local));
-        self.relocate_onto(&shown.local, to, Some(over), target)?;
-        self.retire(&target.key(to, self)?)?;
+        self.take_place(&shown.local, to, Some(over), target)?;
         Ok(now != Now::Another)
     }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cloudreve_test_server::{Options, Server};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use crate::support::mounted::Mounted;
@@ -267,7 +267,11 @@ fn what_replaces_a_file_keeps_its_own_whatever_was_to_be_told_of_that() {
         set_times(&at(source), (7, 7), (8, 888_888_888));
         chmod(&at(target), 0o600);
         set_times(&at(target), (5, 5), (6, 666_666_666));
+        let open = std::fs::File::open(at(target)).unwrap();
         std::fs::rename(at(source), at(target)).unwrap();
+        let replaced = open.metadata().unwrap();
+        assert_eq!((replaced.mode() & 0o777, replaced.nlink()), (0o600, 0));
+        assert_eq!((replaced.mtime(), replaced.mtime_nsec()), (6, 666_666_666));
     }
     let files = |mount: &Mounted| {
         let files = ["known.txt", "folder/f"].into_iter();
@@ -302,6 +306,42 @@ fn content_that_somebody_else_wrote_has_the_time_of_that_and_the_mode_that_was_t
     assert_eq!(now.mode & 0o7777, 0o640);
     assert!(now.modified.0 > 1_000_000, "{now:?}");
     assert_eq!(now.accessed, now.modified);
+}
+
+#[test]
+fn a_file_is_as_new_as_the_last_truncation_or_allocation_also_where_no_byte_changed() {
+    let server = drive();
+    server.put("empty", b"".to_vec());
+    let mount = mount(&server, &["--upload-delay", "1h"]);
+    let (empty, known) = (mount.path("empty"), mount.path("known.txt"));
+    type Touch = fn(&Path);
+    let touches: [(&str, &Path, Touch); 4] = [
+        ("emptied", &empty, |path| {
+            drop(std::fs::File::create(path).unwrap())
+        }),
+        ("of the same size", &known, |path| {
+            OpenOptions::new()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_len(5)
+                .unwrap();
+        }),
+        ("given room", &known, |path| {
+            let file = OpenOptions::new().write(true).open(path).unwrap();
+            rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, 9).unwrap();
+        }),
+        ("zeroed behind its end", &known, |path| {
+            let file = OpenOptions::new().write(true).open(path).unwrap();
+            let zero = FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE;
+            rustix::fs::fallocate(file, zero, 7, 9).unwrap();
+        }),
+    ];
+    for (what, path, touch) in touches {
+        set_times(path, (1, 1), (2, 2));
+        touch(path);
+        assert!(seen(path).modified.0 > 1_000_000_000, "{what}");
+    }
 }
 
 #[test]
@@ -355,6 +395,9 @@ fn whoever_gives_a_file_away_or_writes_to_anothers_takes_its_privileges() {
     chmod(&path, 0o6755);
     std::os::unix::fs::chown(&path, Some(1), None).unwrap();
     assert_eq!(mode(), 0o755, "given away");
+    chmod(&path, 0o6755);
+    std::os::unix::fs::chown(&path, None, None).unwrap();
+    assert_eq!(mode(), 0o755, "given to who has it");
     chmod(&path, 0o6766);
     let write = format!("printf x >> '{}'", path.display());
     shell::stdout(Command::new("setpriv").args([

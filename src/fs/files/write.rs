@@ -9,7 +9,7 @@ use crate::attributes::MODE_BITS;
 use crate::fs::changes::disk;
 use crate::fs::told::Telling;
 use crate::fs::{Believed, Error, Fs, HandleId, Opened};
-use crate::inodes::Ino;
+use crate::inodes::{Ino, Node};
 use crate::model::FileKind;
 use crate::staging::Local;
 
@@ -233,6 +233,10 @@ impl Fs {
                 None => self.truncate_closed(ino, size_bytes).await?,
             }
         }
+        if change == Change::default() && node.entry.kind == FileKind::File {
+            // chown(2) that leaves owner and group as they are.
+            change.drops_privileges = self.is_privileged(&node);
+        }
         if change.size_bytes.is_some() && change.modified == Some(SetTime::Now) {
             // So it was, by the change of content.
             change.modified = None;
@@ -251,8 +255,7 @@ impl Fs {
     /// Content is about to be changed by who is not above it: what makes the file run in its owner's name goes.
     pub async fn drop_privileges(&self, ino: Ino) -> Result<(), Error> {
         let node = self.namespace.inodes.node(ino).ok_or(Error::NotFound)?;
-        let access = self.namespace.shown_access(&node);
-        if Self::without_privileges(access) == access {
+        if !self.is_privileged(&node) {
             return Ok(());
         }
         let change = Change {
@@ -260,6 +263,12 @@ impl Fs {
             ..Change::default()
         };
         self.change(ino, change, None).await.map(drop)
+    }
+
+    /// Whether it runs in its owner's or its group's name.
+    fn is_privileged(&self, node: &Node) -> bool {
+        let access = self.namespace.shown_access(node);
+        Self::without_privileges(access) != access
     }
 
     /// truncate(2): as who opens, truncates and closes.

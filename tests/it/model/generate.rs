@@ -174,7 +174,9 @@ impl<D: FnMut(u64) -> u64> Generator<D> {
             (DELIVERED_MAX + 1..=NAME_MAX).contains(&name.len())
         };
         match op {
-            Op::Open { path, .. } | Op::Mknod { path, .. } | Op::Symlink { path, .. } => long(path),
+            Op::Open { path, .. } | Op::Mknod { path, .. } => long(path),
+            // Who opens what it leads to makes that.
+            Op::Symlink { target, path } => long(path) || long(target),
             Op::Rename { path, to, .. } => {
                 long(to) && !self.is_folder(path) || long(path) && !self.is_folder(to)
             }
