@@ -89,7 +89,10 @@ impl Fs {
         // The one that it replaces is not owed from here on.
         let retired = target.key(to, self).and_then(|key| self.retire(&key));
         self.tell_nothing(Some(&file))?;
-        self.known_as(&source, shown.key.id.clone());
+        let key = self.known_as(&source, shown.key.id.clone());
+        if let Some(ino) = self.namespace.inodes.find(&key) {
+            self.files.adopt(ino, &entry.entity, &local);
+        }
         self.show_moved(from, &shown, to);
         drop(held);
         owing.uploader.staged(&local);

@@ -293,6 +293,87 @@ fn what_replaces_a_file_keeps_its_own_whatever_was_to_be_told_of_that() {
 }
 
 #[test]
+fn what_is_told_of_an_open_file_shows_through_it_whether_the_server_has_the_content_or_not() {
+    let server = drive();
+    let mount = mount(&server, &["--upload-delay", "0s"]);
+    let time = |seconds| Timespec {
+        tv_sec: seconds,
+        tv_nsec: 123_456_789,
+    };
+    let path = mount.path("new");
+    // To be read, too: what may only be written to is the kernel's until it is closed.
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    let file = options.open(&path).unwrap();
+    for is_delivered in [false, true] {
+        (&file).write_all(b"bytes").unwrap();
+        if is_delivered {
+            file.sync_all().unwrap();
+            mount.sync();
+        }
+        let omitted = Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT,
+        };
+        // One after the other: the second keeps what the first one told.
+        for (last_access, last_modification) in [(time(11), omitted), (omitted, time(22))] {
+            let times = Timestamps {
+                last_access,
+                last_modification,
+            };
+            rustix::fs::futimens(&file, &times).unwrap();
+        }
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o600)).unwrap();
+        let shown = seen(&path);
+        assert_eq!(shown.mode & 0o777, 0o600, "delivered: {is_delivered}");
+        assert_eq!(
+            shown.accessed,
+            (11, 123_456_789),
+            "delivered: {is_delivered}"
+        );
+        assert_eq!(
+            shown.modified,
+            (22, 123_456_789),
+            "delivered: {is_delivered}"
+        );
+    }
+    let before = seen(&path);
+    drop(file);
+    mount.sync();
+    assert_eq!(seen(&path), before);
+    assert_eq!(seen(&Mounted::new(&server, ROOT, &[]).path("new")), before);
+}
+
+#[test]
+fn who_has_what_replaces_a_file_open_reads_and_tells_it_after_it_was_deleted() {
+    let server = drive();
+    let mount = mount(&server, &["--delete", "permanent", "--cache-size", "0"]);
+    let (source, target) = (mount.path("other.txt"), mount.path("known.txt"));
+    chmod(&source, 0o640);
+    let open = std::fs::File::open(&source).unwrap();
+    // What the server has becomes content of the other file, and is deleted with that.
+    std::fs::rename(&source, &target).unwrap();
+    std::fs::remove_file(&target).unwrap();
+    let mut bytes = [0; 9];
+    let read = rustix::io::pread(&open, &mut bytes, 0).unwrap();
+    assert_eq!(&bytes[..read], b"other");
+    let shown = open.metadata().unwrap();
+    assert_eq!((shown.mode() & 0o777, shown.nlink()), (0o640, 0));
+    let time = Timespec {
+        tv_sec: 5,
+        tv_nsec: 6,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    rustix::fs::futimens(&open, &times).unwrap();
+    let shown = open.metadata().unwrap();
+    assert_eq!((shown.mtime(), shown.mtime_nsec()), (5, 6));
+    assert_eq!((shown.atime(), shown.atime_nsec()), (5, 6));
+}
+
+#[test]
 fn content_that_somebody_else_wrote_has_the_time_of_that_and_the_mode_that_was_told() {
     let server = drive();
     let first = mount(&server, &["--upload-delay=100ms"]);
