@@ -374,6 +374,23 @@ fn who_has_what_replaces_a_file_open_reads_and_tells_it_after_it_was_deleted() {
 }
 
 #[test]
+fn what_is_told_of_a_deleted_file_before_and_after_it_is_written_to_shows_while_it_is_open() {
+    let server = drive();
+    let mount = mount(&server, &[]);
+    let path = mount.path("known.txt");
+    let mut options = OpenOptions::new();
+    let open = options.read(true).write(true).open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let mode = || open.metadata().unwrap().mode() & 0o7777;
+    for bits in [0o600, 0o755] {
+        rustix::fs::fchmod(&open, Mode::from_raw_mode(bits)).unwrap();
+        assert_eq!(mode(), bits);
+        (&open).write_all(b"written").unwrap();
+        assert_eq!(mode(), bits, "written to");
+    }
+}
+
+#[test]
 fn content_that_somebody_else_wrote_has_the_time_of_that_and_the_mode_that_was_told() {
     let server = drive();
     let first = mount(&server, &["--upload-delay=100ms"]);
@@ -646,8 +663,9 @@ fn a_pipe_that_is_open_is_one_after_it_was_unlinked() {
         .write(true)
         .open(&path)
         .unwrap();
+    chmod(&path, 0o600);
     std::fs::remove_file(&path).unwrap();
     let shown = open.metadata().unwrap();
-    assert_eq!((shown.mode(), shown.nlink()), (libc::S_IFIFO | 0o644, 0));
+    assert_eq!((shown.mode(), shown.nlink()), (libc::S_IFIFO | 0o600, 0));
     (&open).write_all(b"x").unwrap();
 }
