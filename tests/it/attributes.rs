@@ -10,7 +10,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cloudreve_test_server::{Options, Server};
+use cloudreve_test_server::{Fault, Options, Route, Server};
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
@@ -388,6 +388,17 @@ fn what_is_told_of_a_deleted_file_before_and_after_it_is_written_to_shows_while_
         (&open).write_all(b"written").unwrap();
         assert_eq!(mode(), bits, "written to");
     }
+}
+
+#[test]
+fn a_file_that_is_moved_in_the_moment_it_is_told_of_is_looked_for() {
+    let server = drive();
+    let mount = mount(&server, &["--upload-delay", "0s"]);
+    server.fail(Fault::on(Route::Metadata).code(40016, "gone").times(2));
+    chmod(&mount.path("folder"), 0o1770);
+    mount.sync();
+    let elsewhere = Mounted::new(&server, ROOT, &[]);
+    assert_eq!(seen(&elsewhere.path("folder")).mode & 0o7777, 0o1770);
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod tree;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::{dice, seed, xattr};
@@ -28,9 +29,14 @@ use design::Group;
 use generate::Generator;
 use play::{Play, Step};
 
-/// Operations in the run that everybody waits for, and in the one that has the time.
+/// Operations in the run that everybody waits for, and in the one that has the time: in several parts, each with a drive of
+/// its own and few enough steps that a failure can be played again.
 const FEW: usize = 2_000;
 const MANY: usize = 100_000;
+const PARTS: usize = 5;
+
+/// Parts that are played at the same time: much of an operation is waiting.
+const AT_ONCE: usize = 2;
 
 const ALL: [Group; 9] = [
     Group::Bytes,
@@ -68,7 +74,7 @@ fn play(play: &mut Play, step: Step) -> Option<seen::Outcome> {
         .unwrap_or_else(|why| panic!("{}", play.failure(&why)))
 }
 
-fn on_a_mount(usual: usize) {
+fn on_a_mount(seed: u64, operations: usize) {
     let mut started = Play::mounted(ALL.to_vec(), &[]);
     if let Some(steps) = replay() {
         steps
@@ -76,8 +82,7 @@ fn on_a_mount(usual: usize) {
             .for_each(|step| drop(play(&mut started, step)));
         return;
     }
-    let operations = operations(usual);
-    let mut random = Generator::new(dice(seed()), started.plain_root(), ALL.to_vec());
+    let mut random = Generator::new(dice(seed), started.plain_root(), ALL.to_vec());
     random_steps(&mut started, &mut random, operations, true);
     for end in [play::End::Killed, play::End::Ordered, play::End::Elsewhere] {
         let options = play::options(&mut random);
@@ -106,13 +111,26 @@ fn random_steps<D: FnMut(u64) -> u64>(
 
 #[test]
 fn a_mount_is_what_a_local_disk_is_to_several_processes_through_remounts_and_kills() {
-    on_a_mount(FEW);
+    on_a_mount(seed(), operations(FEW));
 }
 
 #[test]
 #[ignore = "a hundred thousand operations take minutes; .ci/run runs this"]
 fn a_mount_is_what_a_local_disk_is_for_a_hundred_thousand_operations() {
-    on_a_mount(MANY);
+    let mut dice = dice(seed());
+    let operations = operations(MANY) / PARTS;
+    // Even ones are the same as the odd ones behind them.
+    let parts: Vec<u64> = (0..PARTS).map(|_| dice(1 << 31) | 1).collect();
+    let next = AtomicUsize::new(0);
+    let play = || {
+        while let Some(seed) = parts.get(next.fetch_add(1, Relaxed)) {
+            println!(
+                "CLOUDREVE_TEST_SEED={seed} CLOUDREVE_TEST_MODEL_OPERATIONS={operations} in the short test plays this part"
+            );
+            on_a_mount(*seed, operations);
+        }
+    };
+    std::thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(play))));
 }
 
 #[test]

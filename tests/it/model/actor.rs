@@ -95,6 +95,10 @@ impl Actor {
         }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What both sides said, first to `op`, then to the looks at what it was about. An error where the actor died, or hangs.
     pub(crate) fn act(&mut self, op: &Op, look: bool) -> Result<Vec<Pair>, String> {
         self.order(&Order::Do {

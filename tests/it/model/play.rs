@@ -307,7 +307,9 @@ impl Play {
 
     /// All steps until now, in files to be read and to be played again, and the last ones and `why` as text.
     pub(crate) fn failure(&self, why: &str) -> String {
-        let path = std::env::temp_dir().join(format!("cloudreve-model-{}", std::process::id()));
+        // Of the actors that played them, of whom there are no others.
+        let by = self.actors[0].pid();
+        let path = std::env::temp_dir().join(format!("cloudreve-model-{by}"));
         let (to_play, to_read) = (path.with_extension("jsonl"), path.with_extension("txt"));
         let json = |step| serde_json::to_string(step).expect("a step is JSON") + "\n";
         let lines: String = self.done.iter().map(|(step, _)| json(step)).collect();
