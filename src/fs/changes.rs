@@ -145,7 +145,12 @@ impl Fs {
             return Ok(Some(Found::Local(shown)));
         }
         let belief = space.believed_name(parent, &folder.key, name).await?;
-        Ok(belief.what.map(Found::Known))
+        // With what is told of it now: by the end of the change the server may have heard that, and this be older.
+        let told = |entry: Arc<Entry>| match space.with_untold(&entry) {
+            Cow::Owned(told) => Arc::new(told),
+            Cow::Borrowed(_) => entry,
+        };
+        Ok(belief.what.map(told).map(Found::Known))
     }
 
     /// An error where the server, which is known to take names of other spelling for the same, would take that of `end` for

@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use cloudreve_test_server::{Fault, Options, Route, Server};
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
@@ -399,6 +400,20 @@ fn a_file_that_is_moved_in_the_moment_it_is_told_of_is_looked_for() {
     mount.sync();
     let elsewhere = Mounted::new(&server, ROOT, &[]);
     assert_eq!(seen(&elsewhere.path("folder")).mode & 0o7777, 0o1770);
+}
+
+#[test]
+fn a_rename_during_which_the_server_hears_what_was_told_keeps_it() {
+    let server = drive();
+    let mount = mount(&server, &["--upload-delay=200ms", "--metadata-ttl=100ms"]);
+    chmod(&mount.path("folder"), 0o1770);
+    let slowly = Duration::from_secs(1);
+    server.fail(Fault::on(Route::Rename).delay(slowly).times(1));
+    std::fs::rename(mount.path("folder"), mount.path("renamed")).unwrap();
+    mount.sync();
+    assert_eq!(seen(&mount.path("renamed")).mode & 0o7777, 0o1770);
+    let elsewhere = Mounted::new(&server, ROOT, &[]);
+    assert_eq!(seen(&elsewhere.path("renamed")).mode & 0o7777, 0o1770);
 }
 
 #[test]
