@@ -10,6 +10,7 @@ mod attr;
 mod backing;
 mod errno;
 mod init;
+mod notices;
 mod open;
 mod serve;
 mod writers;
@@ -36,6 +37,7 @@ use fuser::{
 };
 use tokio::runtime::Handle;
 
+use crate::asker::Asker;
 use crate::attributes::{Special, TARGET_MAX_BYTES};
 use crate::fs::{
     At, Believed, Change, Error, FolderEntry, Fs, HandleId, Lookup, Maker, RenameHow, Reserve,
@@ -44,8 +46,9 @@ use crate::inodes::Ino;
 use attr::{absent, file_attr, file_type, set_time};
 use backing::{Backing, Way, Ways};
 use errno::logged;
+use notices::Notices;
 use open::Writing;
-use serve::Runner;
+use serve::{Call, Runner};
 use writers::Writers;
 
 /// Threads that take requests from the kernel. With one, it must have sent its reply before it can be woken for the
@@ -121,7 +124,9 @@ pub fn connect(
     let mut config = Config::default();
     config.acl = access.acl();
     config.n_threads = Some(DISPATCH_THREADS);
+    let (notices, noted) = Notices::new();
     let adapter = Adapter {
+        notices,
         fs,
         runner,
         ways: Arc::new(Ways::new(passthrough.clone())),
@@ -129,6 +134,7 @@ pub fn connect(
         writers: Writers::new(DISPATCH_THREADS - 1),
     };
     let session = Session::from_fd(adapter, device, access.acl(), config)?;
+    noted.tell(session.notifier())?;
     passthrough.probe(&to_probe, &cache_dir);
     passthrough.probe_writes(&state_dir);
     Ok((Connection(session), closer))
@@ -142,54 +148,79 @@ impl Connection {
     }
 }
 
+fn call(name: &'static str, request: &Request) -> Call {
+    Call {
+        name,
+        asker: Asker::thread(request.pid()),
+    }
+}
+
 /// [`Fs`] in the kernel's words.
 struct Adapter {
     fs: Arc<Fs>,
     runner: Runner,
     ways: Arc<Ways<Backing>>,
     writers: Writers,
+    notices: Notices,
 }
 
 impl Adapter {
-    fn serve<F>(&self, call: &'static str, work: impl FnOnce(Arc<Fs>) -> F)
+    fn serve<F>(&self, (name, request): (&'static str, &Request), work: impl FnOnce(Arc<Fs>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.runner.run(call, work(Arc::clone(&self.fs)));
+        self.runner
+            .run(call(name, request), work(Arc::clone(&self.fs)));
     }
 
-    /// Answers with nothing but whether it worked.
+    /// Answers with nothing but whether it worked. Where nobody heard of it, `unheard` notes what may be other now.
     fn serve_plain<F>(
         &self,
-        (call, ino): (&'static str, INodeNo),
+        (name, request, ino): (&'static str, &Request, INodeNo),
         reply: ReplyEmpty,
-        work: impl FnOnce(Arc<Fs>) -> F + Send + 'static,
+        work: impl FnOnce(Arc<Fs>) -> F,
+        unheard: impl FnOnce(&Notices) + Send + 'static,
     ) where
         F: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        self.serve(call, move |fs| async move {
-            match work(fs).await {
-                Ok(()) => reply.ok(),
-                Err(err) => reply.error(logged(call, ino.0, &err)),
-            }
-        });
+        let work = work(Arc::clone(&self.fs));
+        let answer = move |done: Option<Result<(), Error>>| match done {
+            Some(Ok(())) => reply.ok(),
+            Some(Err(err)) => reply.error(logged(name, ino.0, &err)),
+            None => reply.error(Errno::EINTR),
+        };
+        let call = call(name, request);
+        let notices = self.notices.clone();
+        self.runner
+            .run_to_the_end(call, work, answer, move |_| unheard(&notices));
     }
 
     /// Answers with what came to be in the folder `parent`, which counts one lookup.
     fn serve_entry<F>(
         &self,
-        (call, parent): (&'static str, INodeNo),
+        (name, request): (&'static str, &Request),
+        (parent, child): (INodeNo, &OsStr),
         reply: ReplyEntry,
-        work: impl FnOnce(Arc<Fs>) -> F + Send + 'static,
+        work: impl FnOnce(Arc<Fs>) -> F,
     ) where
         F: Future<Output = Result<Believed, Error>> + Send + 'static,
     {
-        self.serve(call, move |fs| async move {
-            match work(fs).await {
-                Ok(made) => reply.entry(&made.ttl, &file_attr(&made.attr), GENERATION),
-                Err(err) => reply.error(logged(call, parent.0, &err)),
+        let work = work(Arc::clone(&self.fs));
+        let answer = move |done: Option<Result<Believed, Error>>| match done {
+            Some(Ok(made)) => reply.entry(&made.ttl, &file_attr(&made.attr), GENERATION),
+            Some(Err(err)) => reply.error(logged(name, parent.0, &err)),
+            None => reply.error(Errno::EINTR),
+        };
+        let (fs, notices) = (Arc::clone(&self.fs), self.notices.clone());
+        let child = child.to_owned();
+        let unheard = move |made: Result<Believed, Error>| {
+            if let Ok(made) = made {
+                fs.forget(made.attr.ino, 1);
             }
-        });
+            notices.name(Ino(parent.0), &child);
+        };
+        let call = call(name, request);
+        self.runner.run_to_the_end(call, work, answer, unheard);
     }
 }
 
@@ -199,9 +230,9 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.to_owned();
-        self.serve("lookup", move |fs| async move {
+        self.serve(("lookup", request), move |fs| async move {
             match fs.lookup(Ino(parent.0), &name).await {
                 Ok(Lookup::Found(found)) => {
                     reply.entry(&found.ttl, &file_attr(&found.attr), GENERATION);
@@ -220,8 +251,8 @@ impl Filesystem for Adapter {
             .run_now("forget", || self.fs.forget(Ino(ino.0), lookups));
     }
 
-    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.serve("getattr", move |fs| async move {
+    fn getattr(&self, request: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.serve(("getattr", request), move |fs| async move {
             match fs.attr(Ino(ino.0)).await {
                 Ok(known) => reply.attr(&known.ttl, &file_attr(&known.attr)),
                 Err(err) => reply.error(logged("getattr", ino.0, &err)),
@@ -229,8 +260,8 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        self.serve("opendir", move |fs| async move {
+    fn opendir(&self, request: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.serve(("opendir", request), move |fs| async move {
             match fs.open_folder(Ino(ino.0)).await {
                 Ok(opened) => {
                     let mut flags = FopenFlags::FOPEN_CACHE_DIR;
@@ -244,13 +275,13 @@ impl Filesystem for Adapter {
 
     fn readdir(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        self.serve("readdir", move |fs| async move {
+        self.serve(("readdir", request), move |fs| async move {
             let read = read_folder(&fs, handle, offset, false, |entry| {
                 !reply.add(
                     INodeNo(entry.ino.0),
@@ -268,13 +299,13 @@ impl Filesystem for Adapter {
 
     fn readdirplus(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.serve("readdirplus", move |fs| async move {
+        self.serve(("readdirplus", request), move |fs| async move {
             let read = read_folder(&fs, handle, offset, true, |entry| {
                 !reply.add(
                     INodeNo(entry.ino.0),
@@ -312,8 +343,10 @@ impl Filesystem for Adapter {
         let ways = Arc::clone(&self.ways);
         let ino = Ino(ino.0);
         match Writing::of(flags.0) {
-            None => self.serve("open", move |fs| open::to_read(fs, ways, ino, reply)),
-            Some(how) => self.serve("open", move |fs| async move {
+            None => self.serve(("open", request), move |fs| {
+                open::to_read(fs, ways, ino, reply)
+            }),
+            Some(how) => self.serve(("open", request), move |fs| async move {
                 let hand_over = |file: BorrowedFd<'_>| reply.open_backing(file);
                 if drops && let Err(err) = fs.drop_privileges(ino).await {
                     return reply.error(logged("open", ino.0, &err));
@@ -338,7 +371,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -347,7 +380,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.serve("read", move |fs| async move {
+        self.serve(("read", request), move |fs| async move {
             match fs.read(HandleId(handle.0), offset, size).await {
                 Ok(bytes) => reply.data(&bytes),
                 Err(err) => reply.error(logged("read", ino.0, &err)),
@@ -372,8 +405,8 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        self.serve("statfs", move |fs| async move {
+    fn statfs(&self, request: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        self.serve(("statfs", request), move |fs| async move {
             match fs.space().await {
                 Ok(space) => {
                     let unit = u64::from(SPACE_UNIT_BYTES);
@@ -395,9 +428,16 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    fn getxattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
         let name = name.to_owned();
-        self.serve("getxattr", move |fs| async move {
+        self.serve(("getxattr", request), move |fs| async move {
             match fs.xattr(Ino(ino.0), &name).await {
                 Ok(value) => reply_xattr(reply, &value, size),
                 Err(err) => reply.error(logged("getxattr", ino.0, &err)),
@@ -405,8 +445,8 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.serve("listxattr", move |fs| async move {
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.serve(("listxattr", request), move |fs| async move {
             match fs.xattr_names(Ino(ino.0)).await {
                 Ok(names) => {
                     let list: Vec<u8> = names
@@ -431,31 +471,47 @@ impl Filesystem for Adapter {
 
     fn flush(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         handle: FileHandle,
         _: LockOwner,
         reply: ReplyEmpty,
     ) {
-        self.serve_plain(("flush", ino), reply, move |fs| async move {
-            fs.flush(HandleId(handle.0)).await
-        });
+        self.serve_plain(
+            ("flush", request, ino),
+            reply,
+            move |fs| async move { fs.flush(HandleId(handle.0)).await },
+            |_| {},
+        );
     }
 
-    fn fsync(&self, _: &Request, ino: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.serve_plain(("fsync", ino), reply, move |fs| async move {
-            fs.sync(HandleId(handle.0)).await
-        });
+    fn fsync(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.serve_plain(
+            ("fsync", request, ino),
+            reply,
+            move |fs| async move { fs.sync(HandleId(handle.0)).await },
+            |_| {},
+        );
     }
 
-    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.serve_plain(("fsyncdir", ino), reply, move |fs| async move {
-            fs.sync_folder(Ino(ino.0)).await
-        });
+    fn fsyncdir(&self, request: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.serve_plain(
+            ("fsyncdir", request, ino),
+            reply,
+            move |fs| async move { fs.sync_folder(Ino(ino.0)).await },
+            |_| {},
+        );
     }
 
-    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        self.serve("readlink", move |fs| async move {
+    fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
+        self.serve(("readlink", request), move |fs| async move {
             match fs.link_target(Ino(ino.0)).await {
                 Ok(target) => reply.data(&target),
                 Err(err) => reply.error(logged("readlink", ino.0, &err)),
@@ -529,14 +585,20 @@ impl Filesystem for Adapter {
             drops_privileges: size.is_some() && request.uid() != 0,
         };
         let ways = Arc::clone(&self.ways);
-        self.serve("setattr", move |fs| async move {
-            let ino = Ino(ino.0);
+        let fs = Arc::clone(&self.fs);
+        let work = async move {
             let handle = handle.map(|handle| HandleId(handle.0));
-            match open::change(&fs, &ways, ino, change, handle).await {
-                Ok(known) => reply.attr(&known.ttl, &file_attr(&known.attr)),
-                Err(err) => reply.error(logged("setattr", ino.0, &err)),
-            }
-        });
+            open::change(&fs, &ways, Ino(ino.0), change, handle).await
+        };
+        let answer = move |done: Option<Result<Believed, Error>>| match done {
+            Some(Ok(known)) => reply.attr(&known.ttl, &file_attr(&known.attr)),
+            Some(Err(err)) => reply.error(logged("setattr", ino.0, &err)),
+            None => reply.error(Errno::EINTR),
+        };
+        let call = call("setattr", request);
+        let notices = self.notices.clone();
+        let unheard = move |_| notices.inode(Ino(ino.0));
+        self.runner.run_to_the_end(call, work, answer, unheard);
     }
 
     /// Of a regular file, a named pipe or a socket. Devices are kept out.
@@ -557,10 +619,13 @@ impl Filesystem for Adapter {
             libc::S_IFSOCK => Some(Special::Socket),
             _ => return reply.error(Errno::EPERM),
         };
-        let (name, maker) = (name.to_owned(), maker(request, mode & !umask));
-        self.serve_entry(("mknod", parent), reply, move |fs| async move {
-            fs.make_file(Ino(parent.0), &name, maker, special).await
-        });
+        let (made, maker) = (name.to_owned(), maker(request, mode & !umask));
+        self.serve_entry(
+            ("mknod", request),
+            (parent, name),
+            reply,
+            move |fs| async move { fs.make_file(Ino(parent.0), &made, maker, special).await },
+        );
     }
 
     fn mkdir(
@@ -572,24 +637,33 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let (name, maker) = (name.to_owned(), maker(request, mode & !umask));
-        self.serve_entry(("mkdir", parent), reply, move |fs| async move {
-            fs.make_folder(Ino(parent.0), &name, maker).await
-        });
+        let (made, maker) = (name.to_owned(), maker(request, mode & !umask));
+        self.serve_entry(
+            ("mkdir", request),
+            (parent, name),
+            reply,
+            move |fs| async move { fs.make_folder(Ino(parent.0), &made, maker).await },
+        );
     }
 
-    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let name = name.to_owned();
-        self.serve_plain(("unlink", parent), reply, move |fs| async move {
-            fs.unlink(Ino(parent.0), &name).await
-        });
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (name, gone) = (name.to_owned(), name.to_owned());
+        self.serve_plain(
+            ("unlink", request, parent),
+            reply,
+            move |fs| async move { fs.unlink(Ino(parent.0), &name).await },
+            move |notices| notices.name(Ino(parent.0), &gone),
+        );
     }
 
-    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let name = name.to_owned();
-        self.serve_plain(("rmdir", parent), reply, move |fs| async move {
-            fs.remove_folder(Ino(parent.0), &name).await
-        });
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (name, gone) = (name.to_owned(), name.to_owned());
+        self.serve_plain(
+            ("rmdir", request, parent),
+            reply,
+            move |fs| async move { fs.remove_folder(Ino(parent.0), &name).await },
+            move |notices| notices.name(Ino(parent.0), &gone),
+        );
     }
 
     fn symlink(
@@ -606,16 +680,19 @@ impl Filesystem for Adapter {
         }
         // Whose it is, is kept; its bits mean nothing, and none are told.
         let plain = u32::from(self.fs.file_mode());
-        let (name, maker) = (name.to_owned(), maker(request, plain));
+        let (made, maker) = (name.to_owned(), maker(request, plain));
         let special = Some(Special::Symlink(target.into()));
-        self.serve_entry(("symlink", parent), reply, move |fs| async move {
-            fs.make_file(Ino(parent.0), &name, maker, special).await
-        });
+        self.serve_entry(
+            ("symlink", request),
+            (parent, name),
+            reply,
+            move |fs| async move { fs.make_file(Ino(parent.0), &made, maker, special).await },
+        );
     }
 
     fn rename(
         &self,
-        _: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -629,11 +706,19 @@ impl Filesystem for Adapter {
             RenameFlags::RENAME_EXCHANGE => RenameHow::Exchange,
             _ => return reply.error(Errno::EINVAL),
         };
+        let (from, to) = (Ino(parent.0), Ino(new_parent.0));
         let (name, new_name) = (name.to_owned(), new_name.to_owned());
-        self.serve_plain(("rename", parent), reply, move |fs| async move {
-            let (from, to) = (Ino(parent.0), Ino(new_parent.0));
-            fs.rename(from, &name, to, &new_name, how).await
-        });
+        let ends = [(from, name.clone()), (to, new_name.clone())];
+        let unheard = move |notices: &Notices| {
+            ends.iter()
+                .for_each(|(folder, name)| notices.name(*folder, name));
+        };
+        self.serve_plain(
+            ("rename", request, parent),
+            reply,
+            move |fs| async move { fs.rename(from, &name, to, &new_name, how).await },
+            unheard,
+        );
     }
 
     fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
@@ -652,7 +737,7 @@ impl Filesystem for Adapter {
     ) {
         let (name, maker) = (name.to_owned(), maker(request, mode & !umask));
         let ways = Arc::clone(&self.ways);
-        self.serve("create", move |fs| async move {
+        self.serve(("create", request), move |fs| async move {
             let place = (Ino(parent.0), &*name);
             let hand_over = |file: BorrowedFd<'_>| reply.open_backing(file);
             match open::create(&fs, &ways, place, maker, flags, &hand_over).await {
@@ -678,7 +763,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -700,7 +785,7 @@ impl Filesystem for Adapter {
         };
         if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             let bytes = bytes.to_vec();
-            self.serve("write", move |fs| async move {
+            self.serve(("write", request), move |fs| async move {
                 let write = async {
                     fs.drop_privileges(Ino(ino.0)).await?;
                     fs.write(handle, offset, &bytes, appends)
@@ -716,7 +801,7 @@ impl Filesystem for Adapter {
             return;
         }
         let bytes = bytes.to_vec();
-        self.serve("write", move |fs| async move {
+        self.serve(("write", request), move |fs| async move {
             let write = move || fs.write(handle, offset, &bytes, appends);
             let done = tokio::task::spawn_blocking(write).await;
             // Where it panicked, the reply is dropped, which is EIO.
@@ -728,7 +813,7 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -739,17 +824,22 @@ impl Filesystem for Adapter {
         let Some(how) = Reserve::of(mode) else {
             return reply.error(Errno::EOPNOTSUPP);
         };
-        self.serve_plain(("fallocate", ino), reply, move |fs| async move {
-            // The disk may take its time to find the room, and nobody makes many such calls.
-            let allocate = move || fs.allocate(HandleId(handle.0), offset, length, how);
-            let done = tokio::task::spawn_blocking(allocate).await;
-            done.unwrap_or_else(|panic| Err(Error::Disk(Arc::new(io::Error::other(panic)))))
-        });
+        self.serve_plain(
+            ("fallocate", request, ino),
+            reply,
+            move |fs| async move {
+                // The disk may take its time to find the room, and nobody makes many such calls.
+                let allocate = move || fs.allocate(HandleId(handle.0), offset, length, how);
+                let done = tokio::task::spawn_blocking(allocate).await;
+                done.unwrap_or_else(|panic| Err(Error::Disk(Arc::new(io::Error::other(panic)))))
+            },
+            move |notices| notices.inode(Ino(ino.0)),
+        );
     }
 
     fn copy_file_range(
         &self,
-        _: &Request,
+        request: &Request,
         ino_in: INodeNo,
         handle_in: FileHandle,
         offset_in: u64,
@@ -765,7 +855,7 @@ impl Filesystem for Adapter {
             offset,
         };
         let (from, to) = (at(handle_in, offset_in), at(handle_out, offset_out));
-        self.serve("copy_file_range", move |fs| async move {
+        self.serve(("copy_file_range", request), move |fs| async move {
             match fs.copy_range(from, to, length).await {
                 // Never more than one call copies, which is less than that.
                 Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
@@ -776,7 +866,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -785,16 +875,22 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let (name, value) = (name.to_owned(), value.to_vec());
-        self.serve_plain(("setxattr", ino), reply, move |fs| async move {
-            fs.set_xattr(Ino(ino.0), &name, &value, flags).await
-        });
+        self.serve_plain(
+            ("setxattr", request, ino),
+            reply,
+            move |fs| async move { fs.set_xattr(Ino(ino.0), &name, &value, flags).await },
+            move |notices| notices.inode(Ino(ino.0)),
+        );
     }
 
-    fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name.to_owned();
-        self.serve_plain(("removexattr", ino), reply, move |fs| async move {
-            fs.remove_xattr(Ino(ino.0), &name).await
-        });
+        self.serve_plain(
+            ("removexattr", request, ino),
+            reply,
+            move |fs| async move { fs.remove_xattr(Ino(ino.0), &name).await },
+            move |notices| notices.inode(Ino(ino.0)),
+        );
     }
 }
 

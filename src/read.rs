@@ -47,6 +47,7 @@ pub use self::tally::Stats;
 use self::tally::Tally;
 use self::window::{LARGE_BYTES, Limits, Window};
 use crate::api::{Api, Error};
+use crate::asker;
 use crate::blocks::{Blocks, Missed, Parts, Piece, Reading, Wanted};
 use crate::cache::{Cache, Kept, Whole};
 use crate::entity::{BLOCK_SIZE_BYTES, Entity};
@@ -359,8 +360,9 @@ impl Stream {
     pub async fn prepare(&self) -> Result<(), Error> {
         let shared = &self.reader.shared;
         let found = shared.links.get(&shared.origin, &self.source);
-        let found = tokio::time::timeout(shared.options.timeout, found).await;
-        found.unwrap_or(Err(Error::Timeout(shared.options.timeout)))?;
+        let timeout = shared.options.timeout;
+        let found = asker::within(timeout, found).await;
+        found.unwrap_or_else(|why| Err(Error::gave_up(why, timeout)))?;
         Ok(())
     }
 

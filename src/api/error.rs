@@ -1,8 +1,10 @@
 //! What the server or the wire said, as far as a caller can act on it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Owner;
+use crate::asker::GaveUp;
 
 /// Why a call did not do its work. `Display` is for the log and for users; it holds no secret.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -101,7 +103,10 @@ pub enum Error {
     },
     /// No bytes moved for as long as the caller waits; the request itself may still be done.
     #[error("no answer within {0:?}")]
-    Timeout(std::time::Duration),
+    Timeout(Duration),
+    /// Who asked was killed meanwhile; what was asked may have been done.
+    #[error("the program that asked was killed")]
+    Interrupted,
     /// Something here: the CA file, the token store, content that is to be sent and cannot be read.
     #[error("{0}")]
     Local(String),
@@ -124,6 +129,14 @@ impl Error {
         Self::Transport {
             what: what.into(),
             source: None,
+        }
+    }
+
+    /// Of what was waited for at most `limit`.
+    pub fn gave_up(why: GaveUp, limit: Duration) -> Self {
+        match why {
+            GaveUp::TooLong => Self::Timeout(limit),
+            GaveUp::Killed => Self::Interrupted,
         }
     }
 

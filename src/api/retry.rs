@@ -7,9 +7,10 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::Error;
+use crate::asker;
 
 /// Delay before the first repetition; the next ones double it.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
@@ -53,9 +54,9 @@ impl Patience {
 
     /// Waits for `future`, at most until patience runs out; then the future is dropped, which must be harmless.
     pub(super) async fn wait<F: Future>(&self, future: F) -> Result<F::Output, Error> {
-        timeout_at(self.deadline, future)
+        asker::until(self.deadline, future)
             .await
-            .map_err(|_| Error::Timeout(self.timeout))
+            .map_err(|why| Error::gave_up(why, self.timeout))
     }
 }
 

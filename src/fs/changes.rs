@@ -547,7 +547,10 @@ pub(super) fn disk(error: std::io::Error) -> Error {
 pub(super) fn is_lost(error: &api::Error) -> bool {
     matches!(
         error,
-        api::Error::Transport { .. } | api::Error::Timeout(_) | api::Error::Trouble { .. }
+        api::Error::Transport { .. }
+            | api::Error::Timeout(_)
+            | api::Error::Interrupted
+            | api::Error::Trouble { .. }
     )
 }
 

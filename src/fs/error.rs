@@ -33,6 +33,9 @@ pub enum Error {
     /// ETIMEDOUT: network gone past the timeout.
     #[error("no answer in time")]
     TimedOut(#[source] api::Error),
+    /// EINTR: who asked was killed, and nobody waits for this answer.
+    #[error("the program that asked was killed")]
+    Interrupted,
     /// EIO: the server or the wire is broken.
     #[error("input/output error")]
     Io(#[source] api::Error),
@@ -99,6 +102,7 @@ impl From<api::Error> for Error {
             Api::Locked(_) => Self::Busy(error),
             Api::Unsupported => Self::NotSupported,
             Api::Timeout(_) => Self::TimedOut(error),
+            Api::Interrupted => Self::Interrupted,
             Api::Exists => Self::Exists,
             Api::Full => Self::Full,
             Api::TooLarge { .. } => Self::TooLarge,

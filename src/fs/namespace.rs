@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::api;
+use crate::asker;
 use crate::attributes::Special;
 use crate::entry::{Entry, FileKey};
 use crate::inodes::{Ino, Inodes, Node, Version};
@@ -545,6 +546,6 @@ pub(super) async fn within<T>(
     timeout: Duration,
     answer: impl Future<Output = Result<T, api::Error>>,
 ) -> Result<T, api::Error> {
-    let answer = tokio::time::timeout(timeout, answer).await;
-    answer.unwrap_or(Err(api::Error::Timeout(timeout)))
+    let answer = asker::within(timeout, answer).await;
+    answer.unwrap_or_else(|why| Err(api::Error::gave_up(why, timeout)))
 }

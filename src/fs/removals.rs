@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::api::{self, Api, Delete};
+use crate::asker;
 use crate::crash::{self, Point};
 use crate::entry::{Entry, FileKey};
 use crate::metadata::Metadata;
@@ -249,10 +250,10 @@ impl Shared {
             while senders.try_join_next().is_some() {}
             senders.spawn(work);
         }
-        match tokio::time::timeout(self.timeout, ended).await {
+        match asker::within(self.timeout, ended).await {
             // It is over when the other end is dropped.
             Ok(_) => Ok(()),
-            Err(_) => Err(Error::TimedOut(api::Error::Timeout(self.timeout))),
+            Err(why) => Err(api::Error::gave_up(why, self.timeout).into()),
         }
     }
 

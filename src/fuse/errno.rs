@@ -16,6 +16,7 @@ pub(super) fn errno(err: &Error) -> Errno {
         Error::Gone | Error::Stale(_) => Errno::ESTALE,
         Error::Busy(_) => Errno::EBUSY,
         Error::TimedOut(_) => Errno::ETIMEDOUT,
+        Error::Interrupted => Errno::EINTR,
         Error::Io(_) | Error::Undelivered(_) => Errno::EIO,
         Error::NoAttribute => Errno::ENODATA,
         Error::NotSupported => Errno::EOPNOTSUPP,
@@ -53,6 +54,7 @@ fn level(err: &Error) -> log::Level {
         | Error::Undelivered(_)
         | Error::BadHandle => log::Level::Warn,
         Error::NotFound
+        | Error::Interrupted
         | Error::Gone
         | Error::NotAFolder
         | Error::IsAFolder

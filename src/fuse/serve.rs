@@ -8,7 +8,16 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+
+use crate::asker::Asker;
+
+/// What was asked, and by whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    pub(super) name: &'static str,
+    pub(super) asker: Asker,
+}
 
 /// Runs requests on a runtime until the mount ends.
 ///
@@ -37,20 +46,82 @@ impl Runner {
         (Self { runtime, closed }, Closer(close))
     }
 
+    /// Answers `call` with what `work` does, which may wait for the program that asked no longer than that lives.
+    ///
     /// Polls `work` once here, on the thread that took the request from the kernel; if it has to wait, it goes on as
     /// a task. A hand-over costs as much as the whole request does when memory has the answer, so it is not made
     /// before it is needed.
     ///
     /// `work` carries the reply. Where it panics or is ended early the reply is dropped, which fuser makes an EIO.
-    pub(super) fn run(&self, call: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn run(&self, call: Call, work: impl Future<Output = ()> + Send + 'static) {
+        let mut work = Box::pin(call.asker.scope(work));
+        if self.is_pending(call, work.as_mut(), |()| {}) {
+            self.go_on(call, work);
+        }
+    }
+
+    /// As [`Runner::run`], of `work` that is to come to its end also where who asked is killed: `answer` gets none then, and
+    /// `unheard` what it came to.
+    pub(super) fn run_to_the_end<T: Send + 'static>(
+        &self,
+        call: Call,
+        work: impl Future<Output = T> + Send + 'static,
+        answer: impl FnOnce(Option<T>) + Send + 'static,
+        unheard: impl FnOnce(T) + Send + 'static,
+    ) {
         let mut work = Box::pin(work);
+        let mut answer = Some(answer);
+        let at_once = |done| {
+            if let Some(answer) = answer.take() {
+                answer(Some(done));
+            }
+        };
+        if !self.is_pending(call, work.as_mut(), at_once) {
+            return;
+        }
+        let Some(answer) = answer else { return };
+        let (tell, mut told) = oneshot::channel();
+        self.go_on(call, async move {
+            if let Err(done) = tell.send(work.await) {
+                unheard(done);
+            }
+        });
+        self.go_on(call, async move {
+            let done = tokio::select! {
+                biased;
+                done = &mut told => done.ok(),
+                () = call.asker.killed() => {
+                    told.close();
+                    match told.try_recv() {
+                        Ok(done) => Some(done),
+                        Err(_) => return answer(None),
+                    }
+                }
+            };
+            // Where it panicked, the reply is dropped, which is EIO.
+            if let Some(done) = done {
+                answer(Some(done));
+            }
+        });
+    }
+
+    /// Polls `work` for the first time; `done` gets what it comes to at once.
+    fn is_pending<T>(
+        &self,
+        call: Call,
+        work: Pin<&mut impl Future<Output = T>>,
+        done: impl FnOnce(T),
+    ) -> bool {
         // Timers and tasks begun by the first poll belong to the runtime.
         let _inside = self.runtime.enter();
-        let first = AssertUnwindSafe(|| poll_once(work.as_mut()));
+        let first = AssertUnwindSafe(|| poll_once(work).map(done));
         match catch_unwind(first) {
-            Ok(Poll::Ready(())) => {}
-            Ok(Poll::Pending) => self.go_on(call, work),
-            Err(panic) => log_panic(call, panic.as_ref()),
+            Ok(Poll::Ready(())) => false,
+            Ok(Poll::Pending) => true,
+            Err(panic) => {
+                log_panic(call.name, panic.as_ref());
+                false
+            }
         }
     }
 
@@ -62,18 +133,19 @@ impl Runner {
         }
     }
 
-    fn go_on(&self, call: &'static str, work: Pin<Box<impl Future<Output = ()> + Send + 'static>>) {
+    fn go_on(&self, call: Call, work: impl Future<Output = ()> + Send + 'static) {
+        let name = call.name;
         let mut closed = self.closed.clone();
         self.runtime.spawn(async move {
             tokio::select! {
                 biased;
                 done = AssertUnwindSafe(work).catch_unwind() => {
                     if let Err(panic) = done {
-                        log_panic(call, panic.as_ref());
+                        log_panic(name, panic.as_ref());
                     }
                 }
                 // An error means that the closer is gone, and with it the mount.
-                _ = closed.wait_for(|closed| *closed) => log::debug!("{call}: ended with the mount"),
+                _ = closed.wait_for(|closed| *closed) => log::debug!("{name}: ended with the mount"),
             }
         });
     }
@@ -98,7 +170,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
     use std::thread;
-    use tokio::sync::{Notify, oneshot};
+    use tokio::sync::Notify;
 
     /// A reply as fuser's are: tells what became of it, also when it is dropped unanswered.
     struct Answer(Option<oneshot::Sender<Option<thread::ThreadId>>>);
@@ -125,6 +197,13 @@ mod tests {
         }
     }
 
+    fn call() -> Call {
+        Call {
+            name: "test",
+            asker: Asker::thread(std::process::id()),
+        }
+    }
+
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -138,7 +217,7 @@ mod tests {
         let runtime = runtime();
         let (runner, _closer) = Runner::new(runtime.handle().clone());
         let (answer, mut told) = Answer::new();
-        runner.run("test", async move { answer.give() });
+        runner.run(call(), async move { answer.give() });
         assert_eq!(told.try_recv(), Ok(Some(thread::current().id())));
     }
 
@@ -149,7 +228,7 @@ mod tests {
         let (answer, told) = Answer::new();
         let go = Arc::new(Notify::new());
         let gone = Arc::clone(&go);
-        runner.run("test", async move {
+        runner.run(call(), async move {
             gone.notified().await;
             answer.give();
         });
@@ -163,7 +242,7 @@ mod tests {
         let runtime = runtime();
         let (runner, _closer) = Runner::new(runtime.handle().clone());
         let (answer, mut told) = Answer::new();
-        runner.run("test", async move {
+        runner.run(call(), async move {
             let _held = answer;
             panic!("at once");
         });
@@ -172,7 +251,7 @@ mod tests {
         let (answer, told) = Answer::new();
         let go = Arc::new(Notify::new());
         let gone = Arc::clone(&go);
-        runner.run("test", async move {
+        runner.run(call(), async move {
             let _held = answer;
             gone.notified().await;
             panic!("later");
@@ -182,7 +261,7 @@ mod tests {
 
         runner.run_now("test", || panic!("in passing"));
         let (answer, mut told) = Answer::new();
-        runner.run("test", async move { answer.give() });
+        runner.run(call(), async move { answer.give() });
         assert!(told.try_recv().unwrap().is_some());
     }
 
@@ -191,7 +270,7 @@ mod tests {
         let runtime = runtime();
         let (runner, closer) = Runner::new(runtime.handle().clone());
         let (answer, told) = Answer::new();
-        runner.run("test", async move {
+        runner.run(call(), async move {
             let _held = answer;
             std::future::pending::<()>().await;
         });

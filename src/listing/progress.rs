@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::api::{self, Page};
+use crate::asker;
 use crate::entry::Entry;
 use crate::metadata::Listing;
 use crate::model::FileInfo;
@@ -144,9 +145,10 @@ impl Progress {
             if let Some(found) = look(&self.state.lock().unwrap()) {
                 return found;
             }
-            match tokio::time::timeout(timeout, steps.changed()).await {
+            match asker::within(timeout, steps.changed()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err(api::Error::Timeout(timeout)),
+                Ok(Err(_)) => return Err(api::Error::Timeout(timeout)),
+                Err(why) => return Err(api::Error::gave_up(why, timeout)),
             }
         }
     }

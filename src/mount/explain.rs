@@ -140,6 +140,7 @@ fn of_api(err: &api::Error, typed: &Typed<'_>) -> Failure {
         | api::Error::TooLarge { .. }
         | api::Error::NameRefused { .. }
         | api::Error::SessionGone
+        | api::Error::Interrupted
         | api::Error::Refused { .. } => {
             Failure::failed(format!("{address} does not show {source}: {}", chain(err)))
         }
@@ -163,6 +164,7 @@ fn of_fs(err: &fs::Error, typed: &Typed<'_>) -> Failure {
             "{source} has a name in it that the server does not take: {err}"
         )),
         fs::Error::Gone
+        | fs::Error::Interrupted
         | fs::Error::IsAFolder
         | fs::Error::ReadOnly
         | fs::Error::NoAttribute

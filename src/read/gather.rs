@@ -9,6 +9,7 @@ use super::buffers::Buffers;
 use super::disk::Disk;
 use super::tally::Tally;
 use crate::api::Error;
+use crate::asker;
 use crate::blocks::{Missed, Piece, Segment};
 use crate::cache::Kept;
 use crate::entity::BLOCK_SIZE_BYTES;
@@ -53,7 +54,9 @@ impl Gather<'_> {
                     segments.push(segment);
                 }
                 Piece::Coming(waiter) => {
-                    let came = waiter.segments().await.map_err(Lacking::Missed)?;
+                    let came = asker::unless_killed(waiter.segments()).await;
+                    let came = came.unwrap_or(Err(Missed::Failed(Error::Interrupted)));
+                    let came = came.map_err(Lacking::Missed)?;
                     network += came.iter().map(|one| self.overlap(one)).sum::<u64>();
                     segments.extend(came);
                 }

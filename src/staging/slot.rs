@@ -219,7 +219,15 @@ impl Slot {
             other => other?,
         };
         let row = match row {
-            Some(row) => row,
+            Some(mut row) => {
+                // What was told of it is beside the content before the journal has it.
+                if let Some(Some(about)) = self.disk.folder.description(number, &file)?
+                    && about.attributes != row.about.attributes
+                {
+                    row.about = row.about.telling(about.attributes, true);
+                }
+                row
+            }
             None => match self.disk.folder.description(number, &file)? {
                 Some(Some(about)) => Row {
                     number,

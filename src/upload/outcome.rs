@@ -105,6 +105,7 @@ fn next_step(error: &Error) -> Option<&'static str> {
         | Error::Trouble { .. }
         | Error::Transport { .. }
         | Error::Timeout(_)
+        | Error::Interrupted
         | Error::Local(_) => return None,
     })
 }

@@ -21,6 +21,7 @@ mod hangups;
 mod helper;
 mod keeping;
 mod kernel;
+mod killed;
 mod lent;
 mod model;
 mod names;

@@ -65,7 +65,7 @@ impl Noted {
                 last.failed(error);
             }
             // Of our own making.
-            Error::Local(_) => {}
+            Error::Local(_) | Error::Interrupted => {}
             _ => last.reached(),
         }
     }

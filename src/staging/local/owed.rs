@@ -464,6 +464,21 @@ impl Local {
 
     /// What it is changes, if anybody is owed it: beside the content and in the journal, or in neither.
     pub(super) fn write_down(&self, old: &About, new: &About) -> io::Result<()> {
+        self.put_about(old, new, |change| self.slot.journal.commit(change))
+    }
+
+    /// As `Local::write_down`, where only what is told of it changes: a new start reads that beside the content, so
+    /// nobody waits for the journal.
+    pub(super) fn write_down_soon(&self, old: &About, new: &About) -> io::Result<()> {
+        self.put_about(old, new, |change| self.slot.journal.note(change))
+    }
+
+    fn put_about(
+        &self,
+        old: &About,
+        new: &About,
+        write: impl FnOnce(Change) -> io::Result<()>,
+    ) -> io::Result<()> {
         let row = {
             let inner = self.inner.read().unwrap();
             if !inner.is_owed() {
@@ -478,12 +493,12 @@ impl Local {
         let folder = &self.slot.disk.folder;
         folder.describe(self.number, &file, new)?;
         crash::pass(Point::Described);
-        let committed = self.slot.journal.commit(Change::Put(Box::new(row)));
-        if committed.is_err() {
+        let written = write(Change::Put(Box::new(row)));
+        if written.is_err() {
             // The journal has the older one, which is right.
             folder.describe(self.number, &file, old)?;
         }
-        committed
+        written
     }
 
     /// It is owed no more, or as before.

@@ -65,8 +65,9 @@ impl Local {
         inner.about.untold.then(|| attributes.unwrap_or_default())
     }
 
-    /// Changes what is told of it beside its content. Journaled when this returns, where it is owed. False where the server
-    /// has its content: then it is to hear of it by [`Staging::tell`](crate::staging::Staging::tell).
+    /// Changes what is told of it beside its content, which survives the end of the process when this returns, where it is
+    /// owed. False where the server has its content: then it is to hear of it by
+    /// [`Staging::tell`](crate::staging::Staging::tell).
     pub fn set_attributes(&self, change: impl FnOnce(&mut Attributes)) -> io::Result<bool> {
         let _turn = self.turn.lock().unwrap();
         let (old, state) = {
@@ -77,7 +78,7 @@ impl Local {
         change(&mut attributes);
         let new = old.clone().telling(Some(Arc::new(attributes)), true);
         // Of what nobody is owed, nothing is written down.
-        self.write_down(&old, &new)?;
+        self.write_down_soon(&old, &new)?;
         let mut inner = self.inner.write().unwrap();
         inner.about.attributes = new.attributes;
         inner.about.untold = new.untold;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::attributes::{Attributes, KEY, ShownTimes, Times, whole_milliseconds};
 use crate::model::{Capabilities, FileInfo, FileKind};
+use crate::staging::database::Database;
+use crate::staging::journal::Change;
 
 /// For no time at all.
 const NOW: Duration = Duration::ZERO;
@@ -220,4 +222,29 @@ fn what_is_told_of_a_file_goes_with_it_onto_another_one() {
     let same = local.base();
     local.relocate(place("c"), same).unwrap();
     assert!(local.to_tell().is_some());
+}
+
+#[test]
+fn what_was_told_of_a_file_survives_a_kill_before_the_journal_has_it() {
+    let (world, after) = (World::new(), World::new());
+    let (staging, _) = world.open();
+    let local = closed(&staging, Attributes::default());
+    staging.slot.journal.flush().unwrap();
+    let noted = Change::Put(Box::new(local.row()));
+    assert!(local.set_attributes(|told| *told = mode(0o600)).unwrap());
+    // What is on the disk then, and the row of before.
+    let contents = |world: &World| world.slot().join("content");
+    std::fs::create_dir_all(after.slot()).unwrap();
+    let copied = std::process::Command::new("cp")
+        .args(["-r", "--preserve=all"])
+        .args([contents(&world), contents(&after)])
+        .status();
+    assert!(copied.unwrap().success());
+    let mut journal = Database::open(&after.slot().join("journal.sqlite")).unwrap();
+    journal.write(&[&noted], true).unwrap();
+    drop(journal);
+    let (_staging, owed) = after.open();
+    assert_eq!(owed.len(), 1);
+    assert_eq!(owed[0].attributes().as_deref(), Some(&mode(0o600)));
+    assert_eq!(owed[0].to_tell().as_deref(), Some(&mode(0o600)));
 }
