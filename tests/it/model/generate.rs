@@ -25,7 +25,8 @@ const LEN_MAX: u64 = 40_000;
 /// Entries in all folders together from which on more is removed than made.
 const ENTRIES_MAX: usize = 120;
 
-/// Longest name that the kernel knows, and that of a file that every server takes, in bytes.
+/// Longest name that the kernel knows, and that of a file that is tried, in bytes: as it is stored it may be longer, and stays
+/// below what every server takes.
 const NAME_MAX: usize = 255;
 const DELIVERED_MAX: usize = 200;
 
