@@ -6,7 +6,7 @@ use crate::entry::Entry;
 use crate::inodes::Node;
 use crate::model::FileKind;
 
-use super::locals::Locals;
+use super::locals::{Locals, is_here, is_nameless};
 use super::namespace::Namespace;
 
 /// Bits by which anybody may read a file, or look into a folder: with those of strangers nobody is kept from what the
@@ -51,8 +51,11 @@ impl Namespace {
         }
     }
 
-    /// `entry` with what the server has not heard of it yet.
+    /// `entry` with what the server has not heard of it yet. Of content that is here that lies with the content.
     pub(super) fn with_untold<'a>(&self, entry: &'a Entry) -> Cow<'a, Entry> {
+        if is_here(&entry.entity) && !is_nameless(&entry.id) {
+            return Cow::Borrowed(entry);
+        }
         let untold = self
             .staging
             .as_ref()

@@ -160,7 +160,12 @@ impl Fs {
             return Ok(Some(Found::Local(shown)));
         }
         let belief = space.believed_name(parent, &folder.key, name).await?;
-        Ok(belief.what.map(Found::Known))
+        // With what is told of it now: by the end of the change the server may have heard that, and this be older.
+        let told = |entry: Arc<Entry>| match space.with_untold(&entry) {
+            Cow::Owned(told) => Arc::new(told),
+            Cow::Borrowed(_) => entry,
+        };
+        Ok(belief.what.map(told).map(Found::Known))
     }
 
     /// An error where the server, which is known to take names of other spelling for the same, would take that of `end` for
@@ -315,11 +320,13 @@ impl Fs {
             .find(key)
             .and_then(|ino| space.inodes.node(ino));
         if let Some(node) = node {
-            let entry = Entry {
-                id,
-                ..space.with_untold(&node.entry).into_owned()
-            };
-            return self.settled(key, &Arc::new(entry));
+            let mut entry = space.with_untold(&node.entry).into_owned();
+            if let Some(shown) = space.locals.keyed(key) {
+                // It may be dropped, as that of a pipe is, which nobody opens by way of us.
+                let here = Locals::entry(&shown, &entry.name);
+                (entry.attributes, entry.updated) = (here.attributes.clone(), here.updated);
+            }
+            return self.settled(key, &Arc::new(Entry { id, ..entry }));
         }
         let new = FileKey { tree: key.tree, id };
         space.locals.rekey(key, &new);
@@ -368,7 +375,9 @@ impl Fs {
         let local = owing.staging.create_telling(place, Some(base), mtime, told);
         let local = local.map_err(disk)?;
         // It goes with the content from now on.
-        owing.staging.tell_nothing(&file).map_err(disk)?;
+        for file in [&file, &node.entry.id] {
+            owing.staging.tell_nothing(file).map_err(disk)?;
+        }
         if is_gone(&node.entry.id) {
             // Its name may be another file's by now.
             local.unlink().map_err(disk)?;

@@ -54,6 +54,7 @@ impl Fs {
         target: &Found,
     ) -> Result<(), Error> {
         let owing = self.owing()?;
+        let entry = &Arc::new(self.namespace.with_untold(entry).into_owned());
         // Under a name that nothing is delivered under: half a copy must not replace anything (→ `Fs::show_owed`).
         let apart = Place {
             name: aside(&entry.id, &to.stored),
@@ -68,6 +69,7 @@ impl Fs {
         let local = owing.staging.create_telling(apart, None, modified, told);
         let local = local.map_err(disk)?;
         let held = self.hold(&local).await?;
+        let file = over.file.clone();
         let done = match self.copied(&local, entry, from).await {
             Ok(()) => {
                 self.copy_replaces(&local, entry, from, to, over, target)
@@ -90,7 +92,11 @@ impl Fs {
         };
         // The one that it replaces is not owed from here on.
         let retired = target.key(to, self).and_then(|key| self.retire(&key));
-        self.known_as(&source, shown.key.id.clone());
+        self.tell_nothing(Some(&file))?;
+        let key = self.known_as(&source, shown.key.id.clone());
+        if let Some(ino) = self.namespace.inodes.find(&key) {
+            self.files.adopt(ino, &entry.entity, &local);
+        }
         self.show_moved(from, &shown, to);
         drop(held);
         owing.uploader.staged(&local);

@@ -33,6 +33,7 @@ use crate::cache::Whole;
 use crate::entity::{BLOCK_SIZE_BYTES, Entity};
 use crate::entry::Entry;
 use crate::inodes::{Ino, Inodes};
+use crate::model::EntityId;
 use crate::read::{Reader, Source, Stream};
 use crate::staging::{Loan, Local};
 use crate::uri::FileUri;
@@ -273,6 +274,13 @@ impl Files {
             log::debug!("what is open loses its name, and may not be read any more: {err}");
         }
         self.warmer.vanishing(source);
+    }
+
+    /// `local`, a copy of the version `entity`, is the content of `ino` from now on.
+    pub(super) fn adopt(&self, ino: Ino, entity: &EntityId, local: &Arc<Local>) {
+        if let Some(shared) = self.contents.lock().unwrap().get(&ino) {
+            shared.content.adopt(entity, local);
+        }
     }
 
     /// `local` is on the server: its content is worth keeping.

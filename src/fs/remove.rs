@@ -12,7 +12,7 @@ use crate::api::{self, PagePosition};
 use crate::crash::{self, Point};
 use crate::entry::{Entry, FileKey};
 use crate::inodes::Ino;
-use crate::model::{EntityId, FileId, FileKind};
+use crate::model::{EntityId, FileId, FileInfo, FileKind};
 use crate::staging::{Local, LocalId, StepsId};
 use crate::uri::FileUri;
 
@@ -269,11 +269,32 @@ impl Fs {
         id: &FileId,
         seen: Option<&EntityId>,
     ) -> Result<Now, Error> {
+        let is_seen = |info: &FileInfo| seen.is_none_or(|seen| *seen == info.entity);
+        self.now_where(end, id, is_seen).await
+    }
+
+    /// As [`Fs::now_at`], for content over the version `seen`, of which an empty one may be seen as well: nothing is lost with it,
+    /// and an upload of ours that was stopped may have put it there first.
+    pub(super) async fn now_under(
+        &self,
+        end: &End,
+        id: &FileId,
+        seen: &EntityId,
+    ) -> Result<Now, Error> {
+        let is_empty = |info: &FileInfo| info.size_bytes == 0 && info.upload_session().is_none();
+        let is_seen = |info: &FileInfo| *seen == info.entity || is_empty(info);
+        self.now_where(end, id, is_seen).await
+    }
+
+    async fn now_where(
+        &self,
+        end: &End,
+        id: &FileId,
+        is_seen: impl Fn(&FileInfo) -> bool,
+    ) -> Result<Now, Error> {
         let found = self.whats_at(&end.uri()).await;
         let now = match found.map_err(|error| self.refused(&end.folder, error))? {
-            Some(info) if info.id == *id && seen.is_none_or(|seen| *seen == info.entity) => {
-                return Ok(Now::Same);
-            }
+            Some(info) if info.id == *id && is_seen(&info) => return Ok(Now::Same),
             Some(_) => Now::Another,
             None => Now::Nothing,
         };

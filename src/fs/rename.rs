@@ -253,8 +253,7 @@ impl Fs {
         match (base, target) {
             (None, None) => shown.local.relocate(to.place(), None).map_err(disk)?,
             (None, Some(target)) => {
-                relocate_onto(&shown.local, to, over(&target), &target)?;
-                self.retire(&target.key(to, self)?)?;
+                self.take_place(&shown.local, to, over(&target), &target)?;
             }
             (Some(base), None) => {
                 is_free = self.move_base(&base.file, from, to).await?;
@@ -269,8 +268,7 @@ impl Fs {
                 None => {
                     // The server has nothing there.
                     is_free = self.move_base(&base.file, from, to).await?;
-                    relocate_onto(&shown.local, to, None, &target)?;
-                    self.retire(&target.key(to, self)?)?;
+                    self.take_place(&shown.local, to, None, &target)?;
                 }
             },
         }
@@ -278,6 +276,33 @@ impl Fs {
         self.tell_renamed(&shown)?;
         if !is_free {
             self.doubt(from);
+        }
+        Ok(())
+    }
+
+    /// `local` takes the place of `target`, which has no name any more, and of the server's file `over` that stood behind that.
+    fn take_place(
+        &self,
+        local: &Local,
+        to: &End,
+        over: Option<Base>,
+        target: &Found,
+    ) -> Result<(), Error> {
+        let file = over.as_ref().map(|over| over.file.clone());
+        match target {
+            Found::Known(_) => local.relocate(to.place(), over),
+            Found::Local(shown) => local.relocate_over(to.place(), over, &shown.local),
+        }
+        .map_err(disk)?;
+        self.retire(&target.key(to, self)?)?;
+        self.tell_nothing(file.as_ref())
+    }
+
+    /// Content that is here replaces the server's `file`, if there is one, and brings what is told of it: what was to be told
+    /// before is nobody's any more. Who has the old one open goes on seeing it, so that has lost its name by then.
+    pub(super) fn tell_nothing(&self, file: Option<&FileId>) -> Result<(), Error> {
+        if let Some(file) = file {
+            self.owing()?.staging.tell_nothing(file).map_err(disk)?;
         }
         Ok(())
     }
@@ -322,15 +347,14 @@ impl Fs {
         self.bring(&shown.local, from, base).await?;
         shown.local.durable().await.map_err(disk)?;
         // First, for it may be refused. Whatever happens now, all of the content is here, and has a place and a name.
-        let now = self.now_at(from, &base.file, Some(&base.entity.id)).await?;
+        let now = self.now_under(from, &base.file, &base.entity.id).await?;
         if now == Now::Same {
             self.delete(from, &base.file).await?;
         }
         crash::pass(Point::PutOntoDeleted);
         // Its number is to follow the content, and not the file that is dropped.
         self.known_as(&self.key_of(shown), local_id(&shown.local));
-        relocate_onto(&shown.local, to, Some(over), target)?;
-        self.retire(&target.key(to, self)?)?;
+        self.take_place(&shown.local, to, Some(over), target)?;
         Ok(now != Now::Another)
     }
 
@@ -470,7 +494,11 @@ impl Fs {
             return self.retire(&key);
         };
         let stays = self.owing()?.staging.is_local_only(&to.place());
-        if entry.kind == FileKind::File && !stays && self.can_be_copied(entry).await {
+        // Who has it open since before it was delivered writes to what is here of it, which a copy leaves behind.
+        let key = self.key_in(from.parent, &entry.id)?;
+        let is_open = self.namespace.locals.keyed(&key).is_some();
+        let copies = entry.kind == FileKind::File && !stays && !is_open;
+        if copies && self.can_be_copied(entry).await {
             return self.copy_onto(from, entry, to, over, &target).await;
         }
         self.swap(from, entry, to, over, &target).await
@@ -538,13 +566,4 @@ fn has_version(target: &Found) -> bool {
         }
         Found::Local(_) => true,
     }
-}
-
-/// `local` takes the place of `target`.
-fn relocate_onto(local: &Local, to: &End, over: Option<Base>, target: &Found) -> Result<(), Error> {
-    match target {
-        Found::Known(_) => local.relocate(to.place(), over),
-        Found::Local(shown) => local.relocate_over(to.place(), over, &shown.local),
-    }
-    .map_err(disk)
 }

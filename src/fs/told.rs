@@ -20,7 +20,7 @@ use crate::staging::{Local, Place, State};
 
 use super::access::Access;
 use super::changes::{End, disk};
-use super::locals::{Locals, Shown, is_gone};
+use super::locals::{Locals, Shown, is_nameless};
 use super::namespace::Folder;
 use super::{Error, Fs};
 
@@ -101,7 +101,13 @@ impl Fs {
             };
             return self.tell_server(ino, &entry, attributes, times, &folder);
         }
-        let entry = space.with_untold(&believed);
+        let mut entry = space.with_untold(&believed).into_owned();
+        if let Some(version) = node.pinned.filter(|_| is_nameless(&entry.id)) {
+            // Nobody comes to another version of it any more.
+            entry.updated = version.updated;
+            entry.size_bytes = version.size_bytes;
+            entry.entity = version.entity;
+        }
         let (attributes, times) = self.changed_telling(&entry, change)?;
         self.tell_server(ino, &entry, attributes, times, &folder)
     }
@@ -142,9 +148,13 @@ impl Fs {
         times: ShownTimes,
     ) -> Result<bool, Error> {
         let is_newer = times.modified != before.times().modified;
-        if is_newer && local.state() != State::Delivered {
-            local.set_mtime(times.modified).map_err(disk)?;
-            self.changed(ino, local);
+        match local.state() {
+            State::Delivered => local.show_mtime(times.modified),
+            _ if is_newer => {
+                local.set_mtime(times.modified).map_err(disk)?;
+                self.changed(ino, local);
+            }
+            _ => {}
         }
         let times = Times::sent(times);
         let told = local.set_attributes(|told| {
@@ -184,7 +194,7 @@ impl Fs {
             ..attributes
         };
         self.namespace.touched.forget(&entry.id);
-        if ino == Ino::ROOT || is_gone(&entry.id) {
+        if ino == Ino::ROOT || is_nameless(&entry.id) {
             // The server keeps nothing of either (→ api part 1 §9.3).
             owing.staging.remember(entry.id.clone(), attributes);
             return Ok(());

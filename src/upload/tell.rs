@@ -25,6 +25,8 @@ use crate::staging::{Staging, Untold};
 const AT_ONCE: usize = 4;
 /// Files in one go, after which it is looked anew what there is to tell.
 const ROUND: usize = 256;
+/// How often a file is looked for that is somewhere else when it is told.
+const MOVES: u32 = 3;
 /// Before the first try after a failure; twice as long before each later one.
 const AGAIN: Duration = Duration::from_secs(1);
 /// No file waits longer than this for the next try.
@@ -178,17 +180,21 @@ impl Teller {
     }
 
     async fn say(&self, untold: &Untold) -> Result<(), Failure> {
-        // Where it is now: another file may have its place by now, and must not be told of.
-        let file = self
-            .places
-            .file(&self.api, &untold.place, &untold.file)
-            .await?;
-        let there = Attributes::of(&file).unwrap_or_default();
-        let name = file.uri.name().unwrap_or(&file.name);
-        let told = Arc::clone(&untold.attributes).renamed_as(name, &there);
-        let text = told.text();
-        let change = BTreeMap::from([(KEY.to_owned(), Some(text))]);
-        Ok(self.api.patch_metadata(&file.uri, &change).await?)
+        for _ in 0..MOVES {
+            // Where it is now: another file may have its place by now, and must not be told of.
+            let file = self.places.file(&self.api, &untold.place, &untold.file);
+            let file = file.await?;
+            let there = Attributes::of(&file).unwrap_or_default();
+            let name = file.uri.name().unwrap_or(&file.name);
+            let told = Arc::clone(&untold.attributes).renamed_as(name, &there);
+            let change = BTreeMap::from([(KEY.to_owned(), Some(told.text()))]);
+            match self.api.patch_metadata(&file.uri, &change).await {
+                // It was a moment ago: somebody gave it another name, and it is looked for there.
+                Err(Error::NotFound) => {}
+                told => return Ok(told?),
+            }
+        }
+        Err(Failure::Api(Error::Changed))
     }
 
     fn said(&self, untold: Untold, result: Result<(), Failure>) {

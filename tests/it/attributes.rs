@@ -9,9 +9,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use cloudreve_test_server::{Options, Server};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
+use cloudreve_test_server::{Fault, Options, Route, Server};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use crate::support::mounted::Mounted;
@@ -250,6 +251,172 @@ fn a_rename_keeps_all_that_is_told_but_the_moment_of_the_last_change() {
 }
 
 #[test]
+fn what_replaces_a_file_keeps_its_own_whatever_was_to_be_told_of_that() {
+    let server = drive();
+    let mount = mount(&server, &["--upload-delay", "1h"]);
+    let at = |name: &str| mount.path(name);
+    // New, and what the server has.
+    std::fs::write(at("new"), b"new").unwrap();
+    for (source, target, mode) in [
+        ("new", "known.txt", 0o751),
+        ("other.txt", "folder/f", 0o640),
+    ] {
+        if target == "folder/f" {
+            server.put(target, b"replaced".to_vec());
+        }
+        chmod(&at(source), mode);
+        set_times(&at(source), (7, 7), (8, 888_888_888));
+        chmod(&at(target), 0o600);
+        set_times(&at(target), (5, 5), (6, 666_666_666));
+        let open = std::fs::File::open(at(target)).unwrap();
+        std::fs::rename(at(source), at(target)).unwrap();
+        let replaced = open.metadata().unwrap();
+        assert_eq!((replaced.mode() & 0o777, replaced.nlink()), (0o600, 0));
+        assert_eq!((replaced.mtime(), replaced.mtime_nsec()), (6, 666_666_666));
+    }
+    let files = |mount: &Mounted| {
+        let files = ["known.txt", "folder/f"].into_iter();
+        files
+            .map(|file| (file.into(), seen(&mount.path(file))))
+            .collect::<BTreeMap<PathBuf, Seen>>()
+    };
+    let here = files(&mount);
+    assert_eq!(here[Path::new("known.txt")].mode & 0o777, 0o751);
+    assert_eq!(here[Path::new("folder/f")].mode & 0o777, 0o640);
+    assert!(here.values().all(|seen| seen.modified == (8, 888_888_888)));
+    mount.sync();
+    assert_same("once it is told", &here, &files(&mount));
+    assert_same(
+        "elsewhere",
+        &here,
+        &files(&Mounted::new(&server, ROOT, &[])),
+    );
+}
+
+#[test]
+fn what_is_told_of_an_open_file_shows_through_it_whether_the_server_has_the_content_or_not() {
+    let server = drive();
+    let mount = mount(&server, &["--upload-delay", "0s"]);
+    let time = |seconds| Timespec {
+        tv_sec: seconds,
+        tv_nsec: 123_456_789,
+    };
+    let path = mount.path("new");
+    // To be read, too: what may only be written to is the kernel's until it is closed.
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    let file = options.open(&path).unwrap();
+    for is_delivered in [false, true] {
+        (&file).write_all(b"bytes").unwrap();
+        if is_delivered {
+            file.sync_all().unwrap();
+            mount.sync();
+        }
+        let omitted = Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT,
+        };
+        // One after the other: the second keeps what the first one told.
+        for (last_access, last_modification) in [(time(11), omitted), (omitted, time(22))] {
+            let times = Timestamps {
+                last_access,
+                last_modification,
+            };
+            rustix::fs::futimens(&file, &times).unwrap();
+        }
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o600)).unwrap();
+        let shown = seen(&path);
+        assert_eq!(shown.mode & 0o777, 0o600, "delivered: {is_delivered}");
+        assert_eq!(
+            shown.accessed,
+            (11, 123_456_789),
+            "delivered: {is_delivered}"
+        );
+        assert_eq!(
+            shown.modified,
+            (22, 123_456_789),
+            "delivered: {is_delivered}"
+        );
+    }
+    let before = seen(&path);
+    drop(file);
+    mount.sync();
+    assert_eq!(seen(&path), before);
+    assert_eq!(seen(&Mounted::new(&server, ROOT, &[]).path("new")), before);
+}
+
+#[test]
+fn who_has_what_replaces_a_file_open_reads_and_tells_it_after_it_was_deleted() {
+    let server = drive();
+    let mount = mount(&server, &["--delete", "permanent", "--cache-size", "0"]);
+    let (source, target) = (mount.path("other.txt"), mount.path("known.txt"));
+    chmod(&source, 0o640);
+    let open = std::fs::File::open(&source).unwrap();
+    // What the server has becomes content of the other file, and is deleted with that.
+    std::fs::rename(&source, &target).unwrap();
+    std::fs::remove_file(&target).unwrap();
+    let mut bytes = [0; 9];
+    let read = rustix::io::pread(&open, &mut bytes, 0).unwrap();
+    assert_eq!(&bytes[..read], b"other");
+    let shown = open.metadata().unwrap();
+    assert_eq!((shown.mode() & 0o777, shown.nlink()), (0o640, 0));
+    let time = Timespec {
+        tv_sec: 5,
+        tv_nsec: 6,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    rustix::fs::futimens(&open, &times).unwrap();
+    let shown = open.metadata().unwrap();
+    assert_eq!((shown.mtime(), shown.mtime_nsec()), (5, 6));
+    assert_eq!((shown.atime(), shown.atime_nsec()), (5, 6));
+}
+
+#[test]
+fn what_is_told_of_a_deleted_file_before_and_after_it_is_written_to_shows_while_it_is_open() {
+    let server = drive();
+    let mount = mount(&server, &[]);
+    let path = mount.path("known.txt");
+    let mut options = OpenOptions::new();
+    let open = options.read(true).write(true).open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let mode = || open.metadata().unwrap().mode() & 0o7777;
+    for bits in [0o600, 0o755] {
+        rustix::fs::fchmod(&open, Mode::from_raw_mode(bits)).unwrap();
+        assert_eq!(mode(), bits);
+        (&open).write_all(b"written").unwrap();
+        assert_eq!(mode(), bits, "written to");
+    }
+}
+
+#[test]
+fn a_file_that_is_moved_in_the_moment_it_is_told_of_is_looked_for() {
+    let server = drive();
+    let mount = mount(&server, &["--upload-delay", "0s"]);
+    server.fail(Fault::on(Route::Metadata).code(40016, "gone").times(2));
+    chmod(&mount.path("folder"), 0o1770);
+    mount.sync();
+    let elsewhere = Mounted::new(&server, ROOT, &[]);
+    assert_eq!(seen(&elsewhere.path("folder")).mode & 0o7777, 0o1770);
+}
+
+#[test]
+fn a_rename_during_which_the_server_hears_what_was_told_keeps_it() {
+    let server = drive();
+    let mount = mount(&server, &["--upload-delay=200ms", "--metadata-ttl=100ms"]);
+    chmod(&mount.path("folder"), 0o1770);
+    let slowly = Duration::from_secs(1);
+    server.fail(Fault::on(Route::Rename).delay(slowly).times(1));
+    std::fs::rename(mount.path("folder"), mount.path("renamed")).unwrap();
+    mount.sync();
+    assert_eq!(seen(&mount.path("renamed")).mode & 0o7777, 0o1770);
+    let elsewhere = Mounted::new(&server, ROOT, &[]);
+    assert_eq!(seen(&elsewhere.path("renamed")).mode & 0o7777, 0o1770);
+}
+
+#[test]
 fn content_that_somebody_else_wrote_has_the_time_of_that_and_the_mode_that_was_told() {
     let server = drive();
     let first = mount(&server, &["--upload-delay=100ms"]);
@@ -263,6 +430,42 @@ fn content_that_somebody_else_wrote_has_the_time_of_that_and_the_mode_that_was_t
     assert_eq!(now.mode & 0o7777, 0o640);
     assert!(now.modified.0 > 1_000_000, "{now:?}");
     assert_eq!(now.accessed, now.modified);
+}
+
+#[test]
+fn a_file_is_as_new_as_the_last_truncation_or_allocation_also_where_no_byte_changed() {
+    let server = drive();
+    server.put("empty", b"".to_vec());
+    let mount = mount(&server, &["--upload-delay", "1h"]);
+    let (empty, known) = (mount.path("empty"), mount.path("known.txt"));
+    type Touch = fn(&Path);
+    let touches: [(&str, &Path, Touch); 4] = [
+        ("emptied", &empty, |path| {
+            drop(std::fs::File::create(path).unwrap())
+        }),
+        ("of the same size", &known, |path| {
+            OpenOptions::new()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_len(5)
+                .unwrap();
+        }),
+        ("given room", &known, |path| {
+            let file = OpenOptions::new().write(true).open(path).unwrap();
+            rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, 9).unwrap();
+        }),
+        ("zeroed behind its end", &known, |path| {
+            let file = OpenOptions::new().write(true).open(path).unwrap();
+            let zero = FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE;
+            rustix::fs::fallocate(file, zero, 7, 9).unwrap();
+        }),
+    ];
+    for (what, path, touch) in touches {
+        set_times(path, (1, 1), (2, 2));
+        touch(path);
+        assert!(seen(path).modified.0 > 1_000_000_000, "{what}");
+    }
 }
 
 #[test]
@@ -316,6 +519,9 @@ fn whoever_gives_a_file_away_or_writes_to_anothers_takes_its_privileges() {
     chmod(&path, 0o6755);
     std::os::unix::fs::chown(&path, Some(1), None).unwrap();
     assert_eq!(mode(), 0o755, "given away");
+    chmod(&path, 0o6755);
+    std::os::unix::fs::chown(&path, None, None).unwrap();
+    assert_eq!(mode(), 0o755, "given to who has it");
     chmod(&path, 0o6766);
     let write = format!("printf x >> '{}'", path.display());
     shell::stdout(Command::new("setpriv").args([
@@ -483,8 +689,9 @@ fn a_pipe_that_is_open_is_one_after_it_was_unlinked() {
         .write(true)
         .open(&path)
         .unwrap();
+    chmod(&path, 0o600);
     std::fs::remove_file(&path).unwrap();
     let shown = open.metadata().unwrap();
-    assert_eq!((shown.mode(), shown.nlink()), (libc::S_IFIFO | 0o644, 0));
+    assert_eq!((shown.mode(), shown.nlink()), (libc::S_IFIFO | 0o600, 0));
     (&open).write_all(b"x").unwrap();
 }

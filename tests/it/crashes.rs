@@ -318,3 +318,25 @@ fn what_was_acknowledged_is_on_the_server_after_a_hundred_kills() {
     let given = std::env::var("CLOUDREVE_TEST_CRASH_ROUNDS").ok();
     killed(given.and_then(|rounds| rounds.parse().ok()).unwrap_or(MANY));
 }
+
+#[test]
+fn what_was_deleted_while_it_is_open_stays_deleted_after_a_kill_whatever_is_done_to_it_still() {
+    let server = Server::start(Options::default()).unwrap();
+    let options = ["--upload-delay", "1h", "--passthrough", "off"];
+    let mut mount = Mounted::new(&server, "cloudreve://my/", &options);
+    std::fs::create_dir(mount.path("folder")).unwrap();
+    let file = File::create(mount.path("folder/file")).unwrap();
+    file.write_all_at(b"content", 0).unwrap();
+    // On the disk, which the journal has to take back before all of it is thrown away.
+    file.sync_all().unwrap();
+    std::fs::remove_file(mount.path("folder/file")).unwrap();
+    file.set_len(0).unwrap();
+    std::fs::rename(mount.path("folder"), mount.path("moved")).unwrap();
+    shell::kill(mount.pid(), libc::SIGKILL);
+    mount.wait();
+    drop(file);
+    let mount = mount.again(&server, "cloudreve://my/", &options);
+    let entries = std::fs::read_dir(mount.path("moved")).unwrap();
+    let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.is_empty(), "{names:?}");
+}

@@ -24,6 +24,7 @@ mod keeping;
 mod kernel;
 mod killed;
 mod lent;
+mod model;
 mod names;
 mod offline;
 mod owed;

@@ -530,3 +530,46 @@ fn a_copy_within_the_mount_has_the_bytes_of_its_source_whatever_became_of_that_h
     );
     assert!(!refused.status.success());
 }
+
+#[test]
+fn what_was_delivered_while_it_is_open_is_written_to_under_the_name_that_it_is_renamed_over() {
+    let server = server();
+    // Where the kernel writes by itself nothing is delivered while somebody may write to it.
+    let mount = mount(&server, &[NOW, &["--passthrough", "off"]].concat());
+    fs::write(mount.path("old.txt"), "old").unwrap();
+    arrives(&server, &mount, "old.txt", b"old");
+    let first = File::create(mount.path("new.txt")).unwrap();
+    first.write_all_at(b"delivered", 0).unwrap();
+    let open = open(&mount.path("new.txt"));
+    drop(first);
+    arrives(&server, &mount, "new.txt", b"delivered");
+    mount.sync();
+    fs::rename(mount.path("new.txt"), mount.path("old.txt")).unwrap();
+    open.write_all_at(b"DELIVER", 0).unwrap();
+    assert_eq!(fs::read(mount.path("old.txt")).unwrap(), b"DELIVERed");
+    drop(open);
+    assert_eq!(sh(&mount, "ls"), "old.txt\n");
+    arrives(&server, &mount, "old.txt", b"DELIVERed");
+    assert_eq!(server.names("").unwrap(), ["old.txt"]);
+}
+
+#[test]
+fn a_rename_while_the_first_content_of_an_empty_file_is_sent_leaves_no_empty_file_behind() {
+    const SIZE: u64 = 256 << 10;
+    let server = server();
+    let mount = mount(&server, &[NOW, &["--limit-up", "64K"]].concat());
+    fs::write(mount.path("old.txt"), "old").unwrap();
+    arrives(&server, &mount, "old.txt", b"old");
+    File::create(mount.path("new.txt")).unwrap();
+    arrives(&server, &mount, "new.txt", b"");
+    mount.sync();
+    let made = server.entity_id("new.txt");
+    open(&mount.path("new.txt")).set_len(SIZE).unwrap();
+    // An upload puts an empty version there before it begins, and takes seconds.
+    wait_until("the upload has begun", || server.open_uploads() == 1);
+    assert_ne!(server.entity_id("new.txt"), made);
+    fs::rename(mount.path("new.txt"), mount.path("old.txt")).unwrap();
+    assert_eq!(server.names("").unwrap(), ["old.txt"]);
+    assert_eq!(sh(&mount, "ls"), "old.txt\n");
+    arrives(&server, &mount, "old.txt", &[0; SIZE as usize]);
+}

@@ -7,6 +7,7 @@ use super::Locate;
 use super::pieces::source_of;
 use crate::entry::Entry;
 use crate::inodes::Ino;
+use crate::model::EntityId;
 use crate::read::Source;
 use crate::staging::Local;
 
@@ -104,6 +105,14 @@ impl Content {
         let base = local.base();
         if held.is_none() && base.is_some_and(|base| base.entity.id == self.version.entity) {
             *held = Some(local);
+        }
+    }
+
+    /// `local` is a copy of the version `entity`, which is about to go from the server: who has that open goes on with the copy.
+    pub(super) fn adopt(&self, entity: &EntityId, local: &Arc<Local>) {
+        let mut held = self.local.lock().unwrap();
+        if held.is_none() && self.version.entity == *entity {
+            *held = Some(Arc::clone(local));
         }
     }
 

@@ -9,7 +9,7 @@ use crate::attributes::MODE_BITS;
 use crate::fs::changes::disk;
 use crate::fs::told::Telling;
 use crate::fs::{Believed, Error, Fs, HandleId, Opened};
-use crate::inodes::Ino;
+use crate::inodes::{Ino, Node};
 use crate::model::FileKind;
 use crate::staging::Local;
 
@@ -159,7 +159,15 @@ impl Fs {
     pub async fn truncate(&self, handle: HandleId, size_bytes: u64) -> Result<(), Error> {
         let file = self.files.get(handle)?;
         if file.content.is_clean() && file.content.version().size_bytes == size_bytes {
-            return Ok(());
+            if !file.writes {
+                return Err(Error::BadHandle);
+            }
+            // The server need not get the same once more, but the time is that of the call (→ ftruncate(3p), open(3p)).
+            let touch = |told: &mut Telling<'_>| {
+                told.times.modified = told.times.changed;
+                Ok(())
+            };
+            return self.tell(file.content.ino(), touch).await;
         }
         let local = self.local_to_write(&file)?;
         if size_bytes > 0 || !local.is_settled() {
@@ -201,7 +209,9 @@ impl Fs {
                     }
                     local.zero(offset..end, now)
                 }
-            }
+            }?;
+            // Also where no byte changed, as on a local disk.
+            local.set_mtime(now)
         })
     }
 
@@ -223,6 +233,10 @@ impl Fs {
                 None => self.truncate_closed(ino, size_bytes).await?,
             }
         }
+        if change == Change::default() && node.entry.kind == FileKind::File {
+            // chown(2) that leaves owner and group as they are.
+            change.drops_privileges = self.is_privileged(&node);
+        }
         if change.size_bytes.is_some() && change.modified == Some(SetTime::Now) {
             // So it was, by the change of content.
             change.modified = None;
@@ -241,8 +255,7 @@ impl Fs {
     /// Content is about to be changed by who is not above it: what makes the file run in its owner's name goes.
     pub async fn drop_privileges(&self, ino: Ino) -> Result<(), Error> {
         let node = self.namespace.inodes.node(ino).ok_or(Error::NotFound)?;
-        let access = self.namespace.shown_access(&node);
-        if Self::without_privileges(access) == access {
+        if !self.is_privileged(&node) {
             return Ok(());
         }
         let change = Change {
@@ -250,6 +263,12 @@ impl Fs {
             ..Change::default()
         };
         self.change(ino, change, None).await.map(drop)
+    }
+
+    /// Whether it runs in its owner's or its group's name.
+    fn is_privileged(&self, node: &Node) -> bool {
+        let access = self.namespace.shown_access(node);
+        Self::without_privileges(access) != access
     }
 
     /// truncate(2): as who opens, truncates and closes.

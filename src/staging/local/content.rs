@@ -143,6 +143,11 @@ impl Local {
         self.settle_mtime(&file, &mut inner)
     }
 
+    /// It shows this time, and is owed as much as before.
+    pub fn show_mtime(&self, mtime: SystemTime) {
+        self.inner.write().unwrap().mtime = mtime;
+    }
+
     /// What `range`, cut at the end of the file, is made of, in order and without gaps.
     pub fn pieces(&self, range: Range<u64>) -> Vec<Piece> {
         self.look();

@@ -144,9 +144,12 @@ impl Local {
         let mut row = self.row();
         if row.kept == Kept::OnDisk {
             row.kept = Kept::InCache;
-            self.slot
-                .journal
-                .commit_durably(Change::Put(Box::new(row)))?;
+            // What was unlinked while it is open has no row, and must not have one again.
+            if self.inner.read().unwrap().is_owed() {
+                self.slot
+                    .journal
+                    .commit_durably(Change::Put(Box::new(row)))?;
+            }
             self.inner.write().unwrap().kept = Kept::InCache;
         }
         Ok(())
@@ -324,8 +327,12 @@ impl Local {
             new.base = Some(base);
             (inner.about.clone(), new, is_current, missing)
         };
+        let slot = &self.slot;
+        if let Some(base) = &new.base {
+            // What was to be told of it before is of the content that this one replaced.
+            slot.untold.forget(&base.file)?;
+        }
         if let (true, Some(attributes), Some(base)) = (is_current, missing, &new.base) {
-            let slot = &self.slot;
             let note = |change| slot.journal.note(change);
             let place = new.place.clone();
             slot.untold

@@ -86,9 +86,24 @@ pub(crate) struct MapMut(Map);
 impl MapMut {
     /// Maps the first `length` bytes, at least one.
     pub(crate) fn new(file: &File, length: usize) -> Self {
+        Self::open(file, length).expect("it can be mapped")
+    }
+
+    /// As [`MapMut::new`], for who wants to know why it cannot be mapped.
+    pub(crate) fn open(file: &File, length: usize) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let map = Map::with(file, length, protection, libc::MAP_SHARED);
-        Self(map.expect("it can be mapped"))
+        Map::with(file, length, protection, libc::MAP_SHARED).map(Self)
+    }
+
+    /// Has what was written there brought to the file (→ msync(2)).
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        // SAFETY: the mapping is ours, and as long as it says.
+        #[expect(unsafe_code, reason = "std has no msync(2)")]
+        let result = unsafe { libc::msync(self.0.start, self.0.length, libc::MS_SYNC) };
+        match result {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
