@@ -25,11 +25,6 @@ const LEN_MAX: u64 = 40_000;
 /// Entries in all folders together from which on more is removed than made.
 const ENTRIES_MAX: usize = 120;
 
-/// Longest name that the kernel knows, and that of a file that is tried, in bytes: as it is stored it may be longer, and stays
-/// below what every server takes.
-const NAME_MAX: usize = 255;
-const DELIVERED_MAX: usize = 200;
-
 /// Longest path, in bytes: deep enough, and with what stands before it far from the 4096 that the kernel takes.
 const PATH_MAX: usize = 2000;
 
@@ -157,31 +152,9 @@ impl<D: FnMut(u64) -> u64> Generator<D> {
     pub(crate) fn draw(&mut self, actor: usize) -> Op {
         loop {
             let op = self.draw_any(actor);
-            if !self.is_stuck(&op) && !self.is_too_deep(&op) {
+            if !self.is_too_deep(&op) {
                 return op;
             }
-        }
-    }
-
-    /// Whether `op` may give a file a name that some servers' disks have no room for, who put bytes of their own before it: the
-    /// file then waits on this machine to be renamed, and fsync(2) says so (README, Writing). Folders may have such names.
-    fn is_stuck(&self, op: &Op) -> bool {
-        let long = |path: &Text| {
-            let name = path
-                .0
-                .rsplit(|byte| *byte == b'/')
-                .next()
-                .unwrap_or_default();
-            (DELIVERED_MAX + 1..=NAME_MAX).contains(&name.len())
-        };
-        match op {
-            Op::Open { path, .. } | Op::Mknod { path, .. } => long(path),
-            // Who opens what it leads to makes that.
-            Op::Symlink { target, path } => long(path) || long(target),
-            Op::Rename { path, to, .. } => {
-                long(to) && !self.is_folder(path) || long(path) && !self.is_folder(to)
-            }
-            _ => false,
         }
     }
 

@@ -202,8 +202,8 @@ impl<D: FnMut(u64) -> u64> Generator<D> {
         match self.dice(40) {
             0 => vec![b'n'; 255],
             1 => vec![b'n'; 256],
-            2 => vec![b'n'; 190],
-            3 => vec![b'n'; 200],
+            2 => vec![b'n'; 230],
+            3 => vec![0xff; 255],
             4 => [&[b'n'; 252][..], b":"].concat(),
             // Ordinary ones more often, so that they meet.
             5..=20 => self.one(&NAMES).to_vec(),
