@@ -4,7 +4,7 @@
 //! changes again and again, once for many changes; and what the server does not take stays here and shows here. It never
 //! changes content, and nobody waits for it but `sync` and the end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -83,10 +83,15 @@ impl Teller {
 
     /// All of it is due now.
     pub(super) fn hurry(&self) {
+        self.hurry_those(|_| true);
+    }
+
+    fn hurry_those(&self, is_one: impl Fn(&FileId) -> bool) {
         self.look(Instant::now());
         let mut files = self.files.lock().unwrap();
         let now = Instant::now();
-        files.values_mut().for_each(|telling| telling.due = now);
+        let those = files.iter_mut().filter(|(file, _)| is_one(file));
+        those.for_each(|(_, telling)| telling.due = telling.due.min(now));
         drop(files);
         self.changed.notify_one();
     }
@@ -111,10 +116,14 @@ impl Teller {
     /// See [`Uploader::told_all`](super::Uploader::told_all).
     pub(super) async fn told_all(&self) -> Result<(), Undelivered> {
         let mut rounds = self.rounds.subscribe();
-        self.hurry();
+        let wanted = self.staging.to_tell().into_iter();
+        let wanted: HashSet<_> = wanted.map(|untold| untold.file).collect();
         let began = *rounds.borrow();
         loop {
-            let untold = self.staging.to_tell();
+            // Also what was changed once more meanwhile; what is told of others from here on is not waited for.
+            self.hurry_those(|file| wanted.contains(file));
+            let mut untold = self.staging.to_tell();
+            untold.retain(|untold| wanted.contains(&untold.file));
             let is_tried = *rounds.borrow() > began;
             let mut waits = false;
             {

@@ -695,3 +695,31 @@ fn a_pipe_that_is_open_is_one_after_it_was_unlinked() {
     assert_eq!((shown.mode(), shown.nlink()), (libc::S_IFIFO | 0o600, 0));
     (&open).write_all(b"x").unwrap();
 }
+
+#[test]
+fn sync_waits_for_what_was_to_be_told_when_it_came_and_for_nothing_later() {
+    let server = Server::start(Options::default()).unwrap();
+    server.put("first", b"1".to_vec());
+    server.put("second", b"2".to_vec());
+    let mount = Mounted::new(&server, ROOT, &["--upload-delay", "1h"]);
+    let set = |name: &str, mode: u32| {
+        std::fs::set_permissions(mount.path(name), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    let mode =
+        |mount: &Mounted, name: &str| mount.path(name).symlink_metadata().unwrap().mode() & 0o7777;
+    set("first", 0o600);
+    let late = Duration::from_secs(1);
+    server.fail(Fault::on(Route::Metadata).delay(late).times(1));
+    std::thread::scope(|scope| {
+        let syncing = scope.spawn(|| mount.sync());
+        shell::wait_until("it is told", || server.count(Route::Metadata) > 0);
+        set("first", 0o640);
+        set("second", 0o600);
+        syncing.join().unwrap();
+    });
+    assert_eq!(mount.status()["owed_sum"]["untold"], 1);
+    let other = Mounted::new(&server, ROOT, &[]);
+    assert_eq!(mode(&other, "first"), 0o640, "it was changed once more");
+    assert_eq!(mode(&other, "second"), 0o644);
+    assert_eq!(mode(&mount, "second"), 0o600);
+}
