@@ -18,6 +18,7 @@ mod leaving;
 mod locals;
 mod namespace;
 mod news;
+mod others;
 mod questions;
 mod removals;
 mod remove;
