@@ -17,6 +17,7 @@ mod call;
 mod change;
 mod content;
 mod error;
+mod events;
 mod files;
 mod link;
 mod pace;
@@ -31,6 +32,7 @@ mod wire;
 pub use change::{Delete, METADATA_VALUE_MAX_BYTES, Owner};
 pub use content::Content;
 pub use error::Error;
+pub use events::{Change, ChangeKind, ClientId, Events, Told};
 pub use files::Version;
 pub use transfer::{CIPHER, Encryption, NewSession, Part, PartAnswer, PartRequest, Session};
 

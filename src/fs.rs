@@ -19,6 +19,7 @@ mod leaving;
 mod locals;
 mod namespace;
 mod news;
+mod others;
 mod probing;
 mod questions;
 mod removals;
@@ -42,6 +43,7 @@ pub use copy::is_copy;
 pub use error::Error;
 pub use files::{At, Change, Reserve, SetTime, complete};
 pub use freshening::Freshening;
+pub use others::Outdated;
 pub use rename::RenameHow;
 pub use told::Maker;
 

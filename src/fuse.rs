@@ -16,6 +16,7 @@ mod serve;
 mod writers;
 
 pub use backing::Passthrough;
+pub use notices::Notices;
 pub use serve::Closer;
 
 use std::ffi::OsStr;
@@ -46,7 +47,6 @@ use crate::inodes::Ino;
 use attr::{absent, file_attr, file_type, set_time};
 use backing::{Backing, Way, Ways};
 use errno::logged;
-use notices::Notices;
 use open::Writing;
 use serve::{Call, Runner};
 use writers::Writers;
@@ -103,13 +103,14 @@ pub struct Options {
 }
 
 /// Agrees with the kernel behind `device`, a FUSE device mounted just now. Requests are answered by `fs` on
-/// `runtime`, from [`Connection::serve`] on; [`Closer`] ends those that wait.
+/// `runtime`, from [`Connection::serve`] on; [`Closer`] ends those that wait, and
+/// [`Notices`] tell the kernel what changed otherwise.
 pub fn connect(
     device: OwnedFd,
     fs: Arc<Fs>,
     runtime: Handle,
     options: Options,
-) -> io::Result<(Connection, Closer)> {
+) -> io::Result<(Connection, Closer, Notices)> {
     let Options {
         access,
         passthrough,
@@ -125,6 +126,7 @@ pub fn connect(
     config.acl = access.acl();
     config.n_threads = Some(DISPATCH_THREADS);
     let (notices, noted) = Notices::new();
+    let to_note = notices.clone();
     let adapter = Adapter {
         notices,
         fs,
@@ -137,7 +139,7 @@ pub fn connect(
     noted.tell(session.notifier())?;
     passthrough.probe(&to_probe, &cache_dir);
     passthrough.probe_writes(&state_dir);
-    Ok((Connection(session), closer))
+    Ok((Connection(session), closer, to_note))
 }
 
 impl Connection {

@@ -77,6 +77,7 @@ struct Shared {
 }
 
 struct Flight {
+    began: Instant,
     progress: Arc<Progress>,
     task: AbortHandle,
 }
@@ -119,34 +120,41 @@ impl Listings {
         self.shared.metadata.keep_listing(folder, nothing, at, at);
     }
 
-    /// The listing of `folder` that is under way, if one is.
+    /// The listing of `folder` that is under way, if one is, and not from before what others are known to have changed.
     pub fn under_way(&self, folder: &FileKey) -> Option<Arc<Progress>> {
         let flights = self.shared.flights.lock().unwrap();
-        Some(Arc::clone(&flights.get(folder)?.progress))
+        let flight = flights.get(folder);
+        let flight =
+            flight.filter(|flight| self.shared.metadata.is_recent(folder, flight.began))?;
+        Some(Arc::clone(&flight.progress))
     }
 
     /// The listing of `folder`, which is at `uri`: the one under way, or a new one. Must be called within a runtime.
     pub fn list(&self, folder: &FileKey, uri: &FileUri) -> Arc<Progress> {
         let mut flights = self.shared.flights.lock().unwrap();
         // A task that ended and is in the table all the same has panicked.
+        // Nor may one be joined that began before what others are known to have changed.
         if let Some(flight) = flights.get(folder)
             && !flight.task.is_finished()
+            && self.shared.metadata.is_recent(folder, flight.began)
         {
             return Arc::clone(&flight.progress);
         }
-        let progress = Arc::new(Progress::new(is_flat(uri)));
+        let (began, progress) = (Instant::now(), Arc::new(Progress::new(is_flat(uri))));
         let job = Job {
             shared: Arc::downgrade(&self.shared),
             source: self.shared.source.clone(),
             options: self.shared.options.clone(),
             folder: folder.clone(),
             uri: uri.clone(),
+            began,
             previous: self.shared.metadata.last_listing(folder),
             progress: Arc::clone(&progress),
         };
         // The table is locked until the flight is in it, so its task cannot look for it too soon.
         let task = tokio::spawn(job.run()).abort_handle();
         let flight = Flight {
+            began,
             progress: Arc::clone(&progress),
             task,
         };
@@ -188,13 +196,14 @@ struct Job {
     options: Options,
     folder: FileKey,
     uri: FileUri,
+    began: Instant,
     previous: Option<Arc<Listing>>,
     progress: Arc<Progress>,
 }
 
 impl Job {
     async fn run(self) {
-        let began = Instant::now();
+        let began = self.began;
         let outcome = self.list().await;
         let Some(shared) = self.shared.upgrade() else {
             return;
@@ -213,7 +222,12 @@ impl Job {
         if let Err(error) = &outcome {
             log::debug!("listing {} failed: {error}", self.uri);
         }
-        shared.flights.lock().unwrap().remove(&self.folder);
+        let mut flights = shared.flights.lock().unwrap();
+        let is_this = |flight: &Flight| Arc::ptr_eq(&flight.progress, &self.progress);
+        if flights.get(&self.folder).is_some_and(is_this) {
+            flights.remove(&self.folder);
+        }
+        drop(flights);
         self.progress.finish(outcome);
     }
 

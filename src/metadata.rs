@@ -79,6 +79,8 @@ pub struct Metadata {
 struct State {
     folders: LruCache<FileKey, Folder>,
     entries: usize,
+    /// When others were told to have changed something somewhere.
+    others_changed: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +97,8 @@ struct Folder {
     questions: u32,
     /// When somebody last wanted to know something of it.
     used: Option<Instant>,
+    /// When others were told to have changed something in it: pages asked for before may not show that.
+    others_changed: Option<Instant>,
 }
 
 /// What we changed in a folder since it was listed.
@@ -137,6 +141,7 @@ impl Metadata {
             state: Mutex::new(State {
                 folders: LruCache::unbounded(),
                 entries: 0,
+                others_changed: None,
             }),
         }
     }
@@ -368,8 +373,10 @@ impl Metadata {
         asked: Instant,
     ) {
         let mut state = self.state.lock().unwrap();
-        let believed = true;
+        let anywhere = state.others_changed;
         state.change(folder, |folder| {
+            let changed = folder.others_changed.max(anywhere);
+            let believed = changed.is_none_or(|changed| began > changed);
             folder.names.retain(|_, single| single.asked > began);
             folder.count_own();
             folder.questions = 0;
@@ -451,6 +458,50 @@ impl Metadata {
                 listed.believed = false;
             }
         });
+    }
+
+    /// Others changed something behind `name` in `folder`, as was told at `at`: as [`Metadata::doubt`], and a listing that is
+    /// under way since before is not believed either.
+    pub fn others_changed(&self, folder: &FileKey, name: &OsStr, at: Instant) {
+        self.doubt(folder, name);
+        let mut state = self.state.lock().unwrap();
+        state.change(folder, |folder| folder.others_changed = Some(at));
+        state.make_room(self.entries_max);
+    }
+
+    /// Whether an answer to what was asked at `began` of `folder` shows all that others are known to have changed there.
+    pub fn is_recent(&self, folder: &FileKey, began: Instant) -> bool {
+        let state = self.state.lock().unwrap();
+        let here = state.folders.peek(folder);
+        let changed = here.and_then(|folder| folder.others_changed);
+        let changed = changed.max(state.others_changed);
+        changed.is_none_or(|changed| began > changed)
+    }
+
+    /// The same of any name in any folder. What was known stays known.
+    pub fn others_changed_anything(&self, at: Instant) {
+        let mut state = self.state.lock().unwrap();
+        state.others_changed = Some(at);
+        let mut dropped = 0;
+        for (_, folder) in &mut state.folders {
+            dropped += folder.names.len();
+            folder.names.clear();
+            folder.count_own();
+            if let Some(listed) = &mut folder.listing {
+                listed.believed = false;
+            }
+        }
+        state.entries -= dropped;
+    }
+
+    /// What was behind `name` in `folder` when that was known last, believed or not.
+    pub fn last_name(&self, folder: &FileKey, name: &OsStr) -> Option<Arc<Entry>> {
+        let state = self.state.lock().unwrap();
+        let folder = state.folders.peek(folder)?;
+        if let Some(single) = folder.newest_single(name) {
+            return single.entry.clone();
+        }
+        folder.listing.as_ref()?.listing.get(name).cloned()
     }
 
     fn put(&self, folder: &mut Folder, name: &OsStr, single: Single) {
@@ -890,6 +941,43 @@ mod tests {
         kept.check("c", 2, "?");
         kept.check("a", 2, "?");
         assert!(kept.metadata.last_listing(&key("d")).is_some());
+    }
+
+    #[test]
+    fn what_others_changed_is_asked_for_again_and_a_listing_from_before_does_not_hide_it() {
+        let kept = Kept::new();
+        let d = key("d");
+        let list = |seconds| {
+            let at = kept.at(seconds);
+            kept.metadata
+                .keep_listing(&d, listing(&[("1", "a"), ("2", "b")]), at, at);
+        };
+        kept.metadata.others_changed(&d, "c".as_ref(), kept.at(2));
+        kept.check("a", 3, "?");
+        list(1);
+        kept.check("a", 3, "?");
+        list(3);
+        kept.check("a", 4, "1");
+        change(&kept, "c", Some("3"), 4);
+        let before = kept.metadata.entries();
+        kept.metadata.others_changed_anything(kept.at(5));
+        kept.check("a", 6, "?");
+        kept.check("c", 6, "?");
+        assert_eq!(kept.metadata.entries(), before - 1, "one name");
+        list(4);
+        kept.check("a", 6, "?");
+        assert_eq!(
+            kept.metadata.last_name(&d, "a".as_ref()),
+            Some(entry("1", "a"))
+        );
+        list(6);
+        kept.check("a", 7, "1");
+        // Of a folder that is being listed for the first time.
+        let e = key("e");
+        kept.metadata.others_changed(&e, "x".as_ref(), kept.at(8));
+        kept.metadata
+            .keep_listing(&e, listing(&[]), kept.at(7), kept.at(9));
+        assert!(kept.metadata.listing(&e, kept.at(9)).is_none());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod directories;
 mod end;
 mod ending;
 mod explain;
+mod following;
 mod kernel;
 mod limits;
 mod place;
@@ -121,7 +122,7 @@ async fn start(
 /// From the kernel's mount to the free directory, and to the end of all uploads.
 async fn serve(
     plan: &MountPlan,
-    rooms: Rooms,
+    mut rooms: Rooms,
     runtime: &Runtime,
     signals: &mut Signals,
     manager: &Arc<Manager>,
@@ -131,6 +132,8 @@ async fn serve(
     let (ask_for_end, mut asked_for_end) = mpsc::channel(QUEUED_REQUESTS);
     let status = Arc::new(StatusSource::new(plan, &rooms, mounted.passthrough()));
     let debts = rooms.debts.clone().ok();
+    let stream = rooms.stream.take();
+    let _following = stream.map(|stream| stream.follow(&rooms.fs, mounted.notices()));
     let answers = answers(Arc::clone(&status), debts.clone(), ask_for_end);
     let socket = match control::Socket::bind(&plan.control_dir, &plan.dir, answers) {
         Ok(socket) => socket,

@@ -12,7 +12,7 @@ pub(super) use caller::{Caller, check, exchange, raw};
 use std::time::Duration;
 
 use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::Part;
 use super::error::Asked;
@@ -24,6 +24,8 @@ use crate::secret::Secret;
 const STORING_PATIENCE: Duration = Duration::from_secs(300);
 /// The same as far as the request waits, of what changes as much as a tree.
 const LENGTHY: Duration = Duration::from_secs(900);
+/// Who asks, to the server's streams of events.
+const CLIENT_ID: HeaderName = HeaderName::from_static("x-cr-client-id");
 
 /// What is asked of which endpoint. No `Debug`: it may hold passwords.
 pub(super) struct Call {
@@ -51,6 +53,8 @@ pub(super) struct Call {
     /// Longest a caller waits without bytes moving, where that is longer than for others.
     patience: Option<Duration>,
     answer_within: Option<Duration>,
+    /// Whether the server is told which client it is that asks.
+    names_client: bool,
     lane: Lane,
 }
 
@@ -73,6 +77,7 @@ impl Call {
             alias: None,
             patience: None,
             answer_within: None,
+            names_client: false,
             lane: Lane::Quick,
         }
     }
@@ -204,6 +209,14 @@ impl Call {
         }
     }
 
+    /// As the client that follows events. All that changes files is sent so.
+    pub(super) fn naming_client(self) -> Self {
+        Self {
+            names_client: true,
+            ..self
+        }
+    }
+
     /// May take long there, and is not to be hung up on.
     pub(super) fn lengthy(self) -> Self {
         Self {
@@ -245,6 +258,10 @@ impl Call {
         if let Body::Part(_) = self.body {
             let kind = HeaderValue::from_static("application/octet-stream");
             headers.insert(CONTENT_TYPE, kind);
+        }
+        let changes_files = self.method != Method::GET && self.path.starts_with("/file");
+        if self.names_client || changes_files {
+            headers.insert(CLIENT_ID, link.client().header());
         }
         Request {
             token,

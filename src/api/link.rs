@@ -17,8 +17,8 @@ mod send;
 
 pub(super) use request::{Answer, Body, Lane, Redirects, Request};
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
@@ -30,7 +30,7 @@ use url::Url;
 
 use super::pace::Pace;
 use super::retry::Patience;
-use super::{Error, Options};
+use super::{ClientId, Error, Options};
 use crate::address::Address;
 use crate::expiry::ServerClock;
 use noted::Noted;
@@ -82,6 +82,8 @@ pub(super) struct Link {
     requests: AtomicU64,
     clock: ServerClock,
     clock_was_set: AtomicBool,
+    /// Whose changes they are that are sent here: its own stream of events does not tell of them.
+    client: Mutex<ClientId>,
     /// How the last calls went.
     pub(super) noted: Noted,
     /// How fast content may come; none where that is not limited.
@@ -118,6 +120,7 @@ impl Link {
             requests: AtomicU64::new(0),
             clock: ServerClock::new(),
             clock_was_set: AtomicBool::new(false),
+            client: Mutex::new(ClientId::random()),
             noted: Noted::default(),
             pace: Pace::new(options.limit_down_bytes, Instant::now()).map(Arc::new),
             pace_up: Pace::new(options.limit_up_bytes, Instant::now()).map(Arc::new),
@@ -127,6 +130,16 @@ impl Link {
     /// The server.
     pub(super) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// As whom changes are sent.
+    pub(super) fn client(&self) -> ClientId {
+        self.client.lock().unwrap().clone()
+    }
+
+    /// Sends changes as `client` from now on.
+    pub(super) fn set_client(&self, client: &ClientId) {
+        *self.client.lock().unwrap() = client.clone();
     }
 
     /// The server's time.

@@ -37,6 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a server is waited for that cannot be reached as far as is known.
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long the kernel believes names and attributes at most, so that we notice what is in use (→ design §6.5).
+const KERNEL_TTL: Duration = Duration::from_secs(15);
+
 /// Permission bits of a symbolic link, which nobody heeds (→ symlink(7)).
 const LINK_MODE: u16 = 0o777;
 
@@ -157,7 +160,8 @@ impl Namespace {
         }
         let belief = self.believed_name(parent, &key, name).await?;
         let Some(entry) = belief.what else {
-            return Ok(Lookup::Absent { ttl: belief.left });
+            let ttl = belief.left.min(KERNEL_TTL);
+            return Ok(Lookup::Absent { ttl });
         };
         let shown = self.followed(&key, &entry).await?;
         let counted = self.inodes.count(parent, &entry, Some(&shown));
@@ -593,6 +597,7 @@ impl Namespace {
                 None => ttl = Duration::ZERO,
             }
         }
+        let ttl = ttl.min(KERNEL_TTL);
         let Access { mode, uid, gid } = access;
         let attr = Attr {
             ino,

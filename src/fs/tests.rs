@@ -1,6 +1,7 @@
 //! Names, attributes and folders, on a drive of a few lines.
 
 mod changes;
+mod others;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;

@@ -15,7 +15,7 @@ use crate::inodes::Ino;
 
 /// Notes what the kernel is to forget. The thread ends with the last of them.
 #[derive(Debug, Clone)]
-pub(super) struct Notices(Sender<Notice>);
+pub struct Notices(Sender<Notice>);
 
 /// Those that are noted and not told.
 pub(super) struct Noted(Receiver<Notice>);
@@ -33,13 +33,13 @@ impl Notices {
     }
 
     /// What `name` in `folder` leads to, and what the folder is known to be like.
-    pub(super) fn name(&self, folder: Ino, name: &OsStr) {
+    pub fn name(&self, folder: Ino, name: &OsStr) {
         self.note(Notice::Name(folder, name.to_owned()));
         self.inode(folder);
     }
 
     /// All that is known of `ino` itself: attributes and pages.
-    pub(super) fn inode(&self, ino: Ino) {
+    pub fn inode(&self, ino: Ino) {
         self.note(Notice::Inode(ino));
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::config::{KernelOptions, MountPlan};
 use crate::failure::Failure;
-use crate::fuse::{self, Access, Closer, Connection, Passthrough};
+use crate::fuse::{self, Access, Closer, Connection, Notices, Passthrough};
 use crate::mount::end::keep_waiting;
 use crate::mount::explain;
 use crate::mount::rooms::Rooms;
@@ -35,6 +35,7 @@ pub(super) struct Mounted {
     closer: Closer,
     ended: watch::Receiver<bool>,
     passthrough: Passthrough,
+    notices: Notices,
 }
 
 impl Mounted {
@@ -69,9 +70,9 @@ impl Mounted {
                 state_dir: plan.state_dir.clone(),
             },
         )
-        .and_then(|(connection, closer)| Ok((answer(connection)?, closer)));
+        .and_then(|(connection, closer, notices)| Ok((answer(connection)?, closer, notices)));
         match started {
-            Ok((ended, closer)) => {
+            Ok((ended, closer, notices)) => {
                 if let Some(id) = &id {
                     read_ahead(id);
                 }
@@ -81,6 +82,7 @@ impl Mounted {
                     closer,
                     ended,
                     passthrough,
+                    notices,
                 })
             }
             Err(err) => {
@@ -97,6 +99,11 @@ impl Mounted {
     /// Whether the kernel may read files of the cache, and write new ones, by itself.
     pub(super) fn passthrough(&self) -> Passthrough {
         self.passthrough.clone()
+    }
+
+    /// Tells the kernel what changed otherwise.
+    pub(super) fn notices(&self) -> Notices {
+        self.notices.clone()
     }
 
     /// Resolves when nothing of the mount is left.

@@ -10,6 +10,7 @@ use crate::fs::{Freshening, Fs};
 use crate::mount::debts::{Debts, staging_options};
 use crate::mount::end::Draining;
 use crate::mount::explain;
+use crate::mount::following::Stream;
 use crate::mount::writing::{self, Applying, Begun};
 use crate::read::Reader;
 use crate::secret::Secret;
@@ -27,6 +28,8 @@ pub(super) struct Rooms {
     /// Applies what becomes of what was written.
     _applying: Option<Applying>,
     _freshening: Freshening,
+    /// What others change; until it is followed.
+    pub(super) stream: Option<Stream>,
 }
 
 /// Signs in, asks the site who it is, and the drive for its root. Every way to the server goes into `draining`
@@ -41,6 +44,7 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
         let dead = "the server does not know this account's token any more".to_owned();
         return Err(explain(crate::api::Error::SignedOut(dead)));
     }
+    let mut stream = Stream::open(plan, &api, &site);
     let cache = Cache::open(cache::Options {
         dir: plan.cache_dir.clone(),
         instance_id: site.instance_id.to_string(),
@@ -62,6 +66,9 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
     let owing = owing.map(|begun| (begun.owing.clone(), begun.owed.clone()));
     let thumbnails = plan.thumbnails.clone();
     let thumbnails = thumbnails.map(|options| Thumbnails::new(&api, options));
+    if let Some(stream) = &mut stream {
+        stream.begun().await;
+    }
     let fs = Fs::new(
         plan.fs.clone(),
         api.clone(),
@@ -88,6 +95,7 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
         debts,
         _applying: applying,
         _freshening: freshening,
+        stream,
     })
 }
 

@@ -15,9 +15,11 @@ use crate::fs::{Counts, Fs};
 use crate::fuse::Passthrough;
 use crate::model::Capacity;
 use crate::mount::debts::Debts;
+use crate::mount::following::{self, Stream};
 use crate::mount::rooms::Rooms;
 use crate::mount::why;
 use crate::read::Reader;
+use crate::watch::Pulse;
 
 /// How old the quota shown may be.
 const CAPACITY_TTL: Duration = Duration::from_secs(60);
@@ -46,6 +48,7 @@ pub(super) struct StatusSource {
     ending: AtomicBool,
     capacity: Mutex<Option<(Instant, Capacity)>>,
     version: OnceLock<String>,
+    pulse: Option<Pulse>,
 }
 
 impl StatusSource {
@@ -70,6 +73,7 @@ impl StatusSource {
             ending: AtomicBool::new(false),
             capacity: Mutex::new(None),
             version: OnceLock::new(),
+            pulse: rooms.stream.as_ref().map(Stream::pulse),
         }
     }
 
@@ -130,7 +134,7 @@ impl StatusSource {
                 version,
                 last_error: health.last_error.clone(),
                 clock_skew_seconds: health.clock_skew_seconds,
-                event_stream: "none".to_owned(),
+                event_stream: following::words(self.pulse.as_ref(), SystemTime::now()),
                 requests: health.requests,
             },
             cache: self.cache(counts),

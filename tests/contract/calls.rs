@@ -99,6 +99,23 @@ impl<'a> Call<'a> {
 
     /// Sends it, and waits for the whole answer. A broken connection fails the case.
     pub(crate) async fn send(self) -> Reply {
+        let (asked, answer) = self.open().await;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = answer
+            .bytes()
+            .await
+            .unwrap_or_else(|err| panic!("{asked}: {err:?}"))
+            .to_vec();
+        Reply {
+            asked,
+            status,
+            headers,
+            body,
+        }
+    }
+
+    /// Sends it, and waits for the headers of the answer. Gives what was asked, too.
+    pub(crate) async fn open(self) -> (String, reqwest::Response) {
         let asked = format!(
             "{} {} {}",
             self.method,
@@ -130,17 +147,6 @@ impl<'a> Call<'a> {
             .send()
             .await
             .unwrap_or_else(|err| panic!("{asked}: {err:?}"));
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = answer
-            .bytes()
-            .await
-            .unwrap_or_else(|err| panic!("{asked}: {err:?}"))
-            .to_vec();
-        Reply {
-            asked,
-            status,
-            headers,
-            body,
-        }
+        (asked, answer)
     }
 }

@@ -17,6 +17,8 @@ mod content;
 mod encryption;
 mod entities;
 mod envelope;
+mod events;
+mod followers;
 mod info;
 mod kinds;
 mod links;
@@ -63,6 +65,8 @@ const ANYWHERE: &[&[runner::Case]] = &[
     sharing::CASES,
     shares::CASES,
     shortcuts::CASES,
+    events::CASES,
+    followers::CASES,
     uploads::CASES,
     policies::CASES,
     encryption::CASES,
@@ -79,6 +83,7 @@ const ON_TEST_SERVER: &[&[runner::Case]] = &[
     links::ON_TEST_SERVER,
     mutations::ON_TEST_SERVER,
     shares::ON_TEST_SERVER,
+    followers::ON_TEST_SERVER,
     uploads::ON_TEST_SERVER,
     oauth::ON_TEST_SERVER,
     others::ON_TEST_SERVER,

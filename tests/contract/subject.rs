@@ -105,6 +105,11 @@ impl Site {
             .expect("this case belongs into the table ON_TEST_SERVER")
     }
 
+    /// The same where there is one: only to make a case quicker that any server holds.
+    pub(crate) fn test_server_behind(&self) -> Option<&Server> {
+        self.server.as_ref()
+    }
+
     pub(crate) fn call(&self, method: Method, path: &str) -> Call<'_> {
         Call::new(self, method, path)
     }

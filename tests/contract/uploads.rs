@@ -37,7 +37,7 @@ pub(crate) const CASES: &[Case] = cases![
 pub(crate) const ON_TEST_SERVER: &[Case] =
     cases![an_expired_session_leaves_its_placeholder_without_a_lock];
 
-async fn open(subject: &Subject, path: &str, size: usize, more: Value) -> Reply {
+pub(crate) async fn open(subject: &Subject, path: &str, size: usize, more: Value) -> Reply {
     let mut body = json!({"uri": subject.at(path), "size": size, "policy_id": ""});
     for (name, value) in more.as_object().into_iter().flatten() {
         body[name] = value.clone();
@@ -55,7 +55,7 @@ async fn send(subject: &Subject, session: &Value, index: usize, chunk: &[u8]) ->
 }
 
 /// Sends the whole content by the session's chunks.
-async fn send_all(subject: &Subject, session: &Value, content: &[u8]) {
+pub(crate) async fn send_all(subject: &Subject, session: &Value, content: &[u8]) {
     let size = usize::try_from(session["chunk_size"].as_u64().unwrap()).unwrap();
     let size = if size == 0 { content.len() } else { size };
     for (index, chunk) in content.chunks(size).enumerate() {
@@ -64,7 +64,7 @@ async fn send_all(subject: &Subject, session: &Value, content: &[u8]) {
     }
 }
 
-async fn cancel(subject: &Subject, session: &Value, path: &str) -> Reply {
+pub(crate) async fn cancel(subject: &Subject, session: &Value, path: &str) -> Reply {
     let body = json!({"id": session["session_id"], "uri": subject.at(path)});
     subject
         .call(Method::DELETE, "/file/upload")

@@ -16,6 +16,7 @@ mod crashes;
 mod damage;
 mod elsewhere;
 mod ends;
+mod events;
 mod faults;
 mod fsx;
 mod hangups;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use reqwest::StatusCode;
+use bytes::{Bytes, BytesMut};
 use reqwest::header::CONTENT_TYPE;
+use reqwest::{Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -20,6 +20,8 @@ use crate::secret::Secret;
 
 /// What the framework behind the server says of a route it does not have.
 const NO_SUCH_ROUTE: &[u8] = b"404 page not found";
+/// Longer than any answer that comes instead of a stream.
+const LONGEST_REFUSAL_BYTES: usize = 64 << 10;
 /// How often something is asked again that met a short lock, or a change that was under way there (→ api part 1 §11).
 const MOST_IN_THE_WAY: u32 = 4;
 /// A chunk's lock looks lost for a moment where another chunk is just being checked (→ api part 2 §5.7).
@@ -161,6 +163,36 @@ impl Caller {
         }
     }
 
+    /// Opens a stream of events and brings what comes of it, its headers read. Once only: who follows it knows when to come
+    /// again. Says nothing of how well the server can be reached otherwise: proxies may stop streams and nothing else.
+    pub(in crate::api) async fn stream(&self, call: &Call) -> Result<Response, Error> {
+        let patience = Patience::new(self.timeout, Instant::now());
+        let mut renewed = false;
+        loop {
+            let token = self.auth.token(&patience).await?;
+            let access = token.map(|token| token.access);
+            let request = call.request(&self.link, access.clone());
+            let response = self.link.open(request, &patience).await?;
+            let kind = text(response.headers(), CONTENT_TYPE).unwrap_or_default();
+            if response.status() == StatusCode::OK && kind.starts_with("text/event-stream") {
+                self.link.learn_the_time(response.headers());
+                self.link.noted.success();
+                return Ok(response);
+            }
+            let answer = patience.wait(short(response)).await??;
+            check(&self.link, call, &answer).map_err(|failed| failed.error)?;
+            let head = Head::read(&answer.body)?;
+            match (head.telling().code, access) {
+                (401 | 40020, Some(access)) if !renewed => {
+                    renewed = true;
+                    self.auth.renew(&access, &patience).await?;
+                }
+                (0, _) => return Err(Error::transport("the answer is no event stream")),
+                _ => return Err(head.error(call.asked, &self.auth.advice())),
+            }
+        }
+    }
+
     async fn once(
         &self,
         call: &Call,
@@ -210,6 +242,23 @@ impl Caller {
             }
         }
     }
+}
+
+/// All of an answer that is a few lines at most.
+async fn short(mut response: Response) -> Result<Answer, Error> {
+    let mut body = BytesMut::new();
+    let broken = |_| Error::transport("the answer broke off");
+    while let Some(piece) = response.chunk().await.map_err(broken)? {
+        if body.len() + piece.len() > LONGEST_REFUSAL_BYTES {
+            return Err(Error::transport("the answer is too long"));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(Answer {
+        status: response.status(),
+        headers: response.headers().clone(),
+        body: body.freeze(),
+    })
 }
 
 /// How often it is worth asking again, since what was in the way lasts for milliseconds only.

@@ -17,15 +17,17 @@
 //! ```
 //!
 //! Rooms, from the bottom: `clock`, `ids`, `cipher`, `content`, `uri`, `reply`, `sign`, `policy` (values) · `drive`, `listing`,
-//! `store` (files, pages of them, and what lies behind the server) · `site` (all state), `locate`, `view`, `presign`
-//! (URIs, JSON objects, URLs of stores) · `routes` (one handler a route) · `serve` (connections and faults) · `server`,
-//! `seed`, `people` (the face).
+//! `store`, `hub` (files, pages of them, what lies behind the server, and who follows them) · `site` (all state), `locate`,
+//! `view`, `presign`, `events` (URIs, JSON objects, URLs of stores, what is told of a change) · `routes` (one handler a route)
+//! · `stream`, `serve` (connections and faults) · `server`, `seed`, `people` (the face).
 
 mod cipher;
 mod clock;
 mod content;
 mod drive;
+mod events;
 mod faults;
+mod hub;
 mod ids;
 mod line;
 mod listing;
@@ -44,13 +46,16 @@ mod server;
 mod sign;
 mod site;
 mod store;
+mod stream;
 mod uri;
 mod view;
 
 pub use content::generated_bytes;
 pub use faults::Fault;
 pub use log::LoggedRequest;
-pub use options::{Collation, Options, Settings, ShareOptions, Store, User, View, Wedge};
+pub use options::{
+    Collation, EventSettings, Options, Settings, ShareOptions, Store, User, View, Wedge,
+};
 pub use policy::StoragePolicy;
 pub use route::Route;
 pub use server::Server;

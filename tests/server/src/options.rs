@@ -118,6 +118,43 @@ pub struct View {
     pub direction: String,
 }
 
+/// How changes are told to those who follow a folder (→ api part 1 §13).
+#[derive(Clone, Debug)]
+pub struct EventSettings {
+    /// The administrator lets them be told.
+    pub enabled: bool,
+    /// Length of the pause, by the server's clock, that lets events go; of subscriptions made from now on.
+    pub debounce: Duration,
+    /// How long the events of one who is away are kept; of subscriptions made from now on.
+    pub max_age: Duration,
+    /// Between two signs of life of a stream.
+    pub keep_alive: Duration,
+    /// All events that are there at once come in one frame, as an array.
+    pub array: bool,
+    /// Nothing leaves the server on any stream, not even a sign of life, while the connections stay.
+    pub silence: bool,
+    /// Events are lost before anybody is told.
+    pub loss: bool,
+    /// The server does not see that clients have gone, as with connections that a network forgot; until
+    /// [`crate::Server::notice_hangups`].
+    pub unnoticed_hangups: bool,
+}
+
+impl Default for EventSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            debounce: Duration::from_secs(5),
+            max_age: Duration::from_secs(14 * 86_400),
+            keep_alive: Duration::from_secs(30),
+            array: false,
+            silence: false,
+            loss: false,
+            unnoticed_hangups: false,
+        }
+    }
+}
+
 /// Site settings and switches; all take effect with the next request.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -188,6 +225,8 @@ pub struct Settings {
     pub connection_bandwidth: Option<u64>,
     /// What of the database is broken.
     pub wedge: Wedge,
+    /// How changes are told.
+    pub events: EventSettings,
     /// The database takes no names but text, as MySQL and PostgreSQL: of others every request fails.
     pub names_are_text: bool,
 }
@@ -228,6 +267,7 @@ impl Default for Settings {
             bandwidth: None,
             connection_bandwidth: None,
             wedge: Wedge::None,
+            events: EventSettings::default(),
             names_are_text: false,
         }
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::content::Content;
+use crate::hub::StreamId;
 
 /// A failure as the envelope shows it.
 #[derive(Clone, Debug)]
@@ -146,6 +147,8 @@ pub(crate) enum Body {
     Bytes(Bytes),
     /// A part of an entity; the second number is its end.
     Content(Content, u64, u64),
+    /// Events, for as long as somebody listens.
+    Events(StreamId),
 }
 
 impl Body {
@@ -153,6 +156,7 @@ impl Body {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Content(_, start, end) => end - start,
+            Self::Events(_) => 0,
         }
     }
 }

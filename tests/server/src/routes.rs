@@ -3,6 +3,7 @@
 mod callback;
 mod content;
 mod credential;
+mod events;
 mod file;
 mod list;
 mod manage;
@@ -50,10 +51,7 @@ pub(crate) fn answer(site: &mut Site, asked: &Asked) -> Reply {
     if let Some(reply) = without_slash(asked) {
         return reply;
     }
-    if asked.route == Route::Unknown
-        || asked.route == Route::Events
-        || site.settings.missing_routes.contains(&asked.route)
-    {
+    if asked.route == Route::Unknown || site.settings.missing_routes.contains(&asked.route) {
         return Reply::unknown_route();
     }
     handle(site, asked).unwrap_or_else(|failure| {
@@ -126,12 +124,17 @@ fn handle(site: &mut Site, asked: &Asked) -> Outcome {
             Failure::new(50001, "Failed to start transaction")
         });
     }
-    dispatch(&mut Ctx {
+    // Whoever follows under the same name is not told of it.
+    let client = asked.header("x-cr-client-id").map(str::to_owned);
+    site.hub.acting = client;
+    let outcome = dispatch(&mut Ctx {
         site,
         asked,
         caller,
         now,
-    })
+    });
+    site.hub.acting = None;
+    outcome
 }
 
 fn dispatch(ctx: &mut Ctx<'_>) -> Outcome {
@@ -172,14 +175,14 @@ fn dispatch(ctx: &mut Ctx<'_>) -> Outcome {
         Route::UploadCancel => ctx.upload_cancel(),
         Route::VersionCurrent => ctx.version_current(),
         Route::VersionDelete => ctx.version_delete(),
+        Route::Events => ctx.events(),
         Route::ShareList => ctx.share_list(),
         Route::ShareCreate => ctx.share_create(),
         Route::ShareDelete => ctx.share_delete(),
         Route::ShareInfo => ctx.share_info(),
         Route::ShortLink => ctx.short_link(),
         Route::Callback => ctx.callback(),
-        Route::Events
-        | Route::Store
+        Route::Store
         | Route::StorePart
         | Route::StoreComplete
         | Route::StoreStatus

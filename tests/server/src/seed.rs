@@ -31,7 +31,7 @@ impl Site {
         for name in path.split('/').filter(|name| !name.is_empty()) {
             folder = match self.drive.child(folder, name) {
                 Some(found) => found,
-                None => self.drive.create(folder, name, true, now),
+                None => self.made(folder, name, true, now),
             };
             assert!(
                 self.drive.node(folder).is_folder(),
@@ -46,8 +46,14 @@ impl Site {
         let folder = self.folder(root, folder, now);
         match self.drive.child(folder, name) {
             Some(found) => found,
-            None => self.drive.create(folder, name, false, now),
+            None => self.made(folder, name, false, now),
         }
+    }
+
+    fn made(&mut self, parent: NodeId, name: &str, folder: bool, now: Time) -> NodeId {
+        let node = self.drive.create(parent, name, folder, now);
+        self.tell_created(node, now);
+        node
     }
 
     fn put(&mut self, root: NodeId, path: &str, content: Content, now: Time) -> NodeId {
@@ -56,7 +62,7 @@ impl Site {
         let entity = self
             .drive
             .add_entity(file, EntityKind::Version, content.clone(), None, now);
-        self.complete(file, entity, content, now, BTreeMap::new());
+        self.complete(file, entity, content, now, BTreeMap::new(), now);
         file
     }
 
@@ -139,9 +145,7 @@ impl Server {
             .as_ref()
             .map_or(0, |children| children.files.len());
         for number in present..present + count {
-            let file = site
-                .drive
-                .create(folder, &format!("file {number:06}"), false, now);
+            let file = site.made(folder, &format!("file {number:06}"), false, now);
             let content = Content::Generated {
                 size: 1 + number as u64 % 100,
                 seed: number as u64,
@@ -176,14 +180,20 @@ impl Server {
             .child(parent, name)
             .is_some_and(|taken| taken != node);
         assert!(!taken, "{folder}/{name} is taken");
+        match site.drive.node(node).parent == Some(parent) {
+            true => site.tell_renamed(node, name, now),
+            false => site.tell_moved(node, parent, now),
+        }
         site.drive.place(node, parent, name, now);
     }
 
     /// Deletes an object for good, with all below.
     #[track_caller]
     pub fn remove(&self, path: &str) {
-        let node = self.existing(path);
-        self.site().drive.remove(node);
+        let (node, now) = (self.existing(path), self.now());
+        let mut site = self.site();
+        site.tell_deleted(node, now);
+        site.drive.remove(node);
     }
 
     /// Puts an object into the trash, and answers with the name it has there.
@@ -192,6 +202,7 @@ impl Server {
         let (node, now) = (self.existing(path), self.now());
         let mut site = self.site();
         let (uuid, uri) = (site.dice.uuid(), site.my_path(node));
+        site.tell_deleted(node, now);
         site.drive.trash(node, uuid.clone(), now);
         let collect = now.unix_seconds() + 604_800;
         let metadata = &mut site.drive.node_mut(node).metadata;
@@ -362,7 +373,7 @@ impl Server {
         let mut site = self.site();
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = site.folder(root, parent, now);
-        let node = site.drive.create(parent, name, folder, now);
+        let node = site.made(parent, name, folder, now);
         let owner = site.ids.encode(Kind::User, self.first_user());
         let shortcut = site.drive.node_mut(node);
         shortcut.symbolic = true;

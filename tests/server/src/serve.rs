@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Either};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::header::{CONTENT_LENGTH, HeaderMap};
 use hyper::{Method, Request, Response};
@@ -32,6 +32,7 @@ use crate::reply::{Body, Reply};
 use crate::route::Route;
 use crate::routes;
 use crate::site::Site;
+use crate::stream::EventStream;
 use crate::uri::percent;
 
 /// Bytes handed to the connection at once: large enough to be fast, small enough to be cut smoothly.
@@ -68,6 +69,15 @@ pub(crate) struct Shared {
     pub(crate) line: Line,
     /// It was killed: requests under way end without an answer, and not by their clients.
     pub(crate) stopped: AtomicBool,
+}
+
+impl Shared {
+    /// Wakes who waits for something that is not in the log.
+    pub(crate) fn tell_arrived(&self) {
+        // Who has just looked and begins to wait holds the log.
+        drop(self.log.lock().unwrap());
+        self.arrived.notify_all();
+    }
 }
 
 /// Which of the two origins a connection belongs to.
@@ -264,7 +274,7 @@ async fn serve(
     wire: &Arc<Wire>,
     origin: Origin,
     request: Request<Incoming>,
-) -> Result<Response<Outgoing>, Cut> {
+) -> Result<Response<Sent>, Cut> {
     let (head, body) = request.into_parts();
     let route = match origin {
         Origin::Api => Route::of(&head.method, head.uri.path()),
@@ -315,6 +325,8 @@ async fn serve(
             .map_or(Effect::None, |verdict| verdict.effect.clone()),
     };
     let reply = reply_to(shared, &asked, verdict.as_ref());
+    // Whatever becomes of it now: who subscribed by it is known to be gone when it is dropped.
+    let response = respond(shared, wire, &asked, reply);
     match asked.effect {
         Effect::ResetBeforeHeaders => {
             waiting.answered = true;
@@ -325,7 +337,7 @@ async fn serve(
         _ => {}
     }
     waiting.answered = true;
-    Ok(respond(shared, wire, &asked, reply))
+    Ok(response)
 }
 
 /// Returns when faults are cleared.
@@ -361,8 +373,14 @@ fn respond(
     wire: &Arc<Wire>,
     asked: &Asked,
     mut reply: Reply,
-) -> Response<Outgoing> {
+) -> Response<Sent> {
     reply.set("date", &asked.now.http_date());
+    if let Body::Events(id) = reply.body {
+        shared.tell_arrived();
+        let mut response = Response::new(Either::Right(EventStream::new(shared, id)));
+        *response.headers_mut() = reply.headers;
+        return response;
+    }
     let length = reply.body.len();
     if asked.method == Method::HEAD {
         if !reply.headers.contains_key(CONTENT_LENGTH) {
@@ -388,11 +406,14 @@ fn respond(
         flushed: false,
         paid: 0,
     };
-    let mut response = Response::new(body);
+    let mut response = Response::new(Either::Left(body));
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
     response
 }
+
+/// The body of an answer.
+type Sent = Either<Outgoing, EventStream>;
 
 /// How a body is cut short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -456,6 +477,8 @@ impl Outgoing {
             Body::Content(content, start, _) => {
                 content.read(start + self.sent..start + self.sent + length)
             }
+            // They have a body of their own.
+            Body::Events(_) => Bytes::new(),
         }
     }
 

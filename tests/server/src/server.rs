@@ -11,10 +11,11 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, Time};
 use crate::faults::{Fault, Faults};
+use crate::hub::End;
 use crate::ids::{Kind, mix};
 use crate::line::Line;
 use crate::log::{LoggedRequest, RequestLog};
-use crate::options::{Collation, Options, Settings, User, Wedge};
+use crate::options::{Collation, EventSettings, Options, Settings, User, Wedge};
 use crate::policy::StoragePolicy;
 use crate::route::Route;
 use crate::serve::{Origin, Shared, accept};
@@ -90,6 +91,8 @@ impl Server {
         let ending =
             std::thread::spawn(|| runtime.map(|runtime| runtime.shutdown_timeout(PATIENCE)));
         ending.join().expect("a runtime ends without a panic");
+        // Who follows is known to nobody who starts anew.
+        self.site().hub.wipe();
     }
 
     /// Runs again at the addresses it had before [`Server::stop`].
@@ -239,7 +242,9 @@ impl Server {
     pub fn advance_clock(&self, length: Duration) {
         self.shared.clock.advance(length);
         let now = self.now();
-        self.site().deliver_notices(now);
+        let mut site = self.site();
+        site.deliver_notices(now);
+        site.hub.changed.send_replace(());
     }
 
     /// The server's clock, as time since 1970.
@@ -268,6 +273,74 @@ impl Server {
     /// Requests of all routes since the start or the last reset.
     pub fn count_all(&self) -> u64 {
         self.log().total()
+    }
+
+    /// Lets the events go that wait for a pause: all, or those for one client.
+    pub fn flush_events(&self, client: Option<&str>) {
+        self.site().hub.flush_now(client);
+    }
+
+    /// Events that wait for a pause, of all who follow.
+    pub fn waiting_events(&self) -> usize {
+        self.site().hub.waiting()
+    }
+
+    /// Cuts all streams of events.
+    pub fn cut_events(&self) {
+        self.site().hub.end_all(End::Cut);
+    }
+
+    /// Ends all streams of events in good order.
+    pub fn end_events(&self) {
+        self.site().hub.end_all(End::Clean);
+    }
+
+    /// Sends this over all streams of events, as it is.
+    pub fn send_events(&self, bytes: &str) {
+        self.site().hub.send_all(bytes);
+    }
+
+    /// Changes how events are sent; streams that are open do so at once.
+    pub fn configure_events(&self, change: impl FnOnce(&mut EventSettings)) {
+        let mut site = self.site();
+        change(&mut site.settings.events);
+        site.hub.is_lossy = site.settings.events.loss;
+        site.hub.changed.send_replace(());
+    }
+
+    /// The server sees which clients have closed their streams of events.
+    pub fn notice_hangups(&self) {
+        let now = self.now();
+        self.site().hub.notice_hangups(now);
+    }
+
+    /// The ids of all clients that followed and are not forgotten, once for each of their folders.
+    pub fn event_clients(&self) -> Vec<String> {
+        self.site().hub.known_clients()
+    }
+
+    /// Waits until so many streams of events are open. It panics after 30 s.
+    #[track_caller]
+    pub fn wait_for_event_streams(&self, count: usize) {
+        self.wait_for_streams(None, count);
+    }
+
+    /// Waits until the server has seen that a client closed its streams of events. It panics after 30 s.
+    #[track_caller]
+    pub fn wait_until_away(&self, client: &str) {
+        self.wait_for_streams(Some(client), 0);
+    }
+
+    #[track_caller]
+    fn wait_for_streams(&self, client: Option<&str>, count: usize) {
+        let open = || self.site().hub.open_streams(client);
+        // The log's lock is that of the condition; nobody takes it who holds the site's.
+        let waited = self
+            .shared
+            .arrived
+            .wait_timeout_while(self.log(), PATIENCE, |_| open() != count);
+        drop(waited.unwrap());
+        assert_eq!(open(), count, "open streams of events");
     }
 
     /// Bytes of bodies sent since the start or the last reset.

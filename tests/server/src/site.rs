@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use crate::cipher::Cipher;
 use crate::clock::Time;
 use crate::drive::{Drive, EntityId, NodeId, UserId};
+use crate::hub::Hub;
 use crate::ids::{Dice, Ids, Kind, mix};
 use crate::options::{Settings, Wedge};
 use crate::policy::StoragePolicy;
@@ -176,6 +177,7 @@ pub(crate) struct Site {
     pub(crate) dice: Dice,
     pub(crate) signer: Signer,
     pub(crate) drive: Drive,
+    pub(crate) hub: Hub,
     pub(crate) accounts: BTreeMap<UserId, Account>,
     pub(crate) shares: BTreeMap<u64, Share>,
     pub(crate) last_share: u64,
@@ -206,6 +208,7 @@ impl Site {
             signer: Signer::new(dice.text(64)),
             dice,
             drive: Drive::default(),
+            hub: Hub::default(),
             accounts: BTreeMap::new(),
             shares: BTreeMap::new(),
             last_share: 0,

@@ -775,7 +775,7 @@ fn the_date_of_an_answer_is_the_servers_own_time() {
 #[test]
 fn a_missing_route_and_one_of_a_newer_version_answer_in_plain_text() {
     let (server, client) = start();
-    server.configure(|settings| settings.missing_routes = vec![Route::OAuthApp]);
+    server.configure(|settings| settings.missing_routes = vec![Route::OAuthApp, Route::Events]);
     for path in [
         "/api/v4/file/events?uri=cloudreve%3A%2F%2Fmy",
         "/api/v4/session/oauth/app/x",

@@ -224,6 +224,7 @@ impl Ctx<'_> {
         for (index, name) in target.missing.iter().enumerate() {
             let is_folder = folder || index + 1 < target.missing.len();
             let node = self.site.drive.create(at.node, name, is_folder, self.now);
+            self.site.tell_created(node, self.now);
             at = Located {
                 node,
                 path: join(&at.path, name),
@@ -271,6 +272,7 @@ impl Ctx<'_> {
         {
             return Err(Failure::object_existed());
         }
+        self.site.tell_renamed(found.node, &body.new_name, self.now);
         self.site
             .drive
             .place(found.node, parent, &body.new_name, self.now);
@@ -434,6 +436,7 @@ impl Ctx<'_> {
         }
         if self.site.drive.node(file).primary != id {
             self.site.drive.make_current(file, id, self.now);
+            self.site.tell_modified(file, self.now);
         }
         Ok(Reply::done())
     }
@@ -444,6 +447,7 @@ impl Ctx<'_> {
             return Err(Failure::not_supported());
         }
         self.site.drive.drop_entity(file, entity);
+        self.site.tell_modified(file, self.now);
         Ok(Reply::done())
     }
 }

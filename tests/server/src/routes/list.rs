@@ -41,7 +41,6 @@ impl Ctx<'_> {
         match uri.realm {
             Realm::Trash if uri.segments.is_empty() => self.list_trash(page),
             Realm::SharedWithMe if uri.segments.is_empty() => self.list_shared_with_me(page),
-            Realm::SharedWithMe if self.caller.user.is_some() => Err(Failure::path_not_exist()),
             _ => self.list_folder(&uri, page),
         }
     }
@@ -55,11 +54,15 @@ impl Ctx<'_> {
         .transpose()
     }
 
-    fn list_folder(&mut self, uri: &FileUri, page: i64) -> Outcome {
+    /// The folder that a listing is of; a share of a single file is one, too.
+    pub(super) fn listed(&self, uri: &FileUri) -> Result<Located, Failure> {
+        if uri.realm == Realm::SharedWithMe && self.caller.user.is_some() {
+            return Err(Failure::path_not_exist());
+        }
         let folder = self.locate(uri)?;
         let node = self.site.drive.node(folder.node);
-        if let Some(file) = folder.single_file {
-            return Ok(self.single_file(&folder, file));
+        if folder.single_file.is_some() {
+            return Ok(folder);
         }
         if !node.is_folder() {
             return Err(Failure::path_not_exist());
@@ -70,6 +73,14 @@ impl Ctx<'_> {
         if folder.realm == Realm::Trash {
             // Folders in the trash cannot be entered (→ api part 1 §9.2).
             return Err(Failure::path_not_exist());
+        }
+        Ok(folder)
+    }
+
+    fn list_folder(&mut self, uri: &FileUri, page: i64) -> Outcome {
+        let folder = self.listed(uri)?;
+        if let Some(file) = folder.single_file {
+            return Ok(self.single_file(&folder, file));
         }
         let stored = self.view_of(&folder);
         let args = self.page_args(page, stored.as_ref())?;

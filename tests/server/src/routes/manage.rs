@@ -88,8 +88,10 @@ impl Ctx<'_> {
         self.check_move(&good, dst.node, body.copy)?;
         for source in good {
             if body.copy {
-                self.site.drive.copy(source.node, dst.node, self.now);
+                let copy = self.site.drive.copy(source.node, dst.node, self.now);
+                self.site.tell_created(copy, self.now);
             } else {
+                self.site.tell_moved(source.node, dst.node, self.now);
                 self.take_from_trash(source.node);
                 let name = self.site.drive.node(source.node).name.clone();
                 self.site
@@ -210,6 +212,7 @@ impl Ctx<'_> {
             self.site.check_lock(*node, true, self.now)?;
         }
         for node in good {
+            self.site.tell_deleted(node, self.now);
             if body.skip_soft_delete {
                 self.remove(node)
             } else {
@@ -264,6 +267,7 @@ impl Ctx<'_> {
         if self.site.drive.child(parent, &name).is_some() {
             return Err(Failure::object_existed().chained(TAKEN));
         }
+        self.site.tell_moved(id, parent, self.now);
         self.take_from_trash(id);
         self.site.drive.place(id, parent, &name, self.now);
         Ok(())

@@ -77,6 +77,7 @@ impl Site {
         content: Content,
         updated: Time,
         metadata: BTreeMap<String, String>,
+        now: Time,
     ) {
         if let Some(entity) = self.drive.entity_mut(entity) {
             entity.session = None;
@@ -88,6 +89,7 @@ impl Site {
         node.metadata.remove(UPLOAD_MARK);
         node.metadata.remove("thumb:disabled");
         node.metadata.extend(metadata);
+        self.tell_modified(file, now);
         let max = match self.accounts.get(&self.drive.node(file).owner) {
             Some(account) if account.retention && account.retention_max == 0 => usize::MAX,
             Some(account) if account.retention => account.retention_max,
@@ -198,6 +200,7 @@ impl Site {
             Content::Kept(content),
             upload.updated.unwrap_or(now),
             upload.metadata,
+            now,
         );
         if let Some(entity) = self.drive.entity_mut(upload.entity) {
             entity.policy = upload.policy;
@@ -325,7 +328,7 @@ impl Ctx<'_> {
             Prepared::Fit(found) => found,
             Prepared::Lost(found) => return Ok(Reply::data(&self.site.file_view(&found, false))),
         };
-        let content = Content::Kept(body);
+        let (content, now) = (Content::Kept(body), self.now);
         let entity = self.site.drive.add_entity(
             found.node,
             EntityKind::Version,
@@ -334,7 +337,7 @@ impl Ctx<'_> {
             self.now,
         );
         self.site
-            .complete(found.node, entity, content, self.now, BTreeMap::new());
+            .complete(found.node, entity, content, now, BTreeMap::new(), now);
         // What comes this way the server enciphers itself, whatever the client can.
         if let Some(entity) = self.site.drive.entity_mut(entity) {
             entity.encrypted = self.site.settings.encryption;
@@ -500,6 +503,7 @@ impl Ctx<'_> {
             None => self.site.check_lock(file, false, self.now)?,
         }
         let abortable = self.site.forget_upload(&body.id);
+        let now = self.now;
         let drive = &mut self.site.drive;
         let is_its = |id: &EntityId| {
             drive
@@ -509,10 +513,14 @@ impl Ctx<'_> {
         let entities = &drive.node(file).entities;
         match entities.iter().copied().find(is_its) {
             // "Exactly one entity" deletes the file, also one that was there before (→ api part 2 §5.8).
-            Some(_) if entities.len() == 1 => drive.remove(file),
+            Some(_) if entities.len() == 1 => {
+                self.site.tell_deleted(file, now);
+                self.site.drive.remove(file);
+            }
             Some(entity) => {
                 drive.drop_entity(file, entity);
                 drive.node_mut(file).metadata.remove(UPLOAD_MARK);
+                self.site.tell_modified(file, now);
             }
             None => drop(drive.node_mut(file).metadata.remove(UPLOAD_MARK)),
         }
