@@ -323,7 +323,7 @@ fn what_was_answered_is_there_whenever_the_writer_was_killed() {
     let world = World::new();
     let mut files = BTreeMap::new();
     for round in 0..rounds.unwrap_or(25) {
-        let lines = dice.below(3000);
+        let lines = 1 + dice.below(3000);
         write_and_kill(world.dir(), round, lines, &mut dice);
         let under_way = told(world.dir(), &mut files);
         std::fs::remove_file(world.dir().join("log")).unwrap();
