@@ -6,6 +6,7 @@ mod builds;
 mod copies;
 mod databases;
 mod editors;
+mod media;
 mod versions;
 
 use std::collections::BTreeMap;
