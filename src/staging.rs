@@ -343,6 +343,18 @@ impl Staging {
         on_disk(move || slot.begin(steps)).await
     }
 
+    /// As [`Staging::begin`], and it survives the end of the process when this returns, a power cut only from the next flush
+    /// on. For what is done again without harm.
+    pub fn begin_lightly(&self, steps: String) -> io::Result<StepsId> {
+        self.slot.begin_lightly(steps)
+    }
+
+    /// As [`Staging::done`], without waiting: after a crash they may be unfinished still.
+    pub fn done_soon(&self, id: StepsId) -> io::Result<()> {
+        let (slot, id) = self.slot_of(id)?;
+        slot.done_soon(id)
+    }
+
     /// Those that were begun and are not done, oldest first.
     pub fn unfinished(&self) -> Vec<(StepsId, String)> {
         self.slots().iter().flat_map(|slot| slot.steps()).collect()

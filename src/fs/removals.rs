@@ -4,16 +4,19 @@
 //! moment, when there are as many as the server takes at once, when they have waited long enough, and before anything that
 //! depends on them. Until then the names are `leaving`: nobody here sees them. What the server refuses to delete shows
 //! again, and is said in the log; where it does not answer, all of a batch shows again, and the next removals are single
-//! ones that fail in the call. Removals that were not sent when the process is killed did not happen: nothing is lost by
-//! that, and it is a matter of [`LONGEST`].
+//! ones that fail in the call. Each is noted before the call returns, so that what was not sent when the process is killed is
+//! sent by the next one.
 //!
 //! Nobody who waits for a batch ends it by going away, and nobody waits longer than a call may.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::io;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -22,6 +25,8 @@ use crate::asker;
 use crate::crash::{self, Point};
 use crate::entry::{Entry, FileKey};
 use crate::metadata::Metadata;
+use crate::model::{FileId, FileInfo};
+use crate::staging::{Staging, StepsId};
 use crate::uri::FileUri;
 
 use super::changes::{End, is_lost};
@@ -37,6 +42,8 @@ const ROW_GAP: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(50);
 /// The longest that a removal waits for others.
 const LONGEST: Duration = Duration::from_secs(2);
+/// Files that are looked for at once after a crash.
+const LOOKS: usize = 16;
 /// Sent at once to a server that does not say what it takes.
 const BATCH_UNTOLD: usize = 1000;
 
@@ -49,6 +56,7 @@ struct Shared {
     api: Api,
     metadata: Arc<Metadata>,
     leaving: Arc<Leaving>,
+    staging: Option<Arc<Staging>>,
     rows: Mutex<HashMap<FileKey, Row>>,
     /// Held by who sends, so that who comes next finds all done that was sent before.
     sending: tokio::sync::Mutex<()>,
@@ -67,7 +75,16 @@ struct Row {
     timer: Option<AbortHandle>,
 }
 
+/// A removal as it is noted.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Gathered {
+    /// Id of the file.
+    removed: String,
+    at: String,
+}
+
 struct Removal {
+    noted: StepsId,
     name: Box<OsStr>,
     uri: FileUri,
     how: Delete,
@@ -93,6 +110,7 @@ impl Removals {
                 api: api.clone(),
                 metadata: Arc::clone(&space.metadata),
                 leaving: Arc::clone(&space.leaving),
+                staging: space.staging.clone(),
                 rows: Mutex::default(),
                 sending: tokio::sync::Mutex::default(),
                 senders: Mutex::default(),
@@ -109,11 +127,19 @@ impl Removals {
             return false;
         }
         let batch_max = self.shared.batch_max().await;
+        let noted = match self.shared.note(&entry.id, &uri) {
+            Ok(noted) => noted,
+            Err(error) => {
+                log::debug!("removals are not gathered: {error}");
+                return false;
+            }
+        };
         let is_full = {
             let mut rows = self.shared.rows.lock().unwrap();
             let row = rows.entry(key.clone()).or_insert_with(|| Row::new(now));
             self.shared.leaving.add(key, &end.name, entry.id.clone());
             row.waiting.push(Removal {
+                noted,
                 name: end.name.as_os_str().into(),
                 how: fs.how_to_delete(&uri),
                 uri,
@@ -230,6 +256,26 @@ impl Shared {
         row.or_insert_with(|| Row::new(now)).goes_on(now)
     }
 
+    /// Notes that the file `id`, which is at `uri`, is to be removed.
+    fn note(&self, id: &FileId, uri: &FileUri) -> io::Result<StepsId> {
+        let staging = self.staging.as_ref();
+        let staging = staging.ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
+        let gathered = Gathered {
+            removed: id.to_string(),
+            at: uri.to_wire(),
+        };
+        staging.begin_lightly(serde_json::to_string(&gathered)?)
+    }
+
+    /// It is removed, or shows again.
+    fn is_over(&self, noted: StepsId) {
+        if let Some(staging) = &self.staging
+            && let Err(error) = staging.done_soon(noted)
+        {
+            log::error!("a removal could not be noted as done: {error}");
+        }
+    }
+
     async fn batch_max(&self) -> usize {
         self.api.batch_max().await.unwrap_or(BATCH_UNTOLD)
     }
@@ -321,6 +367,7 @@ impl Shared {
         for removal in batch.iter().chain(&rest) {
             self.metadata.doubt(folder, &removal.name);
             self.leaving.take(folder, &removal.name);
+            self.is_over(removal.noted);
         }
     }
 
@@ -347,6 +394,68 @@ impl Shared {
             }
         }
         self.leaving.take(folder, &removal.name);
+        self.is_over(removal.noted);
+    }
+}
+
+impl Fs {
+    /// Removes what was `gathered` when the process before this one ended, where it is still there. What cannot be removed now
+    /// is at the next start.
+    pub(super) async fn finish_removals(&self, gathered: Vec<(StepsId, Gathered)>) {
+        let looks = gathered.into_iter().map(|(noted, gathered)| async move {
+            let at = FileUri::parse_wire(&gathered.at).ok();
+            let Some(at) = at else {
+                return (noted, Ok(None));
+            };
+            let there = self.whats_at(&at).await;
+            let is_it = |info: FileInfo| *info.id.0 == *gathered.removed;
+            (
+                noted,
+                there.map(|there| there.is_some_and(is_it).then_some(at)),
+            )
+        });
+        let mut looks = futures_util::stream::iter(looks).buffer_unordered(LOOKS);
+        let mut folders: HashMap<Option<FileUri>, Vec<(StepsId, FileUri)>> = HashMap::new();
+        while let Some((noted, found)) = looks.next().await {
+            match found {
+                Ok(Some(at)) => folders.entry(at.parent()).or_default().push((noted, at)),
+                Ok(None) => self.removals.shared.is_over(noted),
+                Err(error) => log::warn!("a file that was deleted shows again for now: {error}"),
+            }
+        }
+        let batch_max = self.removals.shared.batch_max().await;
+        for batch in folders
+            .values()
+            .flat_map(|folder| folder.chunks(batch_max.max(1)))
+        {
+            self.finish_batch(batch).await;
+        }
+        // It may have been listed meanwhile.
+        self.namespace
+            .metadata
+            .others_changed_anything(Instant::now());
+    }
+
+    async fn finish_batch(&self, batch: &[(StepsId, FileUri)]) {
+        let uris: Vec<_> = batch.iter().map(|(_, uri)| uri.clone()).collect();
+        let Some(first) = uris.first() else { return };
+        let answers = match self.api.delete(&uris, self.how_to_delete(first)).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                log::warn!(
+                    "{} files that were deleted, the first {first}, show again for now: {error}",
+                    uris.len()
+                );
+                return;
+            }
+        };
+        let answers = answers.into_iter().chain(std::iter::repeat_with(|| Ok(())));
+        for ((noted, uri), answer) in batch.iter().zip(answers) {
+            if let Err(error) = answer {
+                log::warn!("{uri} could not be deleted, and shows again: {error}");
+            }
+            self.removals.shared.is_over(*noted);
+        }
     }
 }
 

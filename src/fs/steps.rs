@@ -21,6 +21,7 @@ use crate::uri::FileUri;
 
 use super::Fs;
 use super::changes::{disk, is_lost};
+use super::removals::Gathered;
 use super::remove::Going;
 use super::{Error, namespace::Folder};
 
@@ -339,6 +340,7 @@ impl Fs {
     /// Finishes what was under way when the process before this one ended. What cannot be finished now is tried at the
     /// next start.
     pub(super) async fn finish_steps(&self, staging: &Staging) {
+        let mut gathered = Vec::new();
         for (id, text) in staging.unfinished() {
             if crate::upload::is_note(&text) {
                 // The uploader finishes it.
@@ -352,6 +354,9 @@ impl Fs {
                 self.finish(&plan).await.map_err(Error::from)
             } else if let Ok(going) = serde_json::from_str::<Going>(&text) {
                 self.finish_unlink(&going).await
+            } else if let Ok(removal) = serde_json::from_str::<Gathered>(&text) {
+                gathered.push((id, removal));
+                continue;
             } else {
                 log::error!("a note of an unfinished change cannot be read, and stays");
                 continue;
@@ -364,6 +369,9 @@ impl Fs {
                 }
                 Err(error) => log::warn!("an unfinished change stays so for now: {error}"),
             }
+        }
+        if !gathered.is_empty() {
+            self.finish_removals(gathered).await;
         }
     }
 

@@ -353,13 +353,27 @@ impl Slot {
 
     /// Notes steps under a new number.
     pub(super) fn begin(&self, steps: String) -> io::Result<StepsId> {
-        let id = {
-            let mut numbers = self.numbers.lock().unwrap();
-            numbers.next_steps += 1;
-            numbers.next_steps - 1
-        };
+        let id = self.next_steps();
         self.set_steps(id, steps)?;
-        Ok(StepsId((self.number as i64) << SLOT_SHIFT | id))
+        Ok(self.steps_id(id))
+    }
+
+    /// As [`Slot::begin`], of what need not survive a power cut before the next flush.
+    pub(super) fn begin_lightly(&self, steps: String) -> io::Result<StepsId> {
+        let id = self.next_steps();
+        self.journal.commit(Change::Steps(id, steps.clone()))?;
+        self.steps.lock().unwrap().insert(id, steps);
+        Ok(self.steps_id(id))
+    }
+
+    fn next_steps(&self) -> i64 {
+        let mut numbers = self.numbers.lock().unwrap();
+        numbers.next_steps += 1;
+        numbers.next_steps - 1
+    }
+
+    fn steps_id(&self, id: i64) -> StepsId {
+        StepsId((self.number as i64) << SLOT_SHIFT | id)
     }
 
     /// The slot and the number in it that are in `id`.
@@ -382,13 +396,19 @@ impl Slot {
         Ok(())
     }
 
+    /// As [`Slot::done`], without waiting: after a crash they may be noted still.
+    pub(super) fn done_soon(&self, id: i64) -> io::Result<()> {
+        self.journal.note(Change::Done(id))?;
+        self.steps.lock().unwrap().remove(&id);
+        Ok(())
+    }
+
     /// All that are noted, the oldest first.
     pub(super) fn steps(&self) -> Vec<(StepsId, String)> {
         let steps = self.steps.lock().unwrap();
-        let id = |id: &i64| StepsId((self.number as i64) << SLOT_SHIFT | id);
         steps
             .iter()
-            .map(|(at, steps)| (id(at), steps.clone()))
+            .map(|(id, steps)| (self.steps_id(*id), steps.clone()))
             .collect()
     }
 
