@@ -47,6 +47,9 @@ async fn keep_fresh(fs: Weak<Fs>) {
     let mut under_way = JoinSet::new();
     loop {
         sleep(PERIOD).await;
+        if let Some(fs) = fs.upgrade() {
+            fs.finish_stranded().await;
+        }
         while let Some(fs) = fs.upgrade() {
             let Some(due) = fs.namespace.metadata.due(Instant::now()) else {
                 break;

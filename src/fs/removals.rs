@@ -7,9 +7,11 @@
 //! ones that fail in the call. Each is noted before the call returns, so that what was not sent when the process is killed is
 //! sent by the next one.
 //!
+//! While the server cannot be reached each waits until it is back, and is then looked for by its id and version.
+//!
 //! Nobody who waits for a batch ends it by going away, and nobody waits longer than a call may.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::sync::{Arc, Mutex, Weak};
@@ -25,7 +27,8 @@ use crate::asker;
 use crate::crash::{self, Point};
 use crate::entry::{Entry, FileKey};
 use crate::metadata::Metadata;
-use crate::model::{FileId, FileInfo};
+use crate::model::FileInfo;
+use crate::reach::Reach;
 use crate::staging::{Staging, StepsId};
 use crate::uri::FileUri;
 
@@ -57,6 +60,9 @@ struct Shared {
     metadata: Arc<Metadata>,
     leaving: Arc<Leaving>,
     staging: Option<Arc<Staging>>,
+    reach: Reach,
+    /// Those that a server could not be told of that cannot be reached.
+    stranded: Mutex<Vec<Stranded>>,
     rows: Mutex<HashMap<FileKey, Row>>,
     /// Held by who sends, so that who comes next finds all done that was sent before.
     sending: tokio::sync::Mutex<()>,
@@ -75,16 +81,29 @@ struct Row {
     timer: Option<AbortHandle>,
 }
 
+/// A removal that waits for the server to be reached again.
+struct Stranded {
+    folder: FileKey,
+    name: Box<OsStr>,
+    noted: StepsId,
+    gathered: Gathered,
+}
+
 /// A removal as it is noted.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Gathered {
     /// Id of the file.
     removed: String,
     at: String,
+    /// The version that was seen: another one is not deleted.
+    #[serde(default)]
+    seen: Option<String>,
 }
 
+#[derive(Clone)]
 struct Removal {
     noted: StepsId,
+    gathered: Gathered,
     name: Box<OsStr>,
     uri: FileUri,
     how: Delete,
@@ -111,6 +130,8 @@ impl Removals {
                 metadata: Arc::clone(&space.metadata),
                 leaving: Arc::clone(&space.leaving),
                 staging: space.staging.clone(),
+                reach: api.reach().clone(),
+                stranded: Mutex::default(),
                 rows: Mutex::default(),
                 sending: tokio::sync::Mutex::default(),
                 senders: Mutex::default(),
@@ -123,23 +144,37 @@ impl Removals {
     pub(super) async fn takes(&self, fs: &Fs, end: &End, entry: &Entry) -> bool {
         let (now, key) = (Instant::now(), &end.folder.key);
         let uri = end.uri();
-        if !self.shared.is_row(key, now) {
+        let is_row = self.shared.is_row(key, now);
+        let is_down = self.shared.reach.is_down();
+        if !is_row && !is_down {
             return false;
         }
-        let batch_max = self.shared.batch_max().await;
-        let noted = match self.shared.note(&entry.id, &uri) {
+        let (noted, gathered) = match self.shared.note(entry, &uri) {
             Ok(noted) => noted,
             Err(error) => {
                 log::debug!("removals are not gathered: {error}");
                 return false;
             }
         };
+        if is_down {
+            self.shared.leaving.add(key, &end.name, entry.id.clone());
+            let mut stranded = self.shared.stranded.lock().unwrap();
+            stranded.push(Stranded {
+                folder: key.clone(),
+                name: end.name.as_os_str().into(),
+                noted,
+                gathered,
+            });
+            return true;
+        }
+        let batch_max = self.shared.batch_max().await;
         let is_full = {
             let mut rows = self.shared.rows.lock().unwrap();
             let row = rows.entry(key.clone()).or_insert_with(|| Row::new(now));
             self.shared.leaving.add(key, &end.name, entry.id.clone());
             row.waiting.push(Removal {
                 noted,
+                gathered,
                 name: end.name.as_os_str().into(),
                 how: fs.how_to_delete(&uri),
                 uri,
@@ -178,8 +213,28 @@ impl Removals {
         }
     }
 
+    /// Whether `name` in `folder` is gone here, and the server cannot be told.
+    pub(super) fn has_stranded(&self, folder: &FileKey, name: &OsStr) -> bool {
+        let stranded = self.shared.stranded.lock().unwrap();
+        let mut stranded = stranded.iter();
+        stranded.any(|one| one.folder == *folder && *one.name == *name)
+    }
+
     /// Sends all that wait. Errors as [`Removals::send`].
     pub(super) async fn send_all(&self) -> Result<(), Error> {
+        self.send_those_of_all().await?;
+        match self.shared.is_stranded() {
+            true => Err(self.unsent()),
+            false => Ok(()),
+        }
+    }
+
+    /// What waits for the server cannot be sent to it.
+    pub(super) fn unsent(&self) -> Error {
+        Error::TimedOut(api::Error::Timeout(self.shared.timeout))
+    }
+
+    async fn send_those_of_all(&self) -> Result<(), Error> {
         let mut folders: Vec<_> = self.shared.rows.lock().unwrap().keys().cloned().collect();
         folders.retain(|folder| self.shared.leaving.any_in(folder));
         match folders.is_empty() {
@@ -256,15 +311,17 @@ impl Shared {
         row.or_insert_with(|| Row::new(now)).goes_on(now)
     }
 
-    /// Notes that the file `id`, which is at `uri`, is to be removed.
-    fn note(&self, id: &FileId, uri: &FileUri) -> io::Result<StepsId> {
+    /// Notes that `entry`, which is at `uri`, is to be removed.
+    fn note(&self, entry: &Entry, uri: &FileUri) -> io::Result<(StepsId, Gathered)> {
         let staging = self.staging.as_ref();
         let staging = staging.ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
         let gathered = Gathered {
-            removed: id.to_string(),
+            removed: entry.id.to_string(),
             at: uri.to_wire(),
+            seen: Some(entry.entity.0.to_string()),
         };
-        staging.begin_lightly(serde_json::to_string(&gathered)?)
+        let noted = staging.begin_lightly(serde_json::to_string(&gathered)?)?;
+        Ok((noted, gathered))
     }
 
     /// It is removed, or shows again.
@@ -335,8 +392,31 @@ impl Shared {
                 }
             }
             Err(error) if is_of_few(&error) => self.send_singly(folder, batch, how).await,
+            Err(error) if is_lost(&error) && self.reach.is_down() => {
+                let rest = self.rest_of(folder);
+                log::warn!(
+                    "{} files are deleted once the server is back",
+                    batch.len() + rest.len()
+                );
+                self.strand(folder, batch.iter().cloned().chain(rest));
+            }
             Err(error) => self.give_back(folder, batch, &error),
         }
+    }
+
+    /// Their names are gone here, and the server hears of it when it can be reached.
+    fn strand(&self, folder: &FileKey, removals: impl Iterator<Item = Removal>) {
+        let removals = removals.map(|removal| Stranded {
+            folder: folder.clone(),
+            name: removal.name,
+            noted: removal.noted,
+            gathered: removal.gathered,
+        });
+        self.stranded.lock().unwrap().extend(removals);
+    }
+
+    fn is_stranded(&self) -> bool {
+        !self.stranded.lock().unwrap().is_empty()
     }
 
     /// One that is locked makes the server do none of them.
@@ -402,13 +482,51 @@ impl Fs {
     /// Removes what was `gathered` when the process before this one ended, where it is still there. What cannot be removed now
     /// is at the next start.
     pub(super) async fn finish_removals(&self, gathered: Vec<(StepsId, Gathered)>) {
+        let unfinished = self.removed(gathered).await;
+        if !unfinished.is_empty() {
+            log::warn!(
+                "{} files that were deleted show again for now",
+                unfinished.len()
+            );
+        }
+    }
+
+    /// Tells the server of removals of which it could not be told, if it can be reached.
+    pub(super) async fn finish_stranded(&self) {
+        let shared = &self.removals.shared;
+        if shared.reach.is_down() || !shared.is_stranded() {
+            return;
+        }
+        let _sending = shared.sending.lock().await;
+        let gathered = {
+            let stranded = shared.stranded.lock().unwrap();
+            let gathered = stranded.iter().map(|one| (one.noted, one.gathered.clone()));
+            gathered.collect()
+        };
+        let unfinished = self.removed(gathered).await;
+        let mut stranded = shared.stranded.lock().unwrap();
+        stranded.retain(|one| {
+            let waits = unfinished.contains(&one.noted);
+            if !waits {
+                shared.leaving.take(&one.folder, &one.name);
+            }
+            waits
+        });
+    }
+
+    /// Removes what was `gathered`, where it is still there as it was seen; gives those of which that is not known.
+    async fn removed(&self, gathered: Vec<(StepsId, Gathered)>) -> HashSet<StepsId> {
+        let mut unfinished: HashSet<_> = gathered.iter().map(|(noted, _)| *noted).collect();
         let looks = gathered.into_iter().map(|(noted, gathered)| async move {
             let at = FileUri::parse_wire(&gathered.at).ok();
             let Some(at) = at else {
                 return (noted, Ok(None));
             };
             let there = self.whats_at(&at).await;
-            let is_it = |info: FileInfo| *info.id.0 == *gathered.removed;
+            let is_it = |info: FileInfo| {
+                let seen = gathered.seen.as_deref();
+                *info.id.0 == *gathered.removed && seen.is_none_or(|seen| *info.entity.0 == *seen)
+            };
             (
                 noted,
                 there.map(|there| there.is_some_and(is_it).then_some(at)),
@@ -419,8 +537,11 @@ impl Fs {
         while let Some((noted, found)) = looks.next().await {
             match found {
                 Ok(Some(at)) => folders.entry(at.parent()).or_default().push((noted, at)),
-                Ok(None) => self.removals.shared.is_over(noted),
-                Err(error) => log::warn!("a file that was deleted shows again for now: {error}"),
+                Ok(None) => {
+                    self.removals.shared.is_over(noted);
+                    unfinished.remove(&noted);
+                }
+                Err(error) => log::debug!("a file that was deleted cannot be looked for: {error}"),
             }
         }
         let batch_max = self.removals.shared.batch_max().await;
@@ -428,22 +549,23 @@ impl Fs {
             .values()
             .flat_map(|folder| folder.chunks(batch_max.max(1)))
         {
-            self.finish_batch(batch).await;
+            self.remove_batch(batch, &mut unfinished).await;
         }
         // It may have been listed meanwhile.
         self.namespace
             .metadata
             .others_changed_anything(Instant::now());
+        unfinished
     }
 
-    async fn finish_batch(&self, batch: &[(StepsId, FileUri)]) {
+    async fn remove_batch(&self, batch: &[(StepsId, FileUri)], unfinished: &mut HashSet<StepsId>) {
         let uris: Vec<_> = batch.iter().map(|(_, uri)| uri.clone()).collect();
         let Some(first) = uris.first() else { return };
         let answers = match self.api.delete(&uris, self.how_to_delete(first)).await {
             Ok(answers) => answers,
             Err(error) => {
-                log::warn!(
-                    "{} files that were deleted, the first {first}, show again for now: {error}",
+                log::debug!(
+                    "{} files, the first {first}, could not be deleted yet: {error}",
                     uris.len()
                 );
                 return;
@@ -455,6 +577,7 @@ impl Fs {
                 log::warn!("{uri} could not be deleted, and shows again: {error}");
             }
             self.removals.shared.is_over(*noted);
+            unfinished.remove(noted);
         }
     }
 }

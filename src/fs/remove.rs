@@ -308,6 +308,9 @@ impl Fs {
         let key = space.folder_key(parent)?;
         if space.leaving.has(&key, name) {
             self.removals.send(&key).await?;
+            if self.removals.has_stranded(&key, name) {
+                return Err(self.removals.unsent());
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! A server that cannot be reached: what is known counts until it is back, and its return is noticed.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -129,6 +130,56 @@ fn a_folder_in_use_is_known_also_in_the_moment_in_which_the_server_falls_silent(
     assert_eq!(mount.status()["server"]["state"], "offline");
     server.clear_faults();
     finds_it_back(&server, &mount);
+}
+
+#[test]
+fn files_are_written_renamed_and_deleted_without_a_server_and_it_hears_of_that_when_it_is_back() {
+    let server = Server::start(Options::default()).unwrap();
+    server.put("known/theirs.txt", b"before".to_vec());
+    let mount = mount(&server);
+    let at = |name: &str| mount.path("known").join(name);
+    server.stop();
+    finds_out(&mount);
+    for number in 0..100 {
+        std::fs::write(at(&format!("new {number}")), format!("content {number}")).unwrap();
+    }
+    for number in 0..50 {
+        let from = at(&format!("new {number}"));
+        std::fs::rename(from, at(&format!("renamed {number}"))).unwrap();
+    }
+    for number in 50..60 {
+        std::fs::remove_file(at(&format!("new {number}"))).unwrap();
+    }
+    // They are the server's.
+    std::fs::remove_file(at("file.txt")).unwrap();
+    std::fs::remove_file(at("theirs.txt")).unwrap();
+    let names = || {
+        let entries = std::fs::read_dir(mount.path("known")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect::<BTreeSet<_>>()
+    };
+    let renamed = (0..50).map(|number| format!("renamed {number}"));
+    let new = (60..100).map(|number| format!("new {number}"));
+    let mut right: BTreeSet<_> = renamed.chain(new).chain(["deep".to_owned()]).collect();
+    assert_eq!(names(), right);
+    server.restart().unwrap();
+    // Nobody here has seen that one.
+    server.put("known/theirs.txt", b"after".to_vec());
+    right.insert("theirs.txt".to_owned());
+    shell::wait_until("the server has heard of all", || {
+        let there = server.names("known").unwrap().into_iter();
+        there.collect::<BTreeSet<_>>() == right
+    });
+    mount.sync();
+    let other = Mounted::new(&server, "cloudreve://my/", &[]);
+    let read = |name: &str| std::fs::read_to_string(other.path("known").join(name)).unwrap();
+    assert_eq!(read("renamed 7"), "content 7");
+    assert_eq!(read("new 99"), "content 99");
+    assert_eq!(read("theirs.txt"), "after");
+    shell::wait_until("what was changed there meanwhile shows again", || {
+        std::fs::read(at("theirs.txt")).is_ok_and(|content| content == b"after")
+    });
+    assert_eq!(mount.status()["conflicts"], serde_json::json!([]));
 }
 
 #[test]
