@@ -51,6 +51,7 @@ impl Fs {
             self.doubt(to);
             return Err(error);
         }
+        self.passed(&plan, from, to);
         let [below_source, below_target] = below;
         self.exchanged(&source, from, to)?;
         self.exchanged(&target, to, from)?;

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use crate::api;
 use crate::crash::{self, Point};
-use crate::entry::Entry;
+use crate::entry::{Entry, FileKey};
 use crate::inodes::Ino;
 use crate::model::{FileId, FileInfo, FileKind};
 use crate::staging::{Base, Local, Place, State};
@@ -316,10 +316,40 @@ impl Fs {
         self.foretell(base, from, to).await?;
         let plan = self.plan_way(base, from, to);
         match self.carry_out(&to.folder, &plan).await {
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                self.passed(&plan, from, to);
+                Ok(true)
+            }
             Err(error) => {
                 self.doubt_both(from, to);
                 Err(error)
+            }
+        }
+    }
+
+    /// All of `plan` is done: where it led through nothing is any more, though a listing of that moment may say so.
+    pub(super) fn passed(&self, plan: &Plan, from: &End, to: &End) {
+        let now = Instant::now();
+        let is_end = |key: &FileKey, name: &OsStr| {
+            let mut ends = [from, to].into_iter();
+            ends.any(|end| end.folder.key == *key && *end.name == *name)
+        };
+        for at in plan.stops() {
+            for (end, other) in [(from, to), (to, from)] {
+                let Some(stored) = at
+                    .name()
+                    .filter(|_| at.parent().as_ref() == Some(&end.folder.uri))
+                else {
+                    continue;
+                };
+                let name = match *stored == other.stored {
+                    true => other.name.clone(),
+                    false => stored.to_local(self.namespace.options.names),
+                };
+                let key = &end.folder.key;
+                if !is_end(key, &name) {
+                    self.namespace.metadata.change_name(key, &name, None, now);
+                }
             }
         }
     }
@@ -384,6 +414,7 @@ impl Fs {
                 return Err(error);
             }
         };
+        self.passed(&plan, from, to);
         self.show_known(from, entry, to, told)?;
         self.relocate_below(below, &from.uri(), &to.uri());
         Ok(())
@@ -540,6 +571,7 @@ impl Fs {
                 return Err(error);
             }
         };
+        self.passed(&plan, from, to);
         self.retire(&key)?;
         self.show_known(from, entry, to, told.filter(|info| info.id == entry.id))?;
         self.relocate_below(below, &from.uri(), &to.uri());

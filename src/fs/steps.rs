@@ -100,6 +100,14 @@ impl Step {
 }
 
 impl Plan {
+    /// Where its files go, in their order.
+    pub(super) fn stops(&self) -> impl Iterator<Item = FileUri> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Move { to, .. } => parsed(to).ok(),
+            Step::Delete { .. } => None,
+        })
+    }
+
     /// The first step of `file`, which led it away from home.
     fn home(&self, file: &str) -> Option<&Step> {
         let of = |step: &&Step| matches!(step, Step::Move { file: other, .. } if other == file);
