@@ -157,6 +157,15 @@ fn call(name: &'static str, request: &Request) -> Call {
     }
 }
 
+/// What a call on `ino` came to; none where who asked was killed first.
+fn heard<T>(
+    (name, ino): (&'static str, INodeNo),
+    done: Option<Result<T, Error>>,
+) -> Result<T, Errno> {
+    let done = done.unwrap_or(Err(Error::Interrupted));
+    done.map_err(|err| logged(name, ino.0, &err))
+}
+
 /// [`Fs`] in the kernel's words.
 struct Adapter {
     fs: Arc<Fs>,
@@ -186,10 +195,9 @@ impl Adapter {
         F: Future<Output = Result<(), Error>> + Send + 'static,
     {
         let work = work(Arc::clone(&self.fs));
-        let answer = move |done: Option<Result<(), Error>>| match done {
-            Some(Ok(())) => reply.ok(),
-            Some(Err(err)) => reply.error(logged(name, ino.0, &err)),
-            None => reply.error(Errno::EINTR),
+        let answer = move |done| match heard((name, ino), done) {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
         };
         let call = call(name, request);
         let notices = self.notices.clone();
@@ -208,10 +216,9 @@ impl Adapter {
         F: Future<Output = Result<Believed, Error>> + Send + 'static,
     {
         let work = work(Arc::clone(&self.fs));
-        let answer = move |done: Option<Result<Believed, Error>>| match done {
-            Some(Ok(made)) => reply.entry(&made.ttl, &file_attr(&made.attr), GENERATION),
-            Some(Err(err)) => reply.error(logged(name, parent.0, &err)),
-            None => reply.error(Errno::EINTR),
+        let answer = move |done| match heard((name, parent), done) {
+            Ok(Believed { ttl, attr }) => reply.entry(&ttl, &file_attr(&attr), GENERATION),
+            Err(errno) => reply.error(errno),
         };
         let (fs, notices) = (Arc::clone(&self.fs), self.notices.clone());
         let child = child.to_owned();
@@ -592,10 +599,9 @@ impl Filesystem for Adapter {
             let handle = handle.map(|handle| HandleId(handle.0));
             open::change(&fs, &ways, Ino(ino.0), change, handle).await
         };
-        let answer = move |done: Option<Result<Believed, Error>>| match done {
-            Some(Ok(known)) => reply.attr(&known.ttl, &file_attr(&known.attr)),
-            Some(Err(err)) => reply.error(logged("setattr", ino.0, &err)),
-            None => reply.error(Errno::EINTR),
+        let answer = move |done| match heard(("setattr", ino), done) {
+            Ok(Believed { ttl, attr }) => reply.attr(&ttl, &file_attr(&attr)),
+            Err(errno) => reply.error(errno),
         };
         let call = call("setattr", request);
         let notices = self.notices.clone();

@@ -72,10 +72,7 @@ impl Fs {
     /// Lists `folder` once more. Where that fails, who uses it next is told why.
     async fn list_anew(&self, folder: &FileKey) {
         let space = &self.namespace;
-        let ino = match *folder == root_key() {
-            true => Some(Ino::ROOT),
-            false => space.inodes.find(folder),
-        };
+        let ino = space.folder_of(folder);
         let Some(folder) = ino.and_then(|ino| space.folder(ino).ok()) else {
             // The kernel has forgotten it.
             return space.metadata.let_go(folder);

@@ -354,6 +354,14 @@ impl Namespace {
         self.confirm(folder, entry).await
     }
 
+    /// The folder of which the entries are kept under `key`, where the kernel knows it.
+    pub(super) fn folder_of(&self, key: &FileKey) -> Option<Ino> {
+        match *key == root_key() {
+            true => Some(Ino::ROOT),
+            false => self.inodes.find(key),
+        }
+    }
+
     /// Under what the entries of the folder `ino` are kept.
     pub(super) fn folder_key(&self, ino: Ino) -> Result<FileKey, Error> {
         if ino == Ino::ROOT {
@@ -624,10 +632,7 @@ impl Namespace {
         if is_gone(&entry.id) {
             return 0;
         }
-        let key = match ino {
-            Ino::ROOT => Some(root_key()),
-            ino => self.inodes.node(ino).map(|node| node.key()),
-        };
+        let key = self.folder_key(ino).ok();
         let folders = key.and_then(|key| self.metadata.folders_in(&key, Instant::now()));
         folders.map_or(1, |folders| folders.saturating_add(2))
     }

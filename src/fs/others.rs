@@ -69,10 +69,7 @@ impl Namespace {
         for uri in std::iter::once(&change.from).chain(&change.to) {
             if let Some((folder, name)) = self.place_of(uri) {
                 self.metadata.others_changed(&folder, &name, now);
-                let ino = match folder == root_key() {
-                    true => Some(Ino::ROOT),
-                    false => self.inodes.find(&folder),
-                };
+                let ino = self.folder_of(&folder);
                 outdated.extend(ino.map(|ino| Outdated::Name(ino, name)));
             }
         }

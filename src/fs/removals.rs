@@ -62,7 +62,7 @@ struct Shared {
     staging: Option<Arc<Staging>>,
     reach: Reach,
     /// Those that a server could not be told of that cannot be reached.
-    stranded: Mutex<Vec<Stranded>>,
+    stranded: Mutex<Vec<(FileKey, Removal)>>,
     rows: Mutex<HashMap<FileKey, Row>>,
     /// Held by who sends, so that who comes next finds all done that was sent before.
     sending: tokio::sync::Mutex<()>,
@@ -79,14 +79,6 @@ struct Row {
     last: Instant,
     waiting: Vec<Removal>,
     timer: Option<AbortHandle>,
-}
-
-/// A removal that waits for the server to be reached again.
-struct Stranded {
-    folder: FileKey,
-    name: Box<OsStr>,
-    noted: StepsId,
-    gathered: Gathered,
 }
 
 /// A removal as it is noted.
@@ -156,15 +148,17 @@ impl Removals {
                 return false;
             }
         };
+        let removal = Removal {
+            noted,
+            gathered,
+            name: end.name.as_os_str().into(),
+            how: fs.how_to_delete(&uri),
+            uri,
+            since: now,
+        };
         if is_down {
             self.shared.leaving.add(key, &end.name, entry.id.clone());
-            let mut stranded = self.shared.stranded.lock().unwrap();
-            stranded.push(Stranded {
-                folder: key.clone(),
-                name: end.name.as_os_str().into(),
-                noted,
-                gathered,
-            });
+            self.shared.strand(key, [removal]);
             return true;
         }
         let batch_max = self.shared.batch_max().await;
@@ -172,14 +166,7 @@ impl Removals {
             let mut rows = self.shared.rows.lock().unwrap();
             let row = rows.entry(key.clone()).or_insert_with(|| Row::new(now));
             self.shared.leaving.add(key, &end.name, entry.id.clone());
-            row.waiting.push(Removal {
-                noted,
-                gathered,
-                name: end.name.as_os_str().into(),
-                how: fs.how_to_delete(&uri),
-                uri,
-                since: now,
-            });
+            row.waiting.push(removal);
             if row.timer.is_none() {
                 row.timer = Some(send_when_quiet(&self.shared, key.clone()));
             }
@@ -217,7 +204,7 @@ impl Removals {
     pub(super) fn has_stranded(&self, folder: &FileKey, name: &OsStr) -> bool {
         let stranded = self.shared.stranded.lock().unwrap();
         let mut stranded = stranded.iter();
-        stranded.any(|one| one.folder == *folder && *one.name == *name)
+        stranded.any(|(of, removal)| of == folder && *removal.name == *name)
     }
 
     /// Sends all that wait. Errors as [`Removals::send`].
@@ -385,9 +372,7 @@ impl Shared {
         match self.api.delete(&uris, how).await {
             Ok(answers) => {
                 crash::pass(Point::RemovalsSent);
-                // An answer that is missing is one of success: what failed is told.
-                let answers = answers.into_iter().chain(std::iter::repeat_with(|| Ok(())));
-                for (removal, answer) in batch.iter().zip(answers) {
+                for (removal, answer) in batch.iter().zip(for_each(answers)) {
                     self.end(folder, removal, answer);
                 }
             }
@@ -405,13 +390,8 @@ impl Shared {
     }
 
     /// Their names are gone here, and the server hears of it when it can be reached.
-    fn strand(&self, folder: &FileKey, removals: impl Iterator<Item = Removal>) {
-        let removals = removals.map(|removal| Stranded {
-            folder: folder.clone(),
-            name: removal.name,
-            noted: removal.noted,
-            gathered: removal.gathered,
-        });
+    fn strand(&self, folder: &FileKey, removals: impl IntoIterator<Item = Removal>) {
+        let removals = removals.into_iter().map(|one| (folder.clone(), one));
         self.stranded.lock().unwrap().extend(removals);
     }
 
@@ -500,15 +480,16 @@ impl Fs {
         let _sending = shared.sending.lock().await;
         let gathered = {
             let stranded = shared.stranded.lock().unwrap();
-            let gathered = stranded.iter().map(|one| (one.noted, one.gathered.clone()));
+            let gathered = stranded.iter();
+            let gathered = gathered.map(|(_, one)| (one.noted, one.gathered.clone()));
             gathered.collect()
         };
         let unfinished = self.removed(gathered).await;
         let mut stranded = shared.stranded.lock().unwrap();
-        stranded.retain(|one| {
+        stranded.retain(|(folder, one)| {
             let waits = unfinished.contains(&one.noted);
             if !waits {
-                shared.leaving.take(&one.folder, &one.name);
+                shared.leaving.take(folder, &one.name);
             }
             waits
         });
@@ -517,6 +498,7 @@ impl Fs {
     /// Removes what was `gathered`, where it is still there as it was seen; gives those of which that is not known.
     async fn removed(&self, gathered: Vec<(StepsId, Gathered)>) -> HashSet<StepsId> {
         let mut unfinished: HashSet<_> = gathered.iter().map(|(noted, _)| *noted).collect();
+        let before = unfinished.len();
         let looks = gathered.into_iter().map(|(noted, gathered)| async move {
             let at = FileUri::parse_wire(&gathered.at).ok();
             let Some(at) = at else {
@@ -551,10 +533,11 @@ impl Fs {
         {
             self.remove_batch(batch, &mut unfinished).await;
         }
-        // It may have been listed meanwhile.
-        self.namespace
-            .metadata
-            .others_changed_anything(Instant::now());
+        if unfinished.len() < before {
+            // It may have been listed meanwhile.
+            let metadata = &self.namespace.metadata;
+            metadata.others_changed_anything(Instant::now());
+        }
         unfinished
     }
 
@@ -571,8 +554,7 @@ impl Fs {
                 return;
             }
         };
-        let answers = answers.into_iter().chain(std::iter::repeat_with(|| Ok(())));
-        for ((noted, uri), answer) in batch.iter().zip(answers) {
+        for ((noted, uri), answer) in batch.iter().zip(for_each(answers)) {
             if let Err(error) = answer {
                 log::warn!("{uri} could not be deleted, and shows again: {error}");
             }
@@ -580,6 +562,11 @@ impl Fs {
             unfinished.remove(noted);
         }
     }
+}
+
+/// The answer for each of a batch. One that is missing is one of success: what failed is told.
+fn for_each(answers: Vec<Result<(), api::Error>>) -> impl Iterator<Item = Result<(), api::Error>> {
+    answers.into_iter().chain(std::iter::repeat_with(|| Ok(())))
 }
 
 /// Whether it says something of single files, so that the others can be deleted all the same.
