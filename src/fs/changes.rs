@@ -492,7 +492,6 @@ impl Fs {
     pub(super) fn show_owed(&self, owed: Vec<Arc<Local>>) {
         for local in owed {
             let place = local.place();
-            self.namespace.sends(&place.name, place.full.as_ref());
             let id = match local.base() {
                 Some(base) => base.file,
                 None => local_id(&local),

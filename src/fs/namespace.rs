@@ -101,6 +101,13 @@ impl Namespace {
             hide_uploading: options.hide_uploading,
             sent: listing::Sent::default(),
         };
+        // Some of it may be under way by now.
+        for local in staging.iter().flat_map(|staging| staging.owed()) {
+            let place = local.place();
+            if let Some(full) = &place.full {
+                shown.sent.note(&place.name, full);
+            }
+        }
         let listings = Listings::new(source.clone(), shown.clone(), Arc::clone(&metadata));
         let root_seen = Instant::now();
         let key = root_key();
