@@ -58,8 +58,8 @@ use bytes::Bytes;
 use crate::api::{Api, Delete};
 use crate::attributes::ShownTimes;
 use crate::cache::Whole;
-use crate::entry::Kind;
-use crate::inodes::Ino;
+use crate::entry::{Entry, Kind};
+use crate::inodes::{Ino, Node};
 use crate::listing::Source;
 use crate::model::FileKind;
 use crate::names::NamePolicy;
@@ -71,6 +71,7 @@ use crate::uri::{FileSystem, FileUri};
 use ahead::Foresight;
 use files::{Files, Opening};
 use folders::Folders;
+use locals::{Locals, is_here};
 use namespace::Namespace;
 use probing::Probing;
 use removals::Removals;
@@ -387,12 +388,7 @@ impl Fs {
     /// Opens `ino`, to write to it if `writes`.
     async fn open_for(&self, ino: Ino, writes: bool) -> Result<Opened, Error> {
         let space = &self.namespace;
-        let node = space.inodes.node(ino).ok_or(Error::NotFound)?;
-        if node.entry.kind == FileKind::Folder {
-            return Err(Error::IsAFolder);
-        }
-        let local = self.local_of(ino).map(|shown| shown.local);
-        let entry = space.current(ino, &node).await?.what;
+        let (node, entry, local) = self.content_of(ino).await?;
         let target = match local {
             Some(_) => None,
             None => {
@@ -424,6 +420,29 @@ impl Fs {
                 .opened(space, node.parent, &entry, read_bytes);
         }
         Ok(opened)
+    }
+
+    /// What `ino` is, what shows of it now, and that content where it is here.
+    async fn content_of(&self, ino: Ino) -> Result<(Node, Arc<Entry>, Option<Arc<Local>>), Error> {
+        let space = &self.namespace;
+        loop {
+            let (node, local) = space.node_and_local(ino).ok_or(Error::NotFound)?;
+            if node.entry.kind == FileKind::Folder {
+                return Err(Error::IsAFolder);
+            }
+            if let Some(shown) = local {
+                let entry = Locals::entry(&shown, &node.entry.name);
+                return Ok((node, entry, Some(shown.local)));
+            }
+            let entry = space.current(ino, &node).await?.what;
+            match (is_here(&entry.entity), self.local_of(ino)) {
+                (false, _) => return Ok((node, entry, None)),
+                // Nobody had it open any more, and it has no name.
+                (true, None) => return Err(Error::Gone),
+                // Written to in this moment.
+                (true, Some(_)) => {}
+            }
+        }
     }
 
     /// Leaves `ino` to those who read it as it is: its name leads to another inode from now on.

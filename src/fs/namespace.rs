@@ -291,12 +291,13 @@ impl Namespace {
         Ok(self.believed(ino, &shown, pinned, left))
     }
 
-    /// What `ino`, which is `node`, is now; `Gone` where its file is, whoever has its name by now.
+    /// What `ino` is now, which was `node` a moment ago; `Gone` where its file is, whoever has its name by now.
     pub(super) async fn current(&self, ino: Ino, node: &Node) -> Result<Belief<Arc<Entry>>, Error> {
         if ino == Ino::ROOT {
             return self.current_root(node).await;
         }
-        if let Some(shown) = self.local_of(node) {
+        let (node, local) = self.local_since(ino, node.clone()).ok_or(Error::Gone)?;
+        if let Some(shown) = local {
             let entry = Locals::entry(&shown, &node.entry.name);
             return Ok(self.belief(entry, Instant::now()));
         }

@@ -265,3 +265,20 @@ async fn who_looks_at_a_file_while_it_becomes_clean_sees_its_newest_version() {
     assert_eq!(local.unwrap().local.size_bytes(), 23);
     fs.release(open);
 }
+
+#[tokio::test]
+async fn who_looked_at_a_new_file_just_before_it_was_delivered_opens_what_the_server_has() {
+    let mut mounted = Mounted::new(|_| {}).await;
+    let local = mounted.write("new", b"content").await;
+    let ino = mounted.ino("new").await;
+    let before = mounted.fs.namespace.inodes.node(ino).unwrap();
+    mounted.deliver(&local).await;
+    drop(local);
+    let belief = mounted.fs.namespace.current(ino, &before).await.unwrap();
+    let id = mounted.server.file_id("new");
+    assert_eq!(belief.what.id.0.to_string(), id);
+    assert!(!is_here(&belief.what.entity));
+    let opened = mounted.fs.open(ino).await.unwrap();
+    let read = mounted.fs.read(opened.handle, 0, 100).await.unwrap();
+    assert_eq!(&read[..], b"content");
+}
