@@ -77,6 +77,8 @@ pub enum Account {
     Profile {
         /// Its name.
         name: String,
+        /// Its e-mail address or nickname.
+        user: String,
         /// Its tokens.
         store: Arc<dyn TokenStore>,
     },

@@ -22,6 +22,7 @@ mod news;
 mod others;
 mod probing;
 mod questions;
+mod recall;
 mod removals;
 mod remove;
 mod rename;
@@ -44,6 +45,7 @@ pub use error::Error;
 pub use files::{At, Change, Reserve, SetTime, complete};
 pub use freshening::Freshening;
 pub use others::Outdated;
+pub use recall::{Keeping, Recall, Root};
 pub use rename::RenameHow;
 pub use told::Maker;
 
@@ -55,7 +57,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
-use crate::api::{Api, Delete};
+use crate::api::{Api, Delete, Site};
 use crate::attributes::ShownTimes;
 use crate::cache::Whole;
 use crate::entry::{Entry, Kind};
@@ -64,7 +66,7 @@ use crate::listing::Source;
 use crate::model::FileKind;
 use crate::names::NamePolicy;
 use crate::read::Reader;
-use crate::staging::Local;
+use crate::staging::{Local, StepsId};
 use crate::thumbnails::{self, Thumbnails};
 use crate::uri::{FileSystem, FileUri};
 
@@ -235,6 +237,8 @@ pub struct Fs {
     gone: AtomicU64,
     /// Who has it changes what is told of a file.
     telling: Mutex<()>,
+    /// Changes that were under way when the process before this one ended.
+    unfinished: Mutex<Vec<(StepsId, String)>>,
 }
 
 impl Fs {
@@ -246,21 +250,25 @@ impl Fs {
     pub async fn new(
         options: Options,
         api: Api,
+        site: &Site,
         reader: Arc<Reader>,
         thumbnails: Option<Thumbnails>,
         owing: Option<(Owing, Vec<Arc<Local>>)>,
+        recall: Option<Recall>,
     ) -> Result<Arc<Self>, Error> {
         let (owing, owed) = owing.unzip();
         let owed = owed.unwrap_or_default();
-        let site = api.site().await?;
         let sizes = options
             .folder_size
             .then(|| FolderSizes::new(summaries(&api)));
         let staging = owing.as_ref().map(|owing| Arc::clone(&owing.staging));
         let source = Source::of(&api);
         let reach = api.reach().clone();
+        let begun = owing.as_ref().map(|owing| owing.staging.unfinished());
+        let begun = begun.unwrap_or_default();
         let instance = &site.instance_id;
-        let namespace = Namespace::new(options, instance, source, sizes, staging, reach).await?;
+        let namespace =
+            Namespace::new(options, instance, source, sizes, staging, reach, recall).await?;
         let quota = Quota::of(&api, namespace.options.root.file_system());
         let foresight = Foresight::new(Arc::clone(&reader));
         let files = Files::new(Arc::clone(&reader), Arc::clone(&namespace.inodes));
@@ -274,18 +282,17 @@ impl Fs {
             thumbnails,
             _probing: Probing::of(&api),
             api,
-            user: site.user,
+            user: site.user.clone(),
             reader,
             owing: owing.clone(),
             shares: Mutex::default(),
             gone: AtomicU64::new(0),
             telling: Mutex::default(),
+            unfinished: Mutex::new(begun),
         };
-        if let Some(owing) = owing {
-            owed.iter().for_each(|local| fs.watch(Arc::clone(local)));
-            fs.show_owed(owed);
-            fs.finish_steps(&owing.staging).await;
-        }
+        owed.iter().for_each(|local| fs.watch(Arc::clone(local)));
+        fs.show_owed(owed);
+        fs.finish_steps().await;
         Ok(Arc::new(fs))
     }
 

@@ -17,20 +17,20 @@ mod tests;
 mod vanished;
 
 pub use progress::{Progress, Reached};
-pub use shown::{Options, Order, OrderBy, Sent, carries_id, is_flat, name_of};
+pub use shown::{Hidden, Options, Order, OrderBy, Sent, carries_id, is_flat, name_of};
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use tokio::task::AbortHandle;
 
 use crate::api::{self, Api, Page, PagePosition};
 use crate::entry::{Entry, FileKey};
-use crate::metadata::{Changes, Listing, Metadata};
+use crate::metadata::{Changes, Kept, Listing, Metadata};
 use crate::model::{FileId, FileInfo};
 use crate::uri::FileUri;
 
@@ -111,6 +111,29 @@ impl Listings {
             metadata.fold(folder, &changes, self.shared.with_changes(&changes));
         }
         metadata.listing(folder, now)
+    }
+
+    /// `kept` is what was known of `folder` when that was mounted last, at `asked` if it counts by its age.
+    pub fn recall(&self, folder: &FileKey, kept: Kept, asked: Option<Instant>) {
+        let hidden = &self.shared.options.hidden;
+        let mut entries = kept.entries;
+        entries.retain(|entry| !hidden.has(&entry.id));
+        let version = self.shared.versions.fetch_add(1, Relaxed);
+        let listing = Arc::new(Listing::new(entries, version, kept.is_flat));
+        let metadata = &self.shared.metadata;
+        metadata.recall(folder, listing, asked, Instant::now());
+    }
+
+    /// A folder of which something else is known than was kept of it, and what is known now. It counts as kept from now on.
+    pub fn take_unkept(&self) -> Option<(FileKey, Kept)> {
+        let (folder, changes, asked) = self.shared.metadata.take_unkept()?;
+        let (now, at) = (Instant::now(), SystemTime::now());
+        let kept = Kept {
+            entries: self.shared.with_changes(&changes).entries().to_vec(),
+            is_flat: changes.listing.is_flat(),
+            asked: asked.and_then(|asked| at.checked_sub(now.saturating_duration_since(asked))),
+        };
+        Some((folder, kept))
     }
 
     /// `folder` was made at `at`, and there is nothing in it.

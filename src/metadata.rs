@@ -13,9 +13,11 @@
 //! as the oldest moment that it can speak of.
 
 mod snapshot;
+mod store;
 pub use snapshot::Listing;
+pub use store::{Kept, Room, Store, clear};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -72,6 +74,8 @@ pub struct Metadata {
     ttl: Duration,
     entries_max: usize,
     reach: Reach,
+    /// Somebody keeps what is known.
+    is_kept: bool,
     state: Mutex<State>,
 }
 
@@ -79,6 +83,8 @@ pub struct Metadata {
 struct State {
     folders: LruCache<FileKey, Folder>,
     entries: usize,
+    /// Listed folders of which something else is known than was kept of them.
+    unkept: HashSet<FileKey>,
     /// When others were told to have changed something somewhere.
     others_changed: Option<Instant>,
 }
@@ -138,12 +144,20 @@ impl Metadata {
             ttl,
             entries_max,
             reach,
+            is_kept: false,
             state: Mutex::new(State {
                 folders: LruCache::unbounded(),
                 entries: 0,
+                unkept: HashSet::new(),
                 others_changed: None,
             }),
         }
+    }
+
+    /// Somebody keeps what is known for a later time, and asks for it by [`Metadata::take_unkept`].
+    pub fn kept(mut self) -> Self {
+        self.is_kept = true;
+        self
     }
 
     /// How long an answer is believed.
@@ -347,6 +361,68 @@ impl Metadata {
         Some(Arc::clone(&listed.listing))
     }
 
+    /// Whether `folder` was not listed yet.
+    pub fn is_unlisted(&self, folder: &FileKey) -> bool {
+        let state = self.state.lock().unwrap();
+        let folder = state.folders.peek(folder);
+        folder.is_none_or(|folder| folder.listing.is_none())
+    }
+
+    /// `listing` is what was kept of `folder`, unless that was listed meanwhile; believed as one that was asked for at `asked`,
+    /// or not at all.
+    pub fn recall(
+        &self,
+        folder: &FileKey,
+        listing: Arc<Listing>,
+        asked: Option<Instant>,
+        now: Instant,
+    ) {
+        let mut state = self.state.lock().unwrap();
+        let anywhere = state.others_changed;
+        state.change(folder, |folder| {
+            if folder.listing.is_some() {
+                return;
+            }
+            let changed = folder.others_changed.max(anywhere);
+            let began = asked.or(now.checked_sub(self.ttl)).unwrap_or(now);
+            folder.listing = Some(Listed {
+                listing,
+                began,
+                asked: began,
+                believed: asked.is_some() && changed.is_none_or(|changed| began > changed),
+                held: false,
+            });
+            folder.count_own();
+            folder.count_folders();
+        });
+        state.make_room(self.entries_max);
+    }
+
+    /// A listed folder of which something else is known than was kept: its listing, what was said of single names since, and when
+    /// the listing was asked for, while that is not contradicted. It counts as kept from now on.
+    pub fn take_unkept(&self) -> Option<(FileKey, Changes, Option<Instant>)> {
+        let mut state = self.state.lock().unwrap();
+        loop {
+            let key = state.unkept.iter().next()?.clone();
+            state.unkept.remove(&key);
+            let folder = state.folders.peek(&key);
+            let Some((folder, listed)) =
+                folder.and_then(|folder| Some((folder, folder.listing.as_ref()?)))
+            else {
+                continue;
+            };
+            let names = folder.names.iter();
+            let names = names.filter(|(name, _)| folder.newest_single(name).is_some());
+            let changes = Changes {
+                listing: Arc::clone(&listed.listing),
+                names: names
+                    .map(|(name, single)| (name.clone(), single.entry.clone()))
+                    .collect(),
+            };
+            return Some((key, changes, listed.believed.then_some(listed.asked)));
+        }
+    }
+
     /// Counts a question about one name of `folder` that nothing believed answers.
     pub fn question(&self, folder: &FileKey) -> Question {
         let mut state = self.state.lock().unwrap();
@@ -363,18 +439,18 @@ impl Metadata {
         question
     }
 
-    /// Keeps the complete listing of `folder` of which the first page was asked for at `began` or later, and the last at
+    /// Keeps the complete listing of the folder `key` of which the first page was asked for at `began` or later, and the last at
     /// `asked`. One that is larger than the whole cache is not kept.
     pub fn keep_listing(
         &self,
-        folder: &FileKey,
+        key: &FileKey,
         listing: Arc<Listing>,
         began: Instant,
         asked: Instant,
     ) {
         let mut state = self.state.lock().unwrap();
         let anywhere = state.others_changed;
-        state.change(folder, |folder| {
+        state.change(key, |folder| {
             let changed = folder.others_changed.max(anywhere);
             let believed = changed.is_none_or(|changed| began > changed);
             folder.names.retain(|_, single| single.asked > began);
@@ -389,19 +465,21 @@ impl Metadata {
             });
             folder.count_folders();
         });
+        self.is_news(&mut state, key);
         state.make_room(self.entries_max);
     }
 
-    /// Keeps what the server answered when asked at `asked` for `name` in `folder`, unless something newer is known.
+    /// Keeps what the server answered when asked at `asked` for `name` in the folder `key`, unless something newer is known.
     pub fn keep_name(
         &self,
-        folder: &FileKey,
+        key: &FileKey,
         name: &OsStr,
         entry: Option<Arc<Entry>>,
         asked: Instant,
     ) {
         let mut state = self.state.lock().unwrap();
-        state.change(folder, |folder| {
+        let mut is_news = false;
+        state.change(key, |folder| {
             let before = folder.names.get(name);
             if before.is_some_and(|before| before.asked > asked) {
                 return;
@@ -413,24 +491,22 @@ impl Metadata {
                 && !is_as_we_left_it
             {
                 listed.believed = false;
+                is_news = true;
             }
             let own = is_as_we_left_it;
             self.put(folder, name, Single { entry, asked, own });
         });
+        if is_news {
+            self.is_news(&mut state, key);
+        }
         state.make_room(self.entries_max);
     }
 
-    /// We made `entry` of `name` in `folder`, or took it away, and the server confirmed that at `at`. The listing is
+    /// We made `entry` of `name` in the folder `key`, or took it away, and the server confirmed that at `at`. The listing is
     /// believed as before.
-    pub fn change_name(
-        &self,
-        folder: &FileKey,
-        name: &OsStr,
-        entry: Option<Arc<Entry>>,
-        at: Instant,
-    ) {
+    pub fn change_name(&self, key: &FileKey, name: &OsStr, entry: Option<Arc<Entry>>, at: Instant) {
         let mut state = self.state.lock().unwrap();
-        state.change(folder, |folder| {
+        state.change(key, |folder| {
             let single = Single {
                 entry,
                 asked: at,
@@ -442,22 +518,24 @@ impl Metadata {
             self.put(folder, name, single);
             folder.unfolded = true;
         });
+        self.is_news(&mut state, key);
         state.make_room(self.entries_max);
     }
 
-    /// Believes nothing of `name` in `folder` any more, nor the listing: something happened there that we did not see.
-    pub fn doubt(&self, folder: &FileKey, name: &OsStr) {
+    /// Believes nothing of `name` in the folder `key` any more, nor the listing: something happened there that we did not see.
+    pub fn doubt(&self, key: &FileKey, name: &OsStr) {
         let mut state = self.state.lock().unwrap();
-        if !state.folders.contains(folder) {
+        if !state.folders.contains(key) {
             return;
         }
-        state.change(folder, |folder| {
+        state.change(key, |folder| {
             folder.names.remove(name);
             folder.count_own();
             if let Some(listed) = &mut folder.listing {
                 listed.believed = false;
             }
         });
+        self.is_news(&mut state, key);
     }
 
     /// Others changed something behind `name` in `folder`, as was told at `at`: as [`Metadata::doubt`], and a listing that is
@@ -502,6 +580,13 @@ impl Metadata {
             return single.entry.clone();
         }
         folder.listing.as_ref()?.listing.get(name).cloned()
+    }
+
+    /// Something else is known of the folder `key` than before.
+    fn is_news(&self, state: &mut State, key: &FileKey) {
+        if self.is_kept {
+            state.unkept.insert(key.clone());
+        }
     }
 
     fn put(&self, folder: &mut Folder, name: &OsStr, single: Single) {

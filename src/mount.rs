@@ -14,6 +14,7 @@ mod ending;
 mod explain;
 mod following;
 mod kernel;
+mod known;
 mod limits;
 mod place;
 mod rooms;
@@ -169,6 +170,7 @@ async fn serve(
     };
     let freed = ending.free(&mut mounted).await;
     rooms.fs.settle().await;
+    rooms.keep_known().await;
     status.ends();
     match &debts {
         Some(debts) => ending.deliver(debts).await,

@@ -1,4 +1,4 @@
-//! `cache`: what is kept on disk of the content of files; shown, or dropped.
+//! `cache`: what is kept on disk of the content of files; shown, or dropped, and with it what is kept of folders.
 //!
 //! Looks at the directory itself, so that it works whether a mount runs or not. What is owed to the server lies in
 //! another directory and is never touched.
@@ -15,6 +15,7 @@ use crate::commands::{print, print_json, table};
 use crate::config;
 use crate::config::environment::Environment;
 use crate::failure::Failure;
+use crate::metadata;
 
 /// What `cache show --json` prints. Fields are added, never renamed.
 #[derive(Debug, Serialize)]
@@ -52,7 +53,11 @@ pub(super) fn run(args: &CacheArgs, environment: &Environment) -> Result<(), Fai
                 false => print(&text(&report)),
             }
         }
-        CacheCommand::Clear(_) => print(&freed(&dir, cache::clear(&dir).map_err(failed)?)),
+        CacheCommand::Clear(_) => {
+            let mut cleared = cache::clear(&dir).map_err(failed)?;
+            cleared.bytes += metadata::clear(&dir).map_err(failed)?;
+            print(&freed(&dir, cleared))
+        }
     }
 }
 

@@ -348,7 +348,11 @@ fn stored(
         _ => {
             let store = Arc::new(accounts.token_store(&name));
             Ok(Decided {
-                account: Account::Profile { name, store },
+                account: Account::Profile {
+                    name,
+                    user: account.user,
+                    store,
+                },
                 address: account.address,
             })
         }

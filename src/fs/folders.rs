@@ -146,8 +146,17 @@ impl Reading {
 /// A listing of `ino` to read from: a believed one at once, else one that is under way and has its first page.
 async fn begin(space: &Namespace, ino: Ino) -> Result<Origin, Error> {
     let key = space.folder_key(ino)?;
-    if let Some((listing, asked)) = space.listings.believed(&key, Instant::now()) {
-        return Ok(Origin::Listing(listing, asked));
+    let known = |now| {
+        let (listing, asked) = space.listings.believed(&key, now)?;
+        Some(Origin::Listing(listing, asked))
+    };
+    if let Some(known) = known(Instant::now()) {
+        return Ok(known);
+    }
+    if space.recall(&key).await
+        && let Some(known) = known(Instant::now())
+    {
+        return Ok(known);
     }
     let folder = space.folder(ino)?;
     let timeout = space.patience();
@@ -157,11 +166,8 @@ async fn begin(space: &Namespace, ino: Ino) -> Result<Origin, Error> {
         if matches!(error, api::Error::NotFound) {
             space.metadata.forget(&folder.key);
         }
-        let known = |now| {
-            let (listing, asked) = space.listings.believed(&key, now)?;
-            Some(Origin::Listing(listing, asked))
-        };
-        return space.or_known(Err(space.error(&folder, error)), known);
+        let error = space.error(&folder, error);
+        return space.or_known(&key, Err(error), known).await;
     }
     match progress.ended() {
         Some(Ok((listing, asked))) => Ok(Origin::Listing(listing, asked)),

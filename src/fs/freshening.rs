@@ -48,6 +48,7 @@ async fn keep_fresh(fs: Weak<Fs>) {
     loop {
         sleep(PERIOD).await;
         if let Some(fs) = fs.upgrade() {
+            fs.finish_steps().await;
             fs.finish_stranded().await;
         }
         while let Some(fs) = fs.upgrade() {

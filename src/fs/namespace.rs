@@ -26,8 +26,10 @@ use super::access::Access;
 use super::leaving::Leaving;
 use super::locals::{Locals, Shown, is_gone, is_nameless};
 use super::questions::{is_answered_by_listing, is_looked_through};
+use super::recall::{Recall, Recalling};
 use super::root::{self, root_entry, root_key};
 use super::sizes::FolderSizes;
+use super::steps::removed;
 use super::touched::Touched;
 use super::{Attr, Believed, Error, Lookup, Options};
 
@@ -56,12 +58,14 @@ pub(super) struct Namespace {
     pub(super) touched: Touched,
     /// None where nothing may be changed.
     pub(super) staging: Option<Arc<Staging>>,
-    shown: listing::Options,
+    pub(super) shown: listing::Options,
     /// What has no content has this entity, on the whole site.
-    empty: Option<EntityId>,
+    pub(super) empty: Option<EntityId>,
     /// When the root was last seen to be there.
     pub(super) root_seen: Mutex<Instant>,
-    reach: Reach,
+    pub(super) reach: Reach,
+    /// None where nothing is kept of the drive.
+    pub(super) recalling: Option<Recalling>,
 }
 
 /// Where a folder's entries are kept and asked for.
@@ -81,7 +85,8 @@ impl Folder {
 }
 
 impl Namespace {
-    /// Looks for the root; its listing goes on in the background.
+    /// Looks for the root; its listing goes on in the background. What is to be removed since
+    /// before does not show.
     pub(super) async fn new(
         mut options: Options,
         instance_id: &str,
@@ -89,18 +94,27 @@ impl Namespace {
         sizes: Option<FolderSizes>,
         staging: Option<Arc<Staging>>,
         reach: Reach,
+        recall: Option<Recall>,
     ) -> Result<Self, Error> {
-        let metadata = Arc::new(Metadata::new(
+        let root_seen = Instant::now();
+        let metadata = Metadata::new(
             options.metadata_ttl,
             options.metadata_entries,
             reach.clone(),
-        ));
+        );
+        let metadata = Arc::new(match recall {
+            Some(_) => metadata.kept(),
+            None => metadata,
+        });
         let shown = listing::Options {
             names: options.names,
             order: options.order,
             hide_uploading: options.hide_uploading,
             sent: listing::Sent::default(),
+            hidden: listing::Hidden::default(),
         };
+        let noted = staging.as_ref().map(|staging| staging.unfinished());
+        shown.hidden.set(removed(&noted.unwrap_or_default()));
         // Some of it may be under way by now.
         for local in staging.iter().flat_map(|staging| staging.owed()) {
             let place = local.place();
@@ -109,30 +123,22 @@ impl Namespace {
             }
         }
         let listings = Listings::new(source.clone(), shown.clone(), Arc::clone(&metadata));
-        let root_seen = Instant::now();
-        let key = root_key();
-        let folder = match listings
-            .list(&key, &options.root)
-            .folder(options.timeout)
-            .await
-        {
-            Ok(folder) => folder,
-            Err(error) => {
-                options.root = root::behind(&source, &options, error).await?;
-                listings
-                    .list(&key, &options.root)
-                    .folder(options.timeout)
-                    .await?
+        let known = recall.as_ref().and_then(|recall| recall.root.as_ref());
+        let (entry, empty) = match known.and_then(|root| Some((root, root.place()?))) {
+            Some((root, place)) => {
+                options.root = place;
+                (root.entry(), root.empty())
+            }
+            None => {
+                let folder = ask_for_root(&mut options, &source, &listings).await?;
+                let empty = Some(folder.entity.clone()).filter(|entity| !entity.0.is_empty());
+                (root_entry(folder), empty)
             }
         };
-        // A server lists the file of a single-file share as if it were a folder with itself in it.
-        if folder.kind == FileKind::File {
-            return Err(Error::NotAFolder);
-        }
-        let empty = Some(folder.entity.clone()).filter(|entity| !entity.0.is_empty());
-        let entry = Arc::new(root_entry(folder));
+        let inodes = Inodes::new(instance_id, options.root.clone(), Arc::new(entry));
+        let recalling = recall.map(|recall| Recalling::new(recall.store, root_seen));
         Ok(Self {
-            inodes: Arc::new(Inodes::new(instance_id, options.root.clone(), entry)),
+            inodes: Arc::new(inodes),
             metadata,
             listings,
             sizes,
@@ -145,6 +151,7 @@ impl Namespace {
             empty,
             root_seen: Mutex::new(root_seen),
             reach,
+            recalling,
             options,
         })
     }
@@ -192,13 +199,17 @@ impl Namespace {
         if self.leaving.has(key, name) {
             return Ok(self.belief(None, Instant::now()));
         }
-        match self.metadata.name(key, name, Instant::now()) {
-            Some(belief) => Ok(belief),
-            None => {
-                let found = self.find(&self.folder(parent)?, name).await;
-                self.or_known(found, |now| self.metadata.name(key, name, now))
-            }
+        let known = |now| self.metadata.name(key, name, now);
+        if let Some(belief) = known(Instant::now()) {
+            return Ok(belief);
         }
+        if self.recall(key).await
+            && let Some(belief) = known(Instant::now())
+        {
+            return Ok(belief);
+        }
+        let found = self.find(&self.folder(parent)?, name).await;
+        self.or_known(key, found, known).await
     }
 
     /// Counts a local file, which shows under `name` in `parent`, as looked up once more.
@@ -306,6 +317,9 @@ impl Namespace {
         }
         let key = self.folder_key(node.parent)?;
         let known = |now| self.metadata.known(&key, &node.entry, now);
+        if matches!(known(Instant::now()), Known::Unknown) {
+            self.recall(&key).await;
+        }
         let belief = match known(Instant::now()) {
             Known::Here(belief) => belief,
             Known::Gone => return Err(Error::Gone),
@@ -315,10 +329,11 @@ impl Namespace {
             }
             Known::Unknown => {
                 let fresh = self.refresh(&self.folder(node.parent)?, &node.entry).await;
-                self.or_known(fresh, |now| match known(now) {
+                self.or_known(&key, fresh, |now| match known(now) {
                     Known::Here(belief) => Some(belief),
                     _ => None,
-                })?
+                })
+                .await?
             }
         };
         if !Arc::ptr_eq(&belief.what, &node.entry) {
@@ -327,9 +342,10 @@ impl Namespace {
         Ok(belief)
     }
 
-    /// What was `asked` for; where the server turned out not to be reached, what is known all the same.
-    pub(super) fn or_known<T>(
+    /// What was `asked` for of `folder`; where the server turned out not to be reached, what is known all the same.
+    pub(super) async fn or_known<T>(
         &self,
+        folder: &FileKey,
         asked: Result<T, Error>,
         known: impl FnOnce(Instant) -> Option<T>,
     ) -> Result<T, Error> {
@@ -339,6 +355,7 @@ impl Namespace {
         }
         match asked {
             Err(error @ (Error::TimedOut(_) | Error::Io(_))) if self.reach.is_down() => {
+                self.recall(folder).await;
                 known(Instant::now()).ok_or(error)
             }
             asked => asked,
@@ -643,6 +660,28 @@ impl Namespace {
         let key = self.folder_key(ino).ok();
         let folders = key.and_then(|key| self.metadata.folders_in(&key, Instant::now()));
         folders.map_or(1, |folders| folders.saturating_add(2))
+    }
+}
+
+/// What the root is; where that is behind a shortcut, `options` say so from then on.
+async fn ask_for_root(
+    options: &mut Options,
+    source: &Source,
+    listings: &Listings,
+) -> Result<FileInfo, Error> {
+    let listed = listings.list(&root_key(), &options.root);
+    let folder = match listed.folder(options.timeout).await {
+        Ok(folder) => folder,
+        Err(error) => {
+            options.root = root::behind(source, options, error).await?;
+            let listed = listings.list(&root_key(), &options.root);
+            listed.folder(options.timeout).await?
+        }
+    };
+    match folder.kind {
+        FileKind::Folder => Ok(folder),
+        // A server lists the file of a single-file share as if it were a folder with itself in it.
+        FileKind::File => Err(Error::NotAFolder),
     }
 }
 

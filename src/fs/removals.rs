@@ -27,7 +27,7 @@ use crate::asker;
 use crate::crash::{self, Point};
 use crate::entry::{Entry, FileKey};
 use crate::metadata::Metadata;
-use crate::model::FileInfo;
+use crate::model::{FileId, FileInfo};
 use crate::reach::Reach;
 use crate::staging::{Staging, StepsId};
 use crate::uri::FileUri;
@@ -90,6 +90,13 @@ pub(super) struct Gathered {
     /// The version that was seen: another one is not deleted.
     #[serde(default)]
     seen: Option<String>,
+}
+
+impl Gathered {
+    /// What is removed.
+    pub(super) fn file(&self) -> FileId {
+        FileId(self.removed.as_str().into())
+    }
 }
 
 #[derive(Clone)]

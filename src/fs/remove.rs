@@ -43,6 +43,11 @@ pub(super) struct Going {
 }
 
 impl Going {
+    /// What goes.
+    pub(super) fn file(&self) -> FileId {
+        FileId(self.file.as_str().into())
+    }
+
     fn at(&self) -> Result<FileUri, api::Error> {
         FileUri::parse_wire(&self.at)
             .map_err(|_| api::Error::Local("a noted place cannot be read".to_owned()))

@@ -9,7 +9,7 @@ use crate::entry::{Entry, FileKey, Tree};
 use crate::inodes::{Ino, Node};
 use crate::listing::Source;
 use crate::metadata::Belief;
-use crate::model::{FileId, FileInfo, FileKind};
+use crate::model::{EntityId, FileId, FileInfo, FileKind};
 use crate::uri::FileUri;
 
 use super::namespace::{Namespace, within};
@@ -43,7 +43,8 @@ impl Namespace {
         if let Some(belief) = known(Instant::now()) {
             return Ok(belief);
         }
-        self.or_known(self.fresh_root(node).await, known)
+        let fresh = self.fresh_root(node).await;
+        self.or_known(&root_key(), fresh, known).await
     }
 
     async fn fresh_root(&self, node: &Node) -> Result<Belief<Arc<Entry>>, Error> {
@@ -84,17 +85,33 @@ pub(super) fn root_key() -> FileKey {
 
 /// What is shown for a root of which a page said `folder`.
 pub(super) fn root_entry(folder: FileInfo) -> Entry {
+    let updated = root_time(&folder, SystemTime::now());
+    let created = folder.created.max(SystemTime::UNIX_EPOCH);
     Entry {
-        updated: root_time(&folder, SystemTime::now()),
+        owned: folder.owned,
+        shared: folder.shared,
+        ..root_entry_of(folder.id, folder.entity, created, updated)
+    }
+}
+
+/// A root that belongs to somebody else.
+pub(super) fn root_entry_of(
+    id: FileId,
+    entity: EntityId,
+    created: SystemTime,
+    updated: SystemTime,
+) -> Entry {
+    Entry {
+        id,
         kind: FileKind::Folder,
         name: OsStr::new("").into(),
         segment: None,
         size_bytes: 0,
-        created: folder.created.max(SystemTime::UNIX_EPOCH),
-        id: folder.id,
-        entity: folder.entity,
-        owned: folder.owned,
-        shared: folder.shared,
+        created,
+        updated,
+        entity,
+        owned: false,
+        shared: false,
         unfinished: false,
         thumbless: false,
         shortcut: None,

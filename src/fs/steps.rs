@@ -6,8 +6,8 @@
 //! a crash) is finished at the next start: at every moment each file is somewhere, under a name of its own or one that
 //! [`aside`] makes.
 
-use std::collections::HashMap;
-use std::time::SystemTime;
+use std::collections::{HashMap, HashSet};
+use std::time::{Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ use crate::staging::{LocalId, Staging, StepsId};
 use crate::uri::FileUri;
 
 use super::Fs;
-use super::changes::{disk, is_lost};
+use super::changes::{Owing, disk, is_lost};
 use super::removals::Gathered;
 use super::remove::Going;
 use super::{Error, namespace::Folder};
@@ -172,6 +172,25 @@ pub(super) fn aside(file: &FileId, name: &ServerName) -> ServerName {
         bytes.extend_from_slice(ending);
     }
     ServerName::from_wire(bytes)
+}
+
+/// The files that are to be gone when what is `noted` is finished.
+pub(super) fn removed(noted: &[(StepsId, String)]) -> HashSet<FileId> {
+    let mut removed = HashSet::new();
+    for (_, text) in noted {
+        if let Ok(plan) = serde_json::from_str::<Plan>(text) {
+            let deleted = plan.steps.iter().filter_map(|step| match step {
+                Step::Delete { file, .. } => Some(FileId(file.as_str().into())),
+                Step::Move { .. } => None,
+            });
+            removed.extend(deleted);
+        } else if let Ok(going) = serde_json::from_str::<Going>(text) {
+            removed.insert(going.file());
+        } else if let Ok(gathered) = serde_json::from_str::<Gathered>(text) {
+            removed.insert(gathered.file());
+        }
+    }
+    removed
 }
 
 impl Fs {
@@ -345,11 +364,21 @@ impl Fs {
         }
     }
 
-    /// Finishes what was under way when the process before this one ended. What cannot be finished now is tried at the
-    /// next start.
-    pub(super) async fn finish_steps(&self, staging: &Staging) {
+    /// Finishes what was under way when the process before this one ended, unless the server cannot be reached: then it is to
+    /// be called again. What cannot be finished for another reason is tried at the next start.
+    pub(super) async fn finish_steps(&self) {
+        if self.namespace.reach.is_down() {
+            return;
+        }
+        let begun = std::mem::take(&mut *self.unfinished.lock().unwrap());
+        let Ok(Owing { staging, .. }) = self.owing() else {
+            return;
+        };
+        if begun.is_empty() {
+            return;
+        }
         let mut gathered = Vec::new();
-        for (id, text) in staging.unfinished() {
+        for (id, text) in begun {
             if crate::upload::is_note(&text) {
                 // The uploader finishes it.
                 continue;
@@ -381,6 +410,10 @@ impl Fs {
         if !gathered.is_empty() {
             self.finish_removals(gathered).await;
         }
+        // What is there all the same shows again.
+        let space = &self.namespace;
+        space.shown.hidden.set(HashSet::new());
+        space.metadata.others_changed_anything(Instant::now());
     }
 
     /// Whether what `plan` waited for is so.

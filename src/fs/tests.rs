@@ -53,6 +53,7 @@ async fn mount(drive: &Arc<Drive>, options: Options) -> Result<World, Error> {
         None,
         None,
         Reach::default(),
+        None,
     )
     .await?;
     Ok(World {
@@ -663,6 +664,7 @@ async fn the_size_of_a_folder_is_asked_for_by_stat_alone_and_once() {
         Some(sizes),
         None,
         Reach::default(),
+        None,
     )
     .await;
     let world = World {

@@ -29,6 +29,24 @@ pub struct Options {
     pub hide_uploading: bool,
     /// What this mount sends: the server learns the rest of a name with the last of its content.
     pub sent: Sent,
+    /// What is to be removed since before this mount.
+    pub hidden: Hidden,
+}
+
+/// Files that show nowhere, wherever the server has them.
+#[derive(Debug, Clone, Default)]
+pub struct Hidden(Arc<Mutex<HashSet<FileId>>>);
+
+impl Hidden {
+    /// These, and no others.
+    pub fn set(&self, files: HashSet<FileId>) {
+        *self.0.lock().unwrap() = files;
+    }
+
+    /// Whether `file` is one of them.
+    pub fn has(&self, file: &FileId) -> bool {
+        self.0.lock().unwrap().contains(file)
+    }
 }
 
 /// Names in whole of which the server is sent a part. It stands for no other name, so none is ever wrong.
@@ -112,7 +130,7 @@ impl Options {
             && info.size_bytes == 0
             && info.upload_session().is_some()
             && empty == Some(&info.entity);
-        if unfinished && self.hide_uploading {
+        if unfinished && self.hide_uploading || self.hidden.has(&info.id) {
             return None;
         }
         let attributes = Attributes::of(&info).map(Arc::new);

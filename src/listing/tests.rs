@@ -35,6 +35,7 @@ fn plain() -> Options {
         order: Order::default(),
         hide_uploading: false,
         sent: Sent::default(),
+        hidden: Hidden::default(),
     }
 }
 

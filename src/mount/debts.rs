@@ -58,7 +58,8 @@ pub(super) fn staging_options(
     }
 }
 
-fn drive(instance_id: &str, user_id: &str, root: &FileUri) -> String {
+/// What a drive is called on this machine, where one installation and one account are told from others so.
+pub(super) fn drive(instance_id: &str, user_id: &str, root: &FileUri) -> String {
     let file_system = match root.file_system() {
         FileSystem::Share { id, .. } => FileSystem::Share {
             id: id.clone(),

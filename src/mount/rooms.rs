@@ -1,21 +1,29 @@
 //! The rooms of a mount, from the ground up: each is asked something before the next one stands on it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::api::{Api, Credentials, Options, Site};
+use tokio::time::timeout;
+
+use crate::api::{Api, Credentials, Error, Options, Site};
 use crate::cache::{self, Cache};
 use crate::config::{Account, MountPlan};
 use crate::failure::Failure;
-use crate::fs::{Freshening, Fs};
+use crate::fs::{Freshening, Fs, Keeping, Recall};
+use crate::metadata::Store;
 use crate::mount::debts::{Debts, staging_options};
 use crate::mount::end::Draining;
 use crate::mount::explain;
 use crate::mount::following::Stream;
+use crate::mount::known::{self, Known};
 use crate::mount::writing::{self, Applying, Begun};
 use crate::read::Reader;
 use crate::secret::Secret;
 use crate::thumbnails::Thumbnails;
 use crate::tokens::{MemoryStore, TokenStore};
+
+/// Longest that the end of a mount waits for what is kept for the next one.
+const KEEPING_MAX: Duration = Duration::from_secs(3);
 
 /// What a mount is made of.
 pub(super) struct Rooms {
@@ -28,34 +36,49 @@ pub(super) struct Rooms {
     /// Applies what becomes of what was written.
     _applying: Option<Applying>,
     _freshening: Freshening,
+    _keeping: Keeping,
     /// What others change; until it is followed.
     pub(super) stream: Option<Stream>,
 }
 
-/// Signs in, asks the site who it is, and the drive for its root. Every way to the server goes into `draining`
+impl Rooms {
+    /// What is known of the drive is kept for the next mount, as far as that is soon done.
+    pub(super) async fn keep_known(&self) {
+        if timeout(KEEPING_MAX, self.fs.keep_known()).await.is_err() {
+            log::warn!("the next mount will not know all folders from this one: the disk is slow");
+        }
+    }
+}
+
+/// Signs in, asks the site who it is, and the drive for its root; what cannot be reached now is what it was when it was mounted
+/// last. Every way to the server goes into `draining`
 /// before it is used.
 pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms, Failure> {
-    let explain = |err: crate::api::Error| explain::api(&err, plan);
+    let explain = |err: Error| explain::api(&err, plan);
     let credentials = credentials(plan, draining).await?;
     let api = open(&plan.api, credentials, draining).map_err(explain)?;
-    let site = api.site().await.map_err(explain)?;
-    if site.user.anonymous && !matches!(plan.account, Account::Anonymous) {
-        // A server takes a dead token for a visitor's, without an error.
-        let dead = "the server does not know this account's token any more".to_owned();
-        return Err(explain(crate::api::Error::SignedOut(dead)));
-    }
+    let store = known::store(plan);
+    let (site, was) = who(plan, &api, store.as_deref()).await.map_err(explain)?;
     let mut stream = Stream::open(plan, &api, &site);
     let cache = Cache::open(cache::Options {
         dir: plan.cache_dir.clone(),
         instance_id: site.instance_id.to_string(),
-        size_bytes: plan.cache_size_bytes,
+        size_bytes: match store {
+            Some(_) => plan.cache_size_bytes - known::room_bytes(plan),
+            None => plan.cache_size_bytes,
+        },
         // Enough for a second of a fast link while the disk does something else, where memory is not short.
         waiting_bytes: plan.read.memory_bytes / 4,
     });
     let reader = Reader::new(api.clone(), cache, plan.read.clone());
-    let read_only = writing::read_only_because(plan, &api, &site).await;
-    let read_only = read_only.map_err(explain)?;
-    let begun = match read_only {
+    let read_only = match &was {
+        Some(was) => was.read_only(),
+        None => {
+            let because = writing::read_only_because(plan, &api, &site).await;
+            because.map_err(explain)?.map(str::to_owned)
+        }
+    };
+    let begun = match read_only.clone() {
         Some(because) => Err(because),
         None => {
             let options = staging_options(plan, &site.instance_id, &site.user.id);
@@ -66,26 +89,40 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
     let owing = owing.map(|begun| (begun.owing.clone(), begun.owed.clone()));
     let thumbnails = plan.thumbnails.clone();
     let thumbnails = thumbnails.map(|options| Thumbnails::new(&api, options));
-    if let Some(stream) = &mut stream {
+    if let Some(stream) = &mut stream
+        && was.is_none()
+    {
         stream.begun().await;
     }
+    let recall = store.as_ref().map(|store| Recall {
+        store: Arc::clone(store),
+        root: was.as_ref().map(Known::root),
+    });
     let fs = Fs::new(
         plan.fs.clone(),
         api.clone(),
+        &site,
         Arc::clone(&reader),
         thumbnails,
         owing,
+        recall,
     )
     .await
     .map_err(|err| explain::fs(&err, plan))?;
+    if let (Some(store), None) = (&store, was)
+        && let Some(known) = Known::of(&site, read_only, &fs)
+    {
+        known.keep(store);
+    }
     let freshening = Freshening::of(&fs);
+    let keeping = Keeping::of(&fs);
     let (debts, applying) = match begun {
         Ok(Begun { owing, news, .. }) => {
             let debts = Arc::new(Debts::new(plan, &fs, owing));
             let applying = writing::apply(&fs, news, &debts);
             (Ok(debts), Some(applying))
         }
-        Err(because) => (Err(because.to_owned()), None),
+        Err(because) => (Err(because), None),
     };
     Ok(Rooms {
         api,
@@ -95,15 +132,39 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
         debts,
         _applying: applying,
         _freshening: freshening,
+        _keeping: keeping,
         stream,
     })
 }
 
-fn open(
-    options: &Options,
-    credentials: Credentials,
-    draining: &Draining,
-) -> Result<Api, crate::api::Error> {
+/// What the site says of itself and of us; where it cannot be reached, what it was in `store` when the drive was mounted last,
+/// with the rest of that.
+async fn who(
+    plan: &MountPlan,
+    api: &Api,
+    store: Option<&Store>,
+) -> Result<(Site, Option<Known>), Error> {
+    let (site, was) = match store.and_then(|store| Some((store, Known::in_store(store)?))) {
+        None => (api.site().await?, None),
+        Some((store, known)) => match known::site_if_reached(api).await? {
+            Some(site) => {
+                if !known.is_of(&site) {
+                    store.clear();
+                }
+                (site, None)
+            }
+            None => (known.site(), Some(known)),
+        },
+    };
+    if site.user.anonymous && !matches!(plan.account, Account::Anonymous) {
+        // A server takes a dead token for a visitor's, without an error.
+        let dead = "the server does not know this account's token any more".to_owned();
+        return Err(Error::SignedOut(dead));
+    }
+    Ok((site, was))
+}
+
+fn open(options: &Options, credentials: Credentials, draining: &Draining) -> Result<Api, Error> {
     let api = Api::new(options.clone(), credentials)?;
     draining.add(&api);
     Ok(api)
@@ -132,12 +193,12 @@ async fn first_tokens(
     plan: &MountPlan,
     refresh_token: &Secret,
     draining: &Draining,
-) -> Result<Arc<dyn TokenStore>, crate::api::Error> {
+) -> Result<Arc<dyn TokenStore>, Error> {
     let anybody = open(&plan.api, Credentials::Anonymous, draining)?;
     let tokens = anybody.refresh(refresh_token).await?;
     let store = MemoryStore::default();
     store
         .save(&tokens)
-        .map_err(|err| crate::api::Error::Local(err.to_string()))?;
+        .map_err(|err| Error::Local(err.to_string()))?;
     Ok(Arc::new(store))
 }

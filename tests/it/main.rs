@@ -24,6 +24,7 @@ mod helper;
 mod keeping;
 mod kernel;
 mod killed;
+mod known;
 mod lent;
 mod model;
 mod names;

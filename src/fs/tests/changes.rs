@@ -75,12 +75,15 @@ impl Mounted {
             timeout: Duration::from_secs(5),
             ..options("cloudreve://my/", LONG)
         };
+        let site = api.site().await.unwrap();
         let fs = Fs::new(
             options,
             api.clone(),
+            &site,
             reader,
             None,
             Some((owing.clone(), owed)),
+            None,
         )
         .await;
         Self {
