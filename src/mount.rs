@@ -20,6 +20,7 @@ mod place;
 mod rooms;
 mod signals;
 mod status;
+mod waking;
 mod why;
 mod writing;
 

@@ -60,6 +60,8 @@ pub enum Gap {
     Unreadable,
     /// The receiver was behind, and what waited for it was dropped.
     Behind,
+    /// The machine slept.
+    Slept,
 }
 
 /// How the stream is.

@@ -16,6 +16,7 @@ use crate::mount::end::Draining;
 use crate::mount::explain;
 use crate::mount::following::Stream;
 use crate::mount::known::{self, Known};
+use crate::mount::waking::Waking;
 use crate::mount::writing::{self, Applying, Begun};
 use crate::read::Reader;
 use crate::secret::Secret;
@@ -37,6 +38,7 @@ pub(super) struct Rooms {
     _applying: Option<Applying>,
     _freshening: Freshening,
     _keeping: Keeping,
+    _waking: Waking,
     /// What others change; until it is followed.
     pub(super) stream: Option<Stream>,
 }
@@ -116,6 +118,7 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
     }
     let freshening = Freshening::of(&fs);
     let keeping = Keeping::of(&fs);
+    let waking = Waking::of(&fs, &api);
     let (debts, applying) = match begun {
         Ok(Begun { owing, news, .. }) => {
             let debts = Arc::new(Debts::new(plan, &fs, owing));
@@ -133,6 +136,7 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
         _applying: applying,
         _freshening: freshening,
         _keeping: keeping,
+        _waking: waking,
         stream,
     })
 }
