@@ -261,3 +261,32 @@ fn a_mount_lends_its_account_to_another() {
     shell::stdout(mount.home.program().arg("umount").arg(&second));
     assert!(!second.join("file.txt").exists());
 }
+
+#[test]
+fn doctor_tells_whether_what_others_change_comes_through_to_an_account() {
+    let server = drive();
+    let user = server.user();
+    let home = Home::new();
+    let options = ["--username", &user.email, "--password-stdin"];
+    let command = login(&server, &home, &options);
+    success(with_input(command, &format!("{}\n", user.password)));
+    let doctor = || {
+        let output = shell::output(home.program().args(["doctor", &server.address()]));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = said.lines().find(|line| line.contains("events for"));
+        line.unwrap_or_else(|| panic!("a line is about it: {said}"))
+            .to_owned()
+    };
+    assert!(doctor().starts_with("ok"));
+    server.configure_events(|events| events.silence = true);
+    let line = doctor();
+    let is_told = line.starts_with("note") && line.contains("proxy_buffering off");
+    assert!(is_told, "{line}");
+    server.configure_events(|events| {
+        events.silence = false;
+        events.enabled = false;
+    });
+    let line = doctor();
+    let is_told = line.starts_with("note") && line.contains("administrator");
+    assert!(is_told, "{line}");
+}

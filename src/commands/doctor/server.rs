@@ -3,18 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::Check;
 use crate::accounts::Accounts;
 use crate::address::Address;
-use crate::api::{Api, Credentials, Error, Options};
+use crate::api::{Api, ClientId, Credentials, Error, Options, Told};
 use crate::commands::{run_with_api, run_with_apis};
 use crate::config::environment::Environment;
 use crate::config::{Local, unsafe_address};
 use crate::failure::Failure;
+use crate::uri::FileUri;
 
 /// Clocks that differ by more confuse people reading times; the server itself refuses tokens "from the future"
 /// without any grace, which is why we go by its clock.
 const SKEW_NOTED_SECONDS: i64 = 5;
+
+/// Longest wait for the beginning of the stream of changes, which comes at once.
+const EVENTS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Longest wait for the name's addresses.
 const DNS_PATIENCE: Duration = Duration::from_secs(10);
@@ -49,11 +55,6 @@ pub(super) fn check(
         .all(|check| check.verdict != super::Verdict::Broken);
     if reachable {
         checks.push(clock(api.health().clock_skew_seconds));
-        checks.push(Check::note(
-            "event stream",
-            "not checked: mounts of this version do not follow events",
-            "",
-        ));
         checks.extend(accounts(address, &options, &local.accounts())?);
     }
     Ok(checks)
@@ -183,11 +184,19 @@ fn accounts(
     for name in names.into_iter().filter(here) {
         let store = Arc::new(accounts.token_store(&name));
         let api = Api::new(options.clone(), Credentials::Stored(store));
-        let asked = match &api {
-            Ok(api) => run_with_apis(&[Some(api.clone())], async { Ok(api.user().await) })?,
-            Err(err) => Err(err.clone()),
+        let (asked, told) = match &api {
+            Ok(api) => run_with_apis(&[Some(api.clone())], async {
+                let asked = api.user().await;
+                let told = match &asked {
+                    Err(Error::SignedOut(_)) => None,
+                    _ => Some(first_word(api).await),
+                };
+                Ok((asked, told))
+            })?,
+            Err(err) => (Err(err.clone()), None),
         };
         let what = format!("account {name}");
+        let events = told.map(|told| events(&name, told));
         checks.push(match asked {
             Ok(user) => Check::fine(
                 what,
@@ -202,8 +211,53 @@ fn accounts(
                 "try again; the server's log tells more",
             ),
         });
+        checks.extend(events);
     }
     Ok(checks)
+}
+
+/// What the stream of what changes in the account's files says first.
+async fn first_word(api: &Api) -> Result<Option<Told>, Error> {
+    let root = FileUri::parse_wire("cloudreve://my/")
+        .map_err(|_| Error::Local("the root of the account has no name".to_owned()))?;
+    let word = async {
+        let mut events = api.events(&root, &ClientId::random()).await?;
+        events.next(EVENTS_PATIENCE).await
+    };
+    let word = timeout(EVENTS_PATIENCE, word).await;
+    word.unwrap_or(Err(Error::Timeout(EVENTS_PATIENCE)))
+}
+
+fn events(account: &str, told: Result<Option<Told>, Error>) -> Check {
+    let what = format!("events for {account}");
+    let without =
+        "changes made elsewhere show within --metadata-ttl, and not some 5 s after they are made";
+    match told {
+        Ok(Some(_)) => Check::fine(what, "the stream of changes begins at once"),
+        Err(Error::Unsupported) => Check::note(
+            what,
+            format!("the server has none, or its administrator switched them off: {without}"),
+            "update the server to 4.11 or later, or switch on its event push",
+        ),
+        Err(Error::Timeout(_)) => Check::note(
+            what,
+            format!(
+                "nothing of the stream came within {} s: {without}",
+                EVENTS_PATIENCE.as_secs()
+            ),
+            "let the proxy in front of the server not buffer it (nginx: proxy_buffering off)",
+        ),
+        Ok(None) => Check::note(
+            what,
+            format!("the stream ended before it said anything: {without}"),
+            "let the proxy in front of the server keep it open (nginx: proxy_read_timeout 1h)",
+        ),
+        Err(err) => Check::note(
+            what,
+            format!("{err}: {without}"),
+            "try again; the server's log tells more",
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -229,6 +283,21 @@ mod tests {
             Verdict::Broken
         );
         assert_eq!(server(&address, Ok("4.18.0".into())).verdict, Verdict::Fine);
+    }
+
+    #[test]
+    fn a_stream_that_tells_nothing_is_noted_with_its_fix() {
+        let check = |told, verdict, words: &str| {
+            let check = events("home", told);
+            assert_eq!(check.verdict, verdict, "{}", check.found);
+            let said = format!("{} {}", check.found, check.fix);
+            assert!(said.contains(words), "{said}");
+        };
+        check(Ok(Some(Told::Subscribed)), Verdict::Fine, "at once");
+        check(Ok(None), Verdict::Note, "proxy_read_timeout");
+        let silent = Err(Error::Timeout(EVENTS_PATIENCE));
+        check(silent, Verdict::Note, "proxy_buffering");
+        check(Err(Error::Unsupported), Verdict::Note, "administrator");
     }
 
     #[test]
