@@ -48,7 +48,7 @@ async fn keep_fresh(fs: Weak<Fs>) {
     loop {
         sleep(PERIOD).await;
         if let Some(fs) = fs.upgrade() {
-            fs.finish_stranded().await;
+            fs.finish_waiting(false).await;
         }
         while let Some(fs) = fs.upgrade() {
             let Some(due) = fs.namespace.metadata.due(Instant::now()) else {

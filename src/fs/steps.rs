@@ -379,7 +379,7 @@ impl Fs {
             }
         }
         if !gathered.is_empty() {
-            self.finish_removals(gathered).await;
+            self.take_up_removals(gathered).await;
         }
     }
 
