@@ -13,7 +13,7 @@ mod words;
 pub use ask::{ask, follow, outlast};
 pub use place::{mounts, socket_path};
 pub use server::{Answering, Answers, Socket, Tell};
-pub use words::{BelowPoint, OwedFile, OwedSum, Progress, StaysHere, Why};
+pub use words::{BelowPoint, Deletions, OwedFile, OwedSum, Progress, StaysHere, Why};
 
 use std::path::PathBuf;
 
@@ -86,6 +86,9 @@ pub struct Status {
     pub owed_files: Vec<OwedFile>,
     #[serde(default)]
     pub owed_sum: OwedSum,
+    /// What is deleted here and not on the server.
+    #[serde(default)]
+    pub deletions: Deletions,
     /// What is here and owed to nobody, because of its name.
     #[serde(default)]
     pub local_only: StaysHere,

@@ -109,6 +109,7 @@ impl StatusSource {
             Ok(debts) => (String::new(), debts.status(), debts.conflicts()),
             Err(because) => (because.clone(), Default::default(), Vec::new()),
         };
+        let deletions = self.debts.as_ref().map(|debts| debts.deletions());
         let local_only = self.debts.as_ref().map(|debts| debts.stays_here());
         let mut next_steps = next_steps(&health);
         next_steps.extend(wanted);
@@ -143,6 +144,7 @@ impl StatusSource {
             owed: owed_files.iter().map(|file| file.path.clone()).collect(),
             owed_files,
             owed_sum,
+            deletions: deletions.unwrap_or_default(),
             local_only: local_only.unwrap_or_default(),
             conflicts,
             next_steps,

@@ -1,5 +1,7 @@
 //! What is deleted without a server: it waits, is told, and goes before anything new of its name comes.
 
+use std::time::{Duration, Instant};
+
 use cloudreve_test_server::{Fault, Options, Route, Server};
 
 use super::{finds_out, mount};
@@ -177,4 +179,103 @@ fn a_folder_gets_a_name_that_was_deleted_as_soon_as_the_server_is_back() {
     mount.sync();
     assert_eq!(server.content("known/made/inner").unwrap(), b"inner");
     assert!(mount.log().contains("is back"));
+}
+
+/// The paths that a status tells of as deleted here and not on the server.
+fn waiting(mount: &Mounted) -> Vec<String> {
+    let status = mount.status();
+    let files = status["deletions"]["files"].as_array().unwrap();
+    let path = |file: &serde_json::Value| file["path"].as_str().unwrap().to_owned();
+    let paths: Vec<_> = files.iter().map(path).collect();
+    assert_eq!(status["deletions"]["waiting"], paths.len());
+    assert_eq!(status["owed_sum"]["undeleted"], paths.len());
+    paths
+}
+
+#[test]
+fn what_is_deleted_only_here_is_told_by_status_sync_and_umount() {
+    let server = Server::start(Options::default()).unwrap();
+    let mut mount = gone(&server);
+    assert_eq!(waiting(&mount), [""; 0]);
+    let path = |name: &str| mount.path("known").join(name).display().to_string();
+    let gone = ["made", "gone"].map(path);
+    for path in &gone {
+        std::fs::remove_file(path).unwrap();
+    }
+    assert_eq!(waiting(&mount), gone);
+    let text = mount.command(&["status"]);
+    let line = |words: &str| text.lines().any(|line| line.contains(words));
+    assert!(line("2 files that the server still has"), "{text}");
+    assert!(line(&format!("{}: deleted when", gone[0])), "{text}");
+    let dir = mount.path("").display().to_string();
+    let said = mount.report(&["sync", &dir]);
+    for path in &gone {
+        let line = format!("{path}: deleted here, and the server could not be told");
+        assert!(said.contains(&line), "{said}");
+    }
+    let said = mount.report(&["umount", "--timeout", "2s", &dir]);
+    for path in &gone {
+        assert!(said.contains(&format!("{path} (deleted)")), "{said}");
+    }
+    mount.wait();
+    server.restart().unwrap();
+    let mount = mount.again(&server, "cloudreve://my/", &OPTIONS);
+    mount.sync();
+    assert_eq!(waiting(&mount), [""; 0]);
+    let there = server.names("known").unwrap();
+    assert_eq!(there, ["deep", "file.txt", "moved onto", "written over"]);
+}
+
+#[test]
+fn a_deletion_that_the_server_refuses_for_now_is_tried_again_with_growing_pauses() {
+    let server = Server::start(Options::default()).unwrap();
+    let mount = gone(&server);
+    let at = mount.path("known/made");
+    std::fs::remove_file(&at).unwrap();
+    server.fail(Fault::on(Route::Delete).code(50001, "in trouble"));
+    let deletions = server.count(Route::Delete);
+    server.restart().unwrap();
+    let began = Instant::now();
+    let file = || mount.status()["deletions"]["files"][0].clone();
+    shell::wait_until("three tries failed", || {
+        file()["tries"].as_u64().is_some_and(|tries| tries >= 3)
+    });
+    // After one second, and two.
+    assert!(began.elapsed() >= Duration::from_secs(3));
+    assert!(server.count(Route::Delete) - deletions <= 4);
+    let told = file();
+    assert!(told["next_try"].is_string(), "{told}");
+    let reason = told["last_reason"].as_str().unwrap();
+    assert!(reason.contains("in trouble"), "{told}");
+    assert!(!at.exists(), "it stays gone here");
+    server.clear_faults();
+    // Who waits for it does not wait for the pause.
+    mount.sync();
+    assert!(server.content("known/made").is_none());
+    assert_eq!(waiting(&mount), [""; 0]);
+}
+
+#[test]
+fn a_file_that_the_server_refuses_to_delete_for_good_shows_again_and_is_told() {
+    let server = Server::start(Options::default()).unwrap();
+    let mount = gone(&server);
+    let at = mount.path("known/made");
+    std::fs::remove_file(&at).unwrap();
+    server.fail(Fault::on(Route::Delete).code(40088, "not allowed"));
+    server.restart().unwrap();
+    shell::wait_until("it shows again", || {
+        std::fs::read(&at).is_ok_and(|content| content == b"old made")
+    });
+    let told = mount.status()["deletions"].clone();
+    assert_eq!((&told["waiting"], &told["refused"]), (&0.into(), &1.into()));
+    let file = &told["refused_files"][0];
+    assert_eq!(file["path"], at.display().to_string());
+    assert!(
+        file["last_reason"]
+            .as_str()
+            .unwrap()
+            .contains("not allowed"),
+        "{told}"
+    );
+    mount.sync();
 }
