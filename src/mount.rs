@@ -18,6 +18,7 @@ mod limits;
 mod place;
 mod rooms;
 mod signals;
+mod standing;
 mod status;
 mod why;
 mod writing;

@@ -135,6 +135,8 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
         rows.push(("space", space));
     }
     rows.extend(server_rows(&status.server));
+    let share = status.share.iter().filter(|share| *share != "there");
+    rows.extend(share.map(|share| ("share", share.clone())));
     rows.extend(cache_rows(&status.cache));
     rows.extend(status.reading.iter().flat_map(reading_rows));
     let daemon = format!(
@@ -300,7 +302,12 @@ fn owed_file(file: &OwedFile) -> String {
 fn server_rows(server: &ServerStatus) -> Vec<(&'static str, String)> {
     let version = server.version.as_ref();
     let version = version.map_or_else(String::new, |version| format!(", Cloudreve {version}"));
-    let state = format!("{}{version}, {} requests", server.state, server.requests);
+    let since = server.since.as_ref();
+    let since = since.map_or_else(String::new, |since| format!(" since {since}"));
+    let state = format!(
+        "{}{since}{version}, {} requests",
+        server.state, server.requests
+    );
     let mut rows = vec![("server", state)];
     let skew = server.clock_skew_seconds;
     if skew.abs() > 1 {
@@ -434,12 +441,14 @@ mod tests {
             },
             server: ServerStatus {
                 state: "online".into(),
+                since: None,
                 version: Some("4.18.0".into()),
                 last_error: None,
                 clock_skew_seconds: -40,
                 event_stream: "none".into(),
                 requests: 12,
             },
+            share: None,
             cache: CacheStatus {
                 known_entries: 3,
                 inodes: 2,
