@@ -34,6 +34,7 @@ pub use content::Content;
 pub use error::Error;
 pub use events::{Change, ChangeKind, ClientId, Events, Told};
 pub use files::Version;
+pub use link::Failing;
 pub use transfer::{CIPHER, Encryption, NewSession, Part, PartAnswer, PartRequest, Session};
 
 use std::fmt;
@@ -236,8 +237,14 @@ pub struct ShareInfo {
 pub struct Health {
     /// The refresh token or password is dead; the text says what to do.
     pub signed_out: Option<String>,
+    /// That is so because the server lets this account in no more, whatever it signs in with.
+    pub is_refused: bool,
     /// Since when no answer of the server came through, if the last try failed.
     pub unreachable_since: Option<SystemTime>,
+    /// Since when all that the server answers is that it is in trouble.
+    pub failing: Option<Failing>,
+    /// How long it takes to answer, lately.
+    pub pace: Option<Duration>,
     /// What the last failure was, content included; none where it is ten minutes old.
     pub last_error: Option<String>,
     /// Seconds the server's clock is ahead of ours (negative: behind).
@@ -298,7 +305,10 @@ impl Api {
         let noted = &self.0.link.noted;
         Health {
             signed_out: self.0.auth.verdict(),
+            is_refused: self.0.auth.is_refused(),
             unreachable_since: noted.unreachable_since(),
+            failing: noted.failing(),
+            pace: noted.pace(),
             last_error: noted.last_error(),
             clock_skew_seconds: self.0.link.skew_seconds(),
             requests: self.0.link.requests(),

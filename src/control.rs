@@ -13,7 +13,7 @@ mod words;
 pub use ask::{ask, follow, outlast};
 pub use place::{mounts, socket_path};
 pub use server::{Answering, Answers, Socket, Tell};
-pub use words::{BelowPoint, OwedFile, OwedSum, Progress, StaysHere, Why};
+pub use words::{BelowPoint, Deletions, OwedFile, OwedSum, Progress, StaysHere, Why};
 
 use std::path::PathBuf;
 
@@ -72,6 +72,9 @@ pub struct Status {
     pub read_only_reason: String,
     pub account: AccountStatus,
     pub server: ServerStatus,
+    /// Of the share that is mounted, if one is: `there`, `gone`, `locked` (it wants another password).
+    #[serde(default)]
+    pub share: Option<String>,
     pub cache: CacheStatus,
     /// Bytes read since the mount began; none where they are not counted.
     #[serde(default)]
@@ -86,6 +89,9 @@ pub struct Status {
     pub owed_files: Vec<OwedFile>,
     #[serde(default)]
     pub owed_sum: OwedSum,
+    /// What is deleted here and not on the server.
+    #[serde(default)]
+    pub deletions: Deletions,
     /// What is here and owed to nobody, because of its name.
     #[serde(default)]
     pub local_only: StaysHere,
@@ -105,7 +111,7 @@ pub struct AccountStatus {
     pub profile: Option<String>,
     /// E-mail, if signed in.
     pub user: Option<String>,
-    /// `signed_in`, `anonymous`, `signed_out`.
+    /// `signed_in`, `anonymous`, `signed_out`, `refused` (the server does not let it in any more).
     pub state: String,
     pub total_bytes: Option<u64>,
     pub used_bytes: Option<u64>,
@@ -117,8 +123,11 @@ pub struct AccountStatus {
     reason = "the names are the documentation of a stable JSON"
 )]
 pub struct ServerStatus {
-    /// `online`, `degraded`, `offline`.
+    /// `online`; `degraded`: it answers, and fails, is slow, or tells of no changes; `offline`.
     pub state: String,
+    /// Since when it is not online, where that is known.
+    #[serde(default)]
+    pub since: Option<String>,
     pub version: Option<String>,
     pub last_error: Option<String>,
     pub clock_skew_seconds: i64,

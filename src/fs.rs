@@ -39,13 +39,14 @@ mod touched;
 mod xattrs;
 
 pub use crate::listing::{Order, OrderBy};
-pub use changes::{Owing, drop_copies};
+pub use changes::{Owing, clear_first, drop_copies};
 pub use copy::is_copy;
 pub use error::Error;
 pub use files::{At, Change, Reserve, SetTime, complete};
 pub use freshening::Freshening;
 pub use others::Outdated;
 pub use recall::{Keeping, Recall, Root};
+pub use removals::Unremoved;
 pub use rename::RenameHow;
 pub use told::Maker;
 
@@ -299,8 +300,8 @@ impl Fs {
     /// Sends the removals that wait for others; for an ordered end, and for whoever wants to be sure. Waits no longer than
     /// any call.
     pub async fn settle(&self) {
-        if self.removals.send_all().await.is_err() {
-            log::warn!("the server did not confirm in time what was deleted last");
+        if self.all_removed(&self.root()).await.is_err() {
+            log::warn!("the server did not confirm what was deleted last");
         }
     }
 

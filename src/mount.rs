@@ -19,6 +19,7 @@ mod limits;
 mod place;
 mod rooms;
 mod signals;
+mod standing;
 mod status;
 mod waking;
 mod why;

@@ -11,6 +11,7 @@
 //! owed no more, and what survives power cuts.
 
 mod about;
+mod clearing;
 mod database;
 mod folder;
 mod journal;
@@ -53,6 +54,7 @@ use crate::staging::slot::Slot;
 use crate::staging::untold::Untolds;
 use crate::uri::FileUri;
 
+pub use clearing::Clearing;
 pub use local::{Loan, Local, Origin, There};
 pub use stays::LocalOnly;
 pub use untold::Untold;
@@ -183,6 +185,7 @@ pub struct Staging {
     /// so no crash can double or lose it.
     taken_over: Mutex<Vec<Arc<Slot>>>,
     untold: Arc<Untolds>,
+    clearing: Clearing,
     /// Ends first.
     settler: Option<Settler>,
 }
@@ -237,6 +240,7 @@ impl Staging {
             slot,
             taken_over: Mutex::new(taken_over),
             untold,
+            clearing: Clearing::default(),
             settler: Some(Settler::new(unsettled)?),
         };
         Ok((Arc::new(staging), locals))
@@ -280,6 +284,11 @@ impl Staging {
     /// ([`Local::is_local_only`]).
     pub fn owed(&self) -> Vec<Arc<Local>> {
         self.slots().iter().flat_map(|slot| slot.owed()).collect()
+    }
+
+    /// Places to which no new file goes yet.
+    pub fn clearing(&self) -> &Clearing {
+        &self.clearing
     }
 
     /// Whether a file at `place` stays here.

@@ -182,8 +182,21 @@ impl Auth {
         let state = self.state.lock().unwrap();
         Some(match &state.verdict.as_ref()?.error {
             said @ Error::SignedOut(_) => said.to_string(),
+            refused @ Error::Denied { .. } => {
+                format!(
+                    "{refused}: ask the administrator of {}",
+                    self.link.address()
+                )
+            }
             other => format!("{other}: {}", self.advice()),
         })
+    }
+
+    /// Whether nobody can sign in because the server does not let the account in.
+    pub(super) fn is_refused(&self) -> bool {
+        let state = self.state.lock().unwrap();
+        let verdict = state.verdict.as_ref();
+        verdict.is_some_and(|verdict| matches!(verdict.error, Error::Denied { .. }))
     }
 
     /// The way back in, for whoever reads the error.

@@ -33,6 +33,7 @@ use super::retry::Patience;
 use super::{ClientId, Error, Options};
 use crate::address::Address;
 use crate::expiry::ServerClock;
+pub use noted::Failing;
 use noted::Noted;
 use pools::Pools;
 

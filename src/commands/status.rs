@@ -13,8 +13,8 @@ use crate::commands::{print, print_json, table};
 use crate::config;
 use crate::config::environment::Environment;
 use crate::control::{
-    self, Answer, CacheStatus, OwedFile, OwedSum, ReadingStatus, Request, ServerStatus, Status,
-    StaysHere,
+    self, Answer, CacheStatus, Deletions, OwedFile, OwedSum, ReadingStatus, Request, ServerStatus,
+    Status, StaysHere,
 };
 use crate::failure::Failure;
 use crate::mountpoint::{self, Condition};
@@ -135,6 +135,8 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
         rows.push(("space", space));
     }
     rows.extend(server_rows(&status.server));
+    let share = status.share.iter().filter(|share| *share != "there");
+    rows.extend(share.map(|share| ("share", share.clone())));
     rows.extend(cache_rows(&status.cache));
     rows.extend(status.reading.iter().flat_map(reading_rows));
     let daemon = format!(
@@ -143,6 +145,7 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
     );
     rows.push(("daemon", daemon));
     rows.extend(owed_rows(status));
+    rows.extend(deletion_rows(&status.deletions));
     rows.extend(local_only(&status.local_only));
     let each = |title, texts: &[String]| {
         let texts = texts.iter().cloned();
@@ -170,6 +173,48 @@ fn owed_rows(status: &Status) -> Vec<(&'static str, String)> {
         rows.push(("file", format!("… and {more} more (--json lists them)")));
     }
     rows
+}
+
+/// Deletions named one by one; --json lists more.
+const DELETIONS_SHOWN: usize = 5;
+
+fn deletion_rows(deletions: &Deletions) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    if deletions.waiting > 0 {
+        let sum = match deletions.waiting {
+            1 => "1 file that the server still has".to_owned(),
+            n => format!("{n} files that the server still has"),
+        };
+        rows.push(("deleted", sum));
+    }
+    let waiting = deletions.files.iter().take(DELETIONS_SHOWN);
+    rows.extend(waiting.map(|file| ("file", deleted_file(file))));
+    let more = deletions.waiting.saturating_sub(DELETIONS_SHOWN as u64);
+    if more > 0 {
+        rows.push(("file", format!("… and {more} more")));
+    }
+    let refused = deletions.refused_files.iter().rev().take(DELETIONS_SHOWN);
+    rows.extend(refused.map(|file| {
+        let why = file.last_reason.as_deref().unwrap_or_default();
+        let text = format!(
+            "{} shows again, for the server refused to delete it: {why}",
+            file.path
+        );
+        ("refused", text)
+    }));
+    rows
+}
+
+fn deleted_file(file: &OwedFile) -> String {
+    let mut text = format!("{}: deleted when the server is back", file.path);
+    if file.tries > 0 {
+        let why = file.last_reason.as_deref().unwrap_or_default();
+        text = format!("{}: not deleted for now, {why}", file.path);
+    }
+    if let Some(at) = &file.next_try {
+        text += &format!(", next try at {at}");
+    }
+    text
 }
 
 fn files(n: u64) -> String {
@@ -257,7 +302,12 @@ fn owed_file(file: &OwedFile) -> String {
 fn server_rows(server: &ServerStatus) -> Vec<(&'static str, String)> {
     let version = server.version.as_ref();
     let version = version.map_or_else(String::new, |version| format!(", Cloudreve {version}"));
-    let state = format!("{}{version}, {} requests", server.state, server.requests);
+    let since = server.since.as_ref();
+    let since = since.map_or_else(String::new, |since| format!(" since {since}"));
+    let state = format!(
+        "{}{since}{version}, {} requests",
+        server.state, server.requests
+    );
     let mut rows = vec![("server", state)];
     let skew = server.clock_skew_seconds;
     if skew.abs() > 1 {
@@ -391,12 +441,14 @@ mod tests {
             },
             server: ServerStatus {
                 state: "online".into(),
+                since: None,
                 version: Some("4.18.0".into()),
                 last_error: None,
                 clock_skew_seconds: -40,
                 event_stream: "none".into(),
                 requests: 12,
             },
+            share: None,
             cache: CacheStatus {
                 known_entries: 3,
                 inodes: 2,
@@ -425,6 +477,7 @@ mod tests {
             owed: Vec::new(),
             owed_files: Vec::new(),
             owed_sum: OwedSum::default(),
+            deletions: Deletions::default(),
             local_only: StaysHere::default(),
             conflicts: Vec::new(),
             next_steps: vec!["do this".into()],
@@ -509,6 +562,47 @@ mod tests {
     }
 
     #[test]
+    fn what_is_deleted_here_and_not_on_the_server_is_told() {
+        let waits = OwedFile {
+            path: "/mnt/a/x".into(),
+            state: "deleted".into(),
+            ..OwedFile::default()
+        };
+        let locked = OwedFile {
+            path: "/mnt/a/y".into(),
+            tries: 2,
+            last_reason: Some("somebody has it open".into()),
+            next_try: Some("2026-01-01T00:00:00Z".into()),
+            ..waits.clone()
+        };
+        let refused = OwedFile {
+            path: "/mnt/a/z".into(),
+            last_reason: Some("no permission".into()),
+            ..waits.clone()
+        };
+        let mut files = vec![waits; 4];
+        files.insert(0, locked);
+        let shown = text(&Mount::Alive(Box::new(Status {
+            deletions: Deletions {
+                waiting: 7,
+                files,
+                refused: 1,
+                refused_files: vec![refused],
+            },
+            ..status()
+        })));
+        for line in [
+            "  deleted  7 files that the server still has",
+            "  file     /mnt/a/y: not deleted for now, somebody has it open, next try at 2026-01-01T00:00:00Z",
+            "  file     /mnt/a/x: deleted when the server is back",
+            "  file     … and 2 more",
+            "  refused  /mnt/a/z shows again, for the server refused to delete it: no permission",
+        ] {
+            assert!(shown.lines().any(|is| is == line), "{line}: {shown}");
+        }
+    }
+
+    #[test]
     fn what_stays_here_is_told_apart_from_what_is_owed() {
         let shown = text(&Mount::Alive(Box::new(Status {
             local_only: StaysHere {
@@ -553,7 +647,14 @@ mod tests {
         ];
         let cache = json["cache"].as_object_mut().unwrap();
         cache.retain(|field, _| old.contains(&field.as_str()));
-        for field in ["reading", "owed_files", "owed_sum", "ending", "local_only"] {
+        for field in [
+            "reading",
+            "owed_files",
+            "owed_sum",
+            "ending",
+            "deletions",
+            "local_only",
+        ] {
             json.as_object_mut().unwrap().remove(field);
         }
         let status: Status = serde_json::from_value(json).unwrap();

@@ -127,26 +127,42 @@ fn cannot_tell(point: &Path, err: &io::Error) -> String {
 
 /// Done only where all is there.
 fn verdict(outcome: &Outcome) -> Result<(), Failure> {
-    let missing = outcome.left.len() as u64 + outcome.more_left;
-    if missing > 0 {
-        let names: Vec<&str> = outcome
-            .left
-            .iter()
-            .take(NAMES_IN_A_LINE)
-            .map(|file| file.path.as_str())
-            .collect();
-        let more = match missing - names.len() as u64 {
-            0 => String::new(),
-            n => format!(" and {n} more"),
-        };
+    let (deleted, missing): (Vec<&OwedFile>, Vec<&OwedFile>) =
+        outcome.left.iter().partition(|file| is_deleted(file));
+    let mut said = Vec::new();
+    if missing.len() as u64 + outcome.more_left > 0 {
+        said.push(format!(
+            "not on the server: {}; nothing of it is lost",
+            names(&missing, outcome.more_left)
+        ));
+    }
+    if !deleted.is_empty() {
+        said.push(format!("deleted only here: {}", names(&deleted, 0)));
+    }
+    if !said.is_empty() {
         return Err(Failure::failed(format!(
-            "not on the server: {}{more}; nothing of it is lost, 'cloudreve-fuse status' says what comes next",
-            names.join(", ")
+            "{}, 'cloudreve-fuse status' says what comes next",
+            said.join("; ")
         )));
     }
     match outcome.silent.as_slice() {
         [] => Ok(()),
         silent => Err(Failure::failed(silent.join("\n"))),
+    }
+}
+
+/// Whether it is one that is gone here and that the server still has.
+fn is_deleted(file: &OwedFile) -> bool {
+    file.state == "deleted"
+}
+
+/// The first of `files`, and how many there are beside, `more` not among them counted.
+fn names(files: &[&OwedFile], more: u64) -> String {
+    let names = files.iter().take(NAMES_IN_A_LINE);
+    let names: Vec<&str> = names.map(|file| file.path.as_str()).collect();
+    match (files.len() - names.len()) as u64 + more {
+        0 => names.join(", "),
+        n => format!("{} and {n} more", names.join(", ")),
     }
 }
 
@@ -168,7 +184,11 @@ fn text(outcome: &Outcome) -> String {
 
 fn left(file: &OwedFile) -> String {
     let reason = file.last_reason.as_deref();
-    let mut line = format!("{}: {}", file.path, reason.unwrap_or("not delivered"));
+    let otherwise = match is_deleted(file) {
+        true => "deleted here, and the server could not be told",
+        false => "not delivered",
+    };
+    let mut line = format!("{}: {}", file.path, reason.unwrap_or(otherwise));
     // What blocks it may be the reason itself.
     if let Some(step) = file.next_step.as_ref().filter(|step| !line.contains(*step)) {
         line += &format!("; {step}");
@@ -207,6 +227,25 @@ mod tests {
         let said = verdict(&outcome).unwrap_err().to_string();
         assert!(
             said.starts_with("not on the server: /m/a, /m/b and 3 more;"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn what_is_deleted_only_here_is_named_apart() {
+        let deleted = OwedFile {
+            path: "/m/d".into(),
+            state: "deleted".into(),
+            ..OwedFile::default()
+        };
+        let outcome = Outcome {
+            left: vec![file("/m/a", "the storage is full", None), deleted],
+            ..Outcome::default()
+        };
+        assert!(text(&outcome).ends_with("/m/d: deleted here, and the server could not be told\n"));
+        let said = verdict(&outcome).unwrap_err().to_string();
+        assert!(
+            said.contains("not on the server: /m/a;") && said.contains("deleted only here: /m/d,"),
             "{said}"
         );
     }

@@ -50,7 +50,7 @@ pub struct OwedFile {
     /// Where it is in the mount; where it lies behind a shortcut, its URI.
     pub path: String,
     /// `open`: written to and not closed, so owed only then; `waiting`, `uploading`, `retrying`; `blocked`: of no use to
-    /// try before somebody does something.
+    /// try before somebody does something; `deleted`: gone here and still on the server.
     pub state: String,
     /// Its size.
     pub size_bytes: u64,
@@ -94,6 +94,22 @@ pub struct OwedSum {
     pub disk_bytes: u64,
     /// Files whose content the server has, and of which it is still to hear mode, owner, times or the like.
     pub untold: u64,
+    /// Files deleted here that the server still has.
+    pub undeleted: u64,
+}
+
+/// Files that are deleted here and not on the server. Fields are added, never renamed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Deletions {
+    /// How many wait for the server.
+    pub waiting: u64,
+    /// Those that wait, a hundred at most.
+    pub files: Vec<OwedFile>,
+    /// How many the server refused since the mount began, so that they show again.
+    pub refused: u64,
+    /// The last of those, a hundred at most.
+    pub refused_files: Vec<OwedFile>,
 }
 
 /// Files that stay on this machine. Fields are added, never renamed.

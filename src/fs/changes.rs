@@ -23,6 +23,7 @@ use crate::uri::{FileSystem, FileUri};
 
 use super::locals::{Locals, Shown, differing, gone_id, is_gone, is_of, local_id, server_id};
 use super::namespace::{Folder, within};
+use super::removals::to_clear;
 use super::root::PEEK;
 use super::steps::is_aside;
 use super::{Error, Fs};
@@ -68,6 +69,14 @@ impl Found {
         match self {
             Self::Local(_) => FileKind::File,
             Self::Known(entry) => entry.kind,
+        }
+    }
+
+    /// Whether the server has a file behind it.
+    pub(super) fn is_on_server(&self) -> bool {
+        match self {
+            Self::Known(_) => true,
+            Self::Local(shown) => shown.local.base().is_some(),
         }
     }
 
@@ -186,7 +195,7 @@ impl Fs {
             return Ok(());
         }
         // It may be on its way out.
-        self.removals.send_all().await?;
+        self.all_removed(&uri).await?;
         let Some(other) = other().await else {
             return Ok(());
         };
@@ -530,6 +539,13 @@ pub fn drop_copies(staging: &Staging) {
             log::warn!("what remained of a copy could not be dropped: {error}");
         }
     }
+}
+
+/// No new file goes where what was deleted is still to be deleted on the server, since before the process before this one
+/// ended. Before anything is delivered.
+pub fn clear_first(staging: &Staging) {
+    let places = to_clear(staging).into_iter();
+    places.for_each(|place| staging.clearing().add(place));
 }
 
 /// An entry of the same file under another name.

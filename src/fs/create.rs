@@ -52,6 +52,8 @@ impl Fs {
         name: &OsStr,
         maker: Maker,
     ) -> Result<Believed, Error> {
+        self.sent_off(parent, name).await?;
+        self.is_cleared(parent, name).await?;
         let end = self.free_end(parent, name).await?;
         self.parent_is_there(parent).await?;
         let told = self.of_maker(parent, maker, FileKind::Folder, None)?;

@@ -20,7 +20,9 @@ impl Fs {
         to: &End,
         target: Found,
     ) -> Result<(), Error> {
-        self.removals.send_all().await?;
+        for end in [from, to] {
+            self.all_removed(&end.uri()).await?;
+        }
         let mut stopped = vec![self.stop(from, &source, Some(&target)).await?];
         if target.kind() == FileKind::Folder {
             stopped.push(self.stop(to, &target, None).await?);

@@ -296,13 +296,13 @@ impl Reader<'_, '_> {
     /// What is under `name`, of which the listing said `entry`.
     fn now(&self, name: &OsStr, entry: Option<&Arc<Entry>>) -> Now {
         let space = self.space;
-        if self.overlay.leaving && space.leaving.has(&self.key, name) {
-            return Now::Nothing;
-        }
         if (self.overlay.locals || entry.is_none())
             && let Some(shown) = space.locals.named(&self.key, name)
         {
             return Now::Local(shown);
+        }
+        if self.overlay.leaving && space.leaving.has(&self.key, name) {
+            return Now::Nothing;
         }
         let own =
             (self.overlay.own || entry.is_none()).then(|| space.metadata.own(&self.key, name));

@@ -49,7 +49,7 @@ async fn keep_fresh(fs: Weak<Fs>) {
         sleep(PERIOD).await;
         if let Some(fs) = fs.upgrade() {
             fs.finish_steps().await;
-            fs.finish_stranded().await;
+            fs.finish_waiting(false).await;
         }
         while let Some(fs) = fs.upgrade() {
             let Some(due) = fs.namespace.metadata.due(Instant::now()) else {

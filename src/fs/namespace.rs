@@ -349,17 +349,27 @@ impl Namespace {
         asked: Result<T, Error>,
         known: impl FnOnce(Instant) -> Option<T>,
     ) -> Result<T, Error> {
-        if let Err(Error::TimedOut(_)) = asked {
-            // Who asks the server hears of it at the same moment, and maybe later than we.
-            self.reach.set(false);
-        }
         match asked {
-            Err(error @ (Error::TimedOut(_) | Error::Io(_))) if self.reach.is_down() => {
+            Err(error) if self.is_of_the_wire(&error) => {
                 self.recall(folder).await;
                 known(Instant::now()).ok_or(error)
             }
             asked => asked,
         }
+    }
+
+    /// Whether the server cannot be reached, as far as is known.
+    pub(super) fn is_down(&self) -> bool {
+        self.reach.is_down()
+    }
+
+    /// Whether `error` came of a server that cannot be reached.
+    pub(super) fn is_of_the_wire(&self, error: &Error) -> bool {
+        if let Error::TimedOut(_) = error {
+            // Who asks the server hears of it at the same moment, and maybe later than we.
+            self.reach.set(false);
+        }
+        matches!(error, Error::TimedOut(_) | Error::Io(_)) && self.reach.is_down()
     }
 
     /// How long an answer is waited for: from a server that others have waited for in vain it comes soon or not.

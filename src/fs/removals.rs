@@ -7,17 +7,21 @@
 //! ones that fail in the call. Each is noted before the call returns, so that what was not sent when the process is killed is
 //! sent by the next one.
 //!
-//! While the server cannot be reached each waits until it is back, and is then looked for by its id and version.
+//! While the server cannot be reached each waits until it is back (`waiting`).
 //!
 //! Nobody who waits for a batch ends it by going away, and nobody waits longer than a call may.
 
-use std::collections::{HashMap, HashSet};
+mod waiting;
+
+pub use waiting::Unremoved;
+pub(super) use waiting::to_clear;
+
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
@@ -25,17 +29,18 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::api::{self, Api, Delete};
 use crate::asker;
 use crate::crash::{self, Point};
-use crate::entry::{Entry, FileKey};
+use crate::entry::{Entry, FileKey, Tree};
 use crate::metadata::Metadata;
-use crate::model::{FileId, FileInfo};
+use crate::model::{EntityId, FileId};
 use crate::reach::Reach;
-use crate::staging::{Staging, StepsId};
+use crate::staging::{LocalId, Staging, StepsId};
 use crate::uri::FileUri;
 
 use super::changes::{End, is_lost};
 use super::leaving::Leaving;
 use super::namespace::Namespace;
 use super::{Error, Fs};
+use waiting::{Fate, Waiting};
 
 /// Removals of one folder in a row, all done, that go to the server one by one; few files are gone when the call returns.
 const ONE_BY_ONE: u32 = 3;
@@ -45,8 +50,6 @@ const ROW_GAP: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(50);
 /// The longest that a removal waits for others.
 const LONGEST: Duration = Duration::from_secs(2);
-/// Files that are looked for at once after a crash.
-const LOOKS: usize = 16;
 /// Sent at once to a server that does not say what it takes.
 const BATCH_UNTOLD: usize = 1000;
 
@@ -61,8 +64,8 @@ struct Shared {
     leaving: Arc<Leaving>,
     staging: Option<Arc<Staging>>,
     reach: Reach,
-    /// Those that a server could not be told of that cannot be reached.
-    stranded: Mutex<Vec<(FileKey, Removal)>>,
+    /// Those that the server does not do now.
+    waiting: Waiting,
     rows: Mutex<HashMap<FileKey, Row>>,
     /// Held by who sends, so that who comes next finds all done that was sent before.
     sending: tokio::sync::Mutex<()>,
@@ -90,12 +93,39 @@ pub(super) struct Gathered {
     /// The version that was seen: another one is not deleted.
     #[serde(default)]
     seen: Option<String>,
+    /// The folder in which it showed, …
+    #[serde(default)]
+    tree: u64,
+    #[serde(default)]
+    folder: Option<String>,
+    /// … and all of its name, where the server has a part of it.
+    #[serde(default)]
+    full: Option<String>,
+    /// Number of the local file that was written over it and goes with it.
+    #[serde(default)]
+    unlinked: Option<u64>,
 }
 
 impl Gathered {
-    /// What is removed.
-    pub(super) fn file(&self) -> FileId {
-        FileId(self.removed.as_str().into())
+    /// Of the file `id` at `end`, which was seen as `seen`.
+    fn of(end: &End, id: &FileId, seen: &EntityId, unlinked: Option<LocalId>) -> Self {
+        Self {
+            removed: id.to_string(),
+            at: end.uri().to_wire(),
+            seen: Some(seen.0.to_string()),
+            tree: end.folder.key.tree.number(),
+            folder: Some(end.folder.key.id.to_string()),
+            full: end.full.as_deref().map(str::to_owned),
+            unlinked: unlinked.map(|local| local.0),
+        }
+    }
+
+    /// The folder in which it showed; none of what an older version noted.
+    fn folder(&self) -> Option<FileKey> {
+        Some(FileKey {
+            tree: Tree::of_number(self.tree),
+            id: FileId(self.folder.as_deref()?.into()),
+        })
     }
 }
 
@@ -130,7 +160,7 @@ impl Removals {
                 leaving: Arc::clone(&space.leaving),
                 staging: space.staging.clone(),
                 reach: api.reach().clone(),
-                stranded: Mutex::default(),
+                waiting: Waiting::default(),
                 rows: Mutex::default(),
                 sending: tokio::sync::Mutex::default(),
                 senders: Mutex::default(),
@@ -141,37 +171,22 @@ impl Removals {
 
     /// Whether the removal of `entry` at `end` is one of many, and will be sent with them; the name shows no more then.
     pub(super) async fn takes(&self, fs: &Fs, end: &End, entry: &Entry) -> bool {
-        let (now, key) = (Instant::now(), &end.folder.key);
-        let uri = end.uri();
-        let is_row = self.shared.is_row(key, now);
-        let is_down = self.shared.reach.is_down();
-        if !is_row && !is_down {
+        let key = &end.folder.key;
+        if self.shared.reach.is_down() {
+            return self.postpones(fs, end, &entry.id, &entry.entity, None);
+        }
+        if !self.shared.is_row(key, Instant::now()) {
             return false;
         }
-        let (noted, gathered) = match self.shared.note(entry, &uri) {
-            Ok(noted) => noted,
-            Err(error) => {
-                log::debug!("removals are not gathered: {error}");
-                return false;
-            }
+        let gathered = Gathered::of(end, &entry.id, &entry.entity, None);
+        let Some(removal) = self.shared.noted(fs, end, gathered) else {
+            return false;
         };
-        let removal = Removal {
-            noted,
-            gathered,
-            name: end.name.as_os_str().into(),
-            how: fs.how_to_delete(&uri),
-            uri,
-            since: now,
-        };
-        if is_down {
-            self.shared.leaving.add(key, &end.name, entry.id.clone());
-            self.shared.strand(key, [removal]);
-            return true;
-        }
         let batch_max = self.shared.batch_max().await;
         let is_full = {
             let mut rows = self.shared.rows.lock().unwrap();
-            let row = rows.entry(key.clone()).or_insert_with(|| Row::new(now));
+            let row = rows.entry(key.clone());
+            let row = row.or_insert_with(|| Row::new(removal.since));
             self.shared.leaving.add(key, &end.name, entry.id.clone());
             row.waiting.push(removal);
             if row.timer.is_none() {
@@ -183,6 +198,24 @@ impl Removals {
         if is_full && let Err(error) = self.shared.send(vec![key.clone()]).await {
             log::debug!("removals are slow: {error}");
         }
+        true
+    }
+
+    /// Whether the removal of the file `id`, seen as `seen` at `end`, waits for the server from now on; the name shows no more
+    /// then. With it goes the local file `unlinked`.
+    pub(super) fn postpones(
+        &self,
+        fs: &Fs,
+        end: &End,
+        id: &FileId,
+        seen: &EntityId,
+        unlinked: Option<LocalId>,
+    ) -> bool {
+        let gathered = Gathered::of(end, id, seen, unlinked);
+        let Some(removal) = self.shared.noted(fs, end, gathered) else {
+            return false;
+        };
+        self.shared.wait_for_server(&end.folder.key, [removal]);
         true
     }
 
@@ -207,28 +240,13 @@ impl Removals {
         }
     }
 
-    /// Whether `name` in `folder` is gone here, and the server cannot be told.
-    pub(super) fn has_stranded(&self, folder: &FileKey, name: &OsStr) -> bool {
-        let stranded = self.shared.stranded.lock().unwrap();
-        let mut stranded = stranded.iter();
-        stranded.any(|(of, removal)| of == folder && *removal.name == *name)
-    }
-
-    /// Sends all that wait. Errors as [`Removals::send`].
-    pub(super) async fn send_all(&self) -> Result<(), Error> {
-        self.send_those_of_all().await?;
-        match self.shared.is_stranded() {
-            true => Err(self.unsent()),
-            false => Ok(()),
-        }
-    }
-
     /// What waits for the server cannot be sent to it.
     pub(super) fn unsent(&self) -> Error {
         Error::TimedOut(api::Error::Timeout(self.shared.timeout))
     }
 
-    async fn send_those_of_all(&self) -> Result<(), Error> {
+    /// Sends all that wait for others. Errors as [`Removals::send`].
+    async fn send_gathered(&self) -> Result<(), Error> {
         let mut folders: Vec<_> = self.shared.rows.lock().unwrap().keys().cloned().collect();
         folders.retain(|folder| self.shared.leaving.any_in(folder));
         match folders.is_empty() {
@@ -305,17 +323,27 @@ impl Shared {
         row.or_insert_with(|| Row::new(now)).goes_on(now)
     }
 
-    /// Notes that `entry`, which is at `uri`, is to be removed.
-    fn note(&self, entry: &Entry, uri: &FileUri) -> io::Result<(StepsId, Gathered)> {
-        let staging = self.staging.as_ref();
-        let staging = staging.ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
-        let gathered = Gathered {
-            removed: entry.id.to_string(),
-            at: uri.to_wire(),
-            seen: Some(entry.entity.0.to_string()),
-        };
-        let noted = staging.begin_lightly(serde_json::to_string(&gathered)?)?;
-        Ok((noted, gathered))
+    /// The removal of what is at `end`, once it is noted; none where it cannot be.
+    fn noted(&self, fs: &Fs, end: &End, gathered: Gathered) -> Option<Removal> {
+        let staging = self.staging.as_ref()?;
+        let note = |text: String| staging.begin_lightly(text);
+        match serde_json::to_string(&gathered)
+            .map_err(io::Error::from)
+            .and_then(note)
+        {
+            Ok(noted) => Some(Removal {
+                noted,
+                gathered,
+                name: end.name.as_os_str().into(),
+                how: fs.how_to_delete(&end.uri()),
+                uri: end.uri(),
+                since: Instant::now(),
+            }),
+            Err(error) => {
+                log::debug!("a removal is not gathered: {error}");
+                None
+            }
+        }
     }
 
     /// It is removed, or shows again.
@@ -390,20 +418,10 @@ impl Shared {
                     "{} files are deleted once the server is back",
                     batch.len() + rest.len()
                 );
-                self.strand(folder, batch.iter().cloned().chain(rest));
+                self.wait_for_server(folder, batch.iter().cloned().chain(rest));
             }
             Err(error) => self.give_back(folder, batch, &error),
         }
-    }
-
-    /// Their names are gone here, and the server hears of it when it can be reached.
-    fn strand(&self, folder: &FileKey, removals: impl IntoIterator<Item = Removal>) {
-        let removals = removals.into_iter().map(|one| (folder.clone(), one));
-        self.stranded.lock().unwrap().extend(removals);
-    }
-
-    fn is_stranded(&self) -> bool {
-        !self.stranded.lock().unwrap().is_empty()
     }
 
     /// One that is locked makes the server do none of them.
@@ -432,9 +450,7 @@ impl Shared {
             log::warn!("{count} files, the first {}, {what}: {error}", first.uri);
         }
         for removal in batch.iter().chain(&rest) {
-            self.metadata.doubt(folder, &removal.name);
-            self.leaving.take(folder, &removal.name);
-            self.is_over(removal.noted);
+            self.is_decided(Some(folder), removal, &Fate::Changed);
         }
     }
 
@@ -450,124 +466,11 @@ impl Shared {
 
     /// The server said `answer` to `removal`.
     fn end(&self, folder: &FileKey, removal: &Removal, answer: Result<(), api::Error>) {
-        match answer {
-            Ok(()) | Err(api::Error::NotFound) => {
-                let now = Instant::now();
-                self.metadata.change_name(folder, &removal.name, None, now);
-            }
-            Err(error) => {
-                log::warn!("{} could not be deleted: {error}", removal.uri);
-                self.metadata.doubt(folder, &removal.name);
-            }
-        }
-        self.leaving.take(folder, &removal.name);
-        self.is_over(removal.noted);
-    }
-}
-
-impl Fs {
-    /// Removes what was `gathered` when the process before this one ended, where it is still there. What cannot be removed now
-    /// is at the next start.
-    pub(super) async fn finish_removals(&self, gathered: Vec<(StepsId, Gathered)>) {
-        let unfinished = self.removed(gathered).await;
-        if !unfinished.is_empty() {
-            log::warn!(
-                "{} files that were deleted show again for now",
-                unfinished.len()
-            );
-        }
-    }
-
-    /// Tells the server of removals of which it could not be told, if it can be reached.
-    pub(super) async fn finish_stranded(&self) {
-        let shared = &self.removals.shared;
-        if shared.reach.is_down() || !shared.is_stranded() {
-            return;
-        }
-        let _sending = shared.sending.lock().await;
-        let gathered = {
-            let stranded = shared.stranded.lock().unwrap();
-            let gathered = stranded.iter();
-            let gathered = gathered.map(|(_, one)| (one.noted, one.gathered.clone()));
-            gathered.collect()
+        let fate = match answer {
+            Ok(()) | Err(api::Error::NotFound) => Fate::Gone,
+            Err(error) => Fate::Refused(error),
         };
-        let unfinished = self.removed(gathered).await;
-        let mut stranded = shared.stranded.lock().unwrap();
-        stranded.retain(|(folder, one)| {
-            let waits = unfinished.contains(&one.noted);
-            if !waits {
-                shared.leaving.take(folder, &one.name);
-            }
-            waits
-        });
-    }
-
-    /// Removes what was `gathered`, where it is still there as it was seen; gives those of which that is not known.
-    async fn removed(&self, gathered: Vec<(StepsId, Gathered)>) -> HashSet<StepsId> {
-        let mut unfinished: HashSet<_> = gathered.iter().map(|(noted, _)| *noted).collect();
-        let before = unfinished.len();
-        let looks = gathered.into_iter().map(|(noted, gathered)| async move {
-            let at = FileUri::parse_wire(&gathered.at).ok();
-            let Some(at) = at else {
-                return (noted, Ok(None));
-            };
-            let there = self.whats_at(&at).await;
-            let is_it = |info: FileInfo| {
-                let seen = gathered.seen.as_deref();
-                *info.id.0 == *gathered.removed && seen.is_none_or(|seen| *info.entity.0 == *seen)
-            };
-            (
-                noted,
-                there.map(|there| there.is_some_and(is_it).then_some(at)),
-            )
-        });
-        let mut looks = futures_util::stream::iter(looks).buffer_unordered(LOOKS);
-        let mut folders: HashMap<Option<FileUri>, Vec<(StepsId, FileUri)>> = HashMap::new();
-        while let Some((noted, found)) = looks.next().await {
-            match found {
-                Ok(Some(at)) => folders.entry(at.parent()).or_default().push((noted, at)),
-                Ok(None) => {
-                    self.removals.shared.is_over(noted);
-                    unfinished.remove(&noted);
-                }
-                Err(error) => log::debug!("a file that was deleted cannot be looked for: {error}"),
-            }
-        }
-        let batch_max = self.removals.shared.batch_max().await;
-        for batch in folders
-            .values()
-            .flat_map(|folder| folder.chunks(batch_max.max(1)))
-        {
-            self.remove_batch(batch, &mut unfinished).await;
-        }
-        if unfinished.len() < before {
-            // It may have been listed meanwhile.
-            let metadata = &self.namespace.metadata;
-            metadata.others_changed_anything(Instant::now());
-        }
-        unfinished
-    }
-
-    async fn remove_batch(&self, batch: &[(StepsId, FileUri)], unfinished: &mut HashSet<StepsId>) {
-        let uris: Vec<_> = batch.iter().map(|(_, uri)| uri.clone()).collect();
-        let Some(first) = uris.first() else { return };
-        let answers = match self.api.delete(&uris, self.how_to_delete(first)).await {
-            Ok(answers) => answers,
-            Err(error) => {
-                log::debug!(
-                    "{} files, the first {first}, could not be deleted yet: {error}",
-                    uris.len()
-                );
-                return;
-            }
-        };
-        for ((noted, uri), answer) in batch.iter().zip(for_each(answers)) {
-            if let Err(error) = answer {
-                log::warn!("{uri} could not be deleted, and shows again: {error}");
-            }
-            self.removals.shared.is_over(*noted);
-            unfinished.remove(noted);
-        }
+        self.is_decided(Some(folder), removal, &fate);
     }
 }
 

@@ -76,10 +76,13 @@ impl Fs {
         self.vanishing(&shown.key).await;
         let (mut now, mut noted) = (Now::Nothing, None);
         if let Some(base) = shown.local.base() {
-            // Somebody may have put that elsewhere since, and another file in its place.
-            now = self.now_at(end, &base.file, None).await?;
-            if now == Now::Same {
-                noted = self.delete_beneath(end, &shown.local, &base.file).await?;
+            match self.unlink_beneath(end, &shown.local, &base.file).await {
+                Ok(known) => (now, noted) = known,
+                Err(error) => {
+                    let (seen, local) = (&base.entity.id, Some(shown.local.id()));
+                    self.postponed(end, &base.file, seen, local, error)?;
+                    return self.retire(&self.key_of(&shown));
+                }
             }
         }
         self.retire(&self.key_of(&shown))?;
@@ -94,6 +97,43 @@ impl Fs {
         }
         drop(held);
         Ok(())
+    }
+
+    /// Deletes the file that `local` is written over, if it is still there. What is there, and a note as of
+    /// [`Fs::delete_beneath`].
+    async fn unlink_beneath(
+        &self,
+        end: &End,
+        local: &Local,
+        file: &FileId,
+    ) -> Result<(Now, Option<StepsId>), Error> {
+        if self.namespace.is_down() {
+            return Err(self.removals.unsent());
+        }
+        // Somebody may have put that elsewhere since, and another file in its place.
+        let now = self.now_at(end, file, None).await?;
+        let noted = match now {
+            Now::Same => self.delete_beneath(end, local, file).await?,
+            Now::Nothing | Now::Another => None,
+        };
+        Ok((now, noted))
+    }
+
+    /// After `error`: where that is of a server that cannot be reached, the removal of the file `id`, seen as `seen` at `end`,
+    /// waits for it. With it goes the local file `unlinked`.
+    fn postponed(
+        &self,
+        end: &End,
+        id: &FileId,
+        seen: &EntityId,
+        unlinked: Option<LocalId>,
+        error: Error,
+    ) -> Result<(), Error> {
+        let is_down = self.namespace.is_of_the_wire(&error);
+        match is_down && self.removals.postpones(self, end, id, seen, unlinked) {
+            true => Ok(()),
+            false => Err(error),
+        }
     }
 
     /// Deletes the file that `local` is written over. Where a part of the content is only there, that comes to be nobody's
@@ -159,7 +199,10 @@ impl Fs {
         }
         let deleted = self.delete_seen(end, &entry.id).await;
         self.removals.ended(&end.folder.key, deleted.is_ok());
-        deleted?;
+        if let Err(error) = deleted {
+            self.postponed(end, &entry.id, &entry.entity, None, error)?;
+            return self.retire(&key);
+        }
         self.retire(&key)?;
         self.believe(end, None);
         Ok(())
@@ -307,16 +350,27 @@ impl Fs {
         Ok(now)
     }
 
-    /// What was removed from `parent` under `name`, and not yet by the server, is.
+    /// What was removed from `parent` under `name`, and not yet by the server, is; or it waits for the server, which hears of
+    /// it before it hears of anything new under that name.
     pub(super) async fn sent_off(&self, parent: Ino, name: &OsStr) -> Result<(), Error> {
         let space = &self.namespace;
         let key = space.folder_key(parent)?;
-        if space.leaving.has(&key, name) {
-            self.removals.send(&key).await?;
-            if self.removals.has_stranded(&key, name) {
-                return Err(self.removals.unsent());
-            }
+        match space.leaving.has(&key, name) {
+            true => self.removals.send(&key).await,
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// An error where what was removed from `parent` under `name` waits for the server still.
+    pub(super) async fn is_cleared(&self, parent: Ino, name: &OsStr) -> Result<(), Error> {
+        let space = &self.namespace;
+        let key = space.folder_key(parent)?;
+        if space.leaving.has(&key, name) {
+            self.finish_waiting(true).await;
+        }
+        match space.leaving.has(&key, name) {
+            true => Err(self.removals.unsent()),
+            false => Ok(()),
+        }
     }
 }

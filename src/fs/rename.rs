@@ -70,9 +70,12 @@ impl Fs {
         new_name: &OsStr,
         how: RenameHow,
     ) -> Result<(), Error> {
-        self.sent_off(new_parent, new_name).await?;
         let (from, source) = self.end(parent, name).await?;
         let source = source.ok_or(Error::NotFound)?;
+        self.sent_off(new_parent, new_name).await?;
+        if source.is_on_server() {
+            self.is_cleared(new_parent, new_name).await?;
+        }
         let (mut to, target) = self.end(new_parent, new_name).await?;
         self.may_rename(&from, &source, &to, target.as_ref(), how)?;
         self.may_write(&to.folder).await?;
@@ -96,7 +99,7 @@ impl Fs {
             self.is_told_apart(&to, file.as_ref()).await?;
         }
         if source.kind() == FileKind::Folder {
-            self.removals.send_all().await?;
+            self.all_removed(&from.uri()).await?;
         }
         if let Some(target) = &target {
             self.vanishing(&target.key(&to, self)?).await;
@@ -155,12 +158,8 @@ impl Fs {
     /// and versions would go with it. Programs take the error for that of another disk, which it is, and copy.
     pub(super) fn may_leave(&self, from: &End, source: &Found, to: &End) -> Result<(), Error> {
         let staging = &self.owing()?.staging;
-        let is_there = match source {
-            Found::Known(_) => true,
-            Found::Local(shown) => shown.local.base().is_some(),
-        };
         let leaves = || staging.is_local_only(&to.place()) && !staging.is_local_only(&from.place());
-        match is_there && leaves() {
+        match source.is_on_server() && leaves() {
             true => Err(Error::CrossDevice),
             false => Ok(()),
         }

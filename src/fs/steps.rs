@@ -174,7 +174,7 @@ pub(super) fn aside(file: &FileId, name: &ServerName) -> ServerName {
     ServerName::from_wire(bytes)
 }
 
-/// The files that are to be gone when what is `noted` is finished.
+/// The files that are to be gone when what is `noted` is finished, but for those removals that are taken up at once.
 pub(super) fn removed(noted: &[(StepsId, String)]) -> HashSet<FileId> {
     let mut removed = HashSet::new();
     for (_, text) in noted {
@@ -186,8 +186,6 @@ pub(super) fn removed(noted: &[(StepsId, String)]) -> HashSet<FileId> {
             removed.extend(deleted);
         } else if let Ok(going) = serde_json::from_str::<Going>(text) {
             removed.insert(going.file());
-        } else if let Ok(gathered) = serde_json::from_str::<Gathered>(text) {
-            removed.insert(gathered.file());
         }
     }
     removed
@@ -367,22 +365,30 @@ impl Fs {
     /// Finishes what was under way when the process before this one ended, unless the server cannot be reached: then it is to
     /// be called again. What cannot be finished for another reason is tried at the next start.
     pub(super) async fn finish_steps(&self) {
-        if self.namespace.reach.is_down() {
-            return;
-        }
-        let begun = std::mem::take(&mut *self.unfinished.lock().unwrap());
         let Ok(Owing { staging, .. }) = self.owing() else {
             return;
         };
+        let begun = std::mem::take(&mut *self.unfinished.lock().unwrap());
         if begun.is_empty() {
             return;
         }
-        let mut gathered = Vec::new();
+        let (mut gathered, mut steps) = (Vec::new(), Vec::new());
         for (id, text) in begun {
-            if crate::upload::is_note(&text) {
+            match serde_json::from_str::<Gathered>(&text) {
+                Ok(removal) => gathered.push((id, removal)),
                 // The uploader finishes it.
-                continue;
+                Err(_) if crate::upload::is_note(&text) => {}
+                Err(_) => steps.push((id, text)),
             }
+        }
+        if !gathered.is_empty() {
+            self.take_up_removals(gathered).await;
+        }
+        if self.namespace.is_down() {
+            *self.unfinished.lock().unwrap() = steps;
+            return;
+        }
+        for (id, text) in steps {
             let finished = if let Ok(plan) = serde_json::from_str::<Plan>(&text) {
                 let plan = match self.is_wanted(&plan) {
                     true => self.decided(staging, id, plan).await,
@@ -391,9 +397,6 @@ impl Fs {
                 self.finish(&plan).await.map_err(Error::from)
             } else if let Ok(going) = serde_json::from_str::<Going>(&text) {
                 self.finish_unlink(&going).await
-            } else if let Ok(removal) = serde_json::from_str::<Gathered>(&text) {
-                gathered.push((id, removal));
-                continue;
             } else {
                 log::error!("a note of an unfinished change cannot be read, and stays");
                 continue;
@@ -406,9 +409,6 @@ impl Fs {
                 }
                 Err(error) => log::warn!("an unfinished change stays so for now: {error}"),
             }
-        }
-        if !gathered.is_empty() {
-            self.finish_removals(gathered).await;
         }
         // What is there all the same shows again.
         let space = &self.namespace;

@@ -18,9 +18,9 @@ use tokio::sync::watch;
 
 use crate::cli::values::show_moment;
 use crate::config::MountPlan;
-use crate::control::{Answer, OwedFile, OwedSum, Progress, StaysHere, Tell};
+use crate::control::{Answer, Deletions, OwedFile, OwedSum, Progress, StaysHere, Tell};
 use crate::failure::chain;
-use crate::fs::{Fs, Owing, is_copy};
+use crate::fs::{Fs, Owing, Unremoved, is_copy};
 use crate::staging::{self, Local, LocalId, Staging, State};
 use crate::upload::{News, Owed, Undelivered, Uploader};
 use crate::uri::{FileSystem, FileUri};
@@ -33,6 +33,9 @@ pub(super) use waited::WaitedFor;
 /// Files whose delivery is waited for at once. What is delivered when is the uploader's business; this bounds what
 /// waiting costs.
 const WAITED_AT_ONCE: usize = 256;
+
+/// Deletions that are named in a status.
+const DELETIONS_LISTED: usize = 100;
 
 /// How often progress is told, …
 const TICK: Duration = Duration::from_millis(500);
@@ -170,6 +173,7 @@ impl Debts {
         let sum = OwedSum {
             disk_bytes: self.staging.disk_bytes(),
             untold: self.staging.to_tell().len() as u64,
+            undeleted: self.fs.unremoved().len() as u64,
             ..told::sum(files.iter().map(|file| file.brief), rate)
         };
         (
@@ -177,6 +181,33 @@ impl Debts {
             sum,
             told::next_steps(&files, &self.shown),
         )
+    }
+
+    /// What is deleted here and not on the server.
+    pub(super) fn deletions(&self) -> Deletions {
+        let waiting = self.fs.unremoved();
+        let (refused, last) = self.fs.refused_removals();
+        let told = |all: &[Unremoved]| {
+            let shown = all.iter().take(DELETIONS_LISTED);
+            shown.map(|one| told::deleted(one, &self.shown)).collect()
+        };
+        Deletions {
+            waiting: waiting.len() as u64,
+            files: told(&waiting),
+            refused,
+            refused_files: told(&last),
+        }
+    }
+
+    /// What was deleted at or below `path` and the server still has: what waits for it, and what it refused but the first
+    /// `before`.
+    fn undeleted(&self, path: &Path, before: u64) -> Vec<OwedFile> {
+        let (refused, last) = self.fs.refused_removals();
+        let new = usize::try_from(refused - before).unwrap_or(usize::MAX);
+        let new = last.into_iter().rev().take(new);
+        let all = self.fs.unremoved().into_iter().chain(new);
+        let within = all.filter(|one| self.shown.is_within(&one.place.uri(), path));
+        within.map(|one| told::deleted(&one, &self.shown)).collect()
     }
 
     /// What is owed to nobody.
@@ -205,6 +236,7 @@ impl Debts {
         let (files, rate) = self.glance();
         told::in_short(&OwedSum {
             untold: self.staging.to_tell().len() as u64,
+            undeleted: self.fs.unremoved().len() as u64,
             ..told::sum(files.into_values(), rate)
         })
     }
@@ -294,6 +326,7 @@ impl Debts {
     /// deleted there then.
     pub(super) async fn sync(&self, path: &Path, tell: &Tell) -> Answer {
         let conflicts_before = self.conflicts.lock().unwrap().count();
+        let (refused_before, _) = self.fs.refused_removals();
         let open = self.closed_below(path).await;
         let mut owed = self.owed_below(path);
         owed.extend(open);
@@ -317,13 +350,21 @@ impl Debts {
             }
         };
         self.caught_up().await;
+        let undeleted = self.undeleted(path, refused_before);
+        let more_undeleted = undeleted.len().saturating_sub(LISTED_MAX);
+        let undeleted = undeleted.into_iter().take(LISTED_MAX);
         let conflicts = self.conflicts.lock().unwrap();
         let new = conflicts.since(conflicts_before);
         let new = new.filter(|(uri, _)| self.shown.is_within(uri, path));
         Answer::Synced {
             files: waited_for.files(),
-            left: self.failures(&failed).into_iter().chain(untold).collect(),
-            more_left: failed.len().saturating_sub(LISTED_MAX) as u64,
+            left: self
+                .failures(&failed)
+                .into_iter()
+                .chain(untold)
+                .chain(undeleted)
+                .collect(),
+            more_left: (failed.len().saturating_sub(LISTED_MAX) + more_undeleted) as u64,
             conflicts: new.map(|(_, line)| line.clone()).collect(),
         }
     }
@@ -469,11 +510,14 @@ impl Debts {
         });
         let untold = self.staging.to_tell().into_iter();
         let places = owed.iter().map(|local| local.place());
-        let places: Vec<_> = places.chain(untold.map(|untold| untold.place)).collect();
-        let more = places.len().saturating_sub(LISTED_MAX) as u64;
-        let paths = places.iter().take(LISTED_MAX);
-        let paths = paths.map(|place| self.shown.path_of(place));
-        (paths.collect(), more)
+        let places = places.chain(untold.map(|untold| untold.place));
+        let paths = places.map(|place| self.shown.path_of(&place));
+        let deleted = self.fs.unremoved().into_iter();
+        let deleted = deleted.map(|one| format!("{} (deleted)", self.shown.path_of(&one.place)));
+        let mut paths: Vec<_> = paths.chain(deleted).collect();
+        let more = paths.len().saturating_sub(LISTED_MAX) as u64;
+        paths.truncate(LISTED_MAX);
+        (paths, more)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::api::{Api, Health, Site};
+use crate::api::{self, Api, Site};
 use crate::cli::values::show_moment;
 use crate::config::{Account, MountPlan};
 use crate::control::{
@@ -17,8 +17,10 @@ use crate::model::Capacity;
 use crate::mount::debts::Debts;
 use crate::mount::following::{self, Stream};
 use crate::mount::rooms::Rooms;
+use crate::mount::standing::{Share, Standing};
 use crate::mount::why;
 use crate::read::Reader;
+use crate::uri::{FileSystem, FileUri};
 use crate::watch::Pulse;
 
 /// How old the quota shown may be.
@@ -27,8 +29,8 @@ const CAPACITY_TTL: Duration = Duration::from_secs(60);
 /// How long a status waits for the server to tell a newer quota, or its version.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// From here on a wrong clock is worth a word: signed URLs and tokens live by it.
-const SKEW_WORTH_TELLING_SECONDS: i64 = 120;
+/// How old what is known of the share may be.
+const SHARE_TTL: Duration = Duration::from_secs(10);
 
 /// Where a status comes from.
 pub(super) struct StatusSource {
@@ -46,7 +48,9 @@ pub(super) struct StatusSource {
     reader: Arc<Reader>,
     debts: Result<Arc<Debts>, String>,
     ending: AtomicBool,
+    root: FileUri,
     capacity: Mutex<Option<(Instant, Capacity)>>,
+    share: Mutex<Option<(Instant, Share)>>,
     version: OnceLock<String>,
     pulse: Option<Pulse>,
 }
@@ -71,7 +75,9 @@ impl StatusSource {
             reader: Arc::clone(&rooms.reader),
             debts: rooms.debts.clone(),
             ending: AtomicBool::new(false),
+            root: plan.fs.root.clone(),
             capacity: Mutex::new(None),
+            share: Mutex::new(None),
             version: OnceLock::new(),
             pulse: rooms.stream.as_ref().map(Stream::pulse),
         }
@@ -81,7 +87,8 @@ impl StatusSource {
     pub(super) fn in_short(&self) -> Option<String> {
         // Asked also where something is wrong: looking often is how the owed files' pace is known.
         let owed = self.debts.as_ref().ok().and_then(|debts| debts.in_short());
-        let wrong = next_steps(&self.api.health()).into_iter().next();
+        let standing = self.standing(None, None, None);
+        let wrong = standing.next_steps().into_iter().next();
         match (wrong, owed) {
             (Some(wrong), Some(owed)) => Some(format!("{wrong}; {owed}")),
             (wrong, owed) => wrong.or(owed),
@@ -102,16 +109,26 @@ impl StatusSource {
 
     /// Asks the server only for what it told too long ago, and waits for that a moment at most.
     pub(super) async fn status(&self) -> Status {
-        let (capacity, version) = tokio::join!(self.capacity(), self.server_version());
-        let health = self.api.health();
+        let (capacity, version, share, serves_others) = tokio::join!(
+            self.capacity(),
+            self.server_version(),
+            self.share(),
+            self.serves_others()
+        );
+        let standing = self.standing(capacity, share, serves_others);
+        let (state, since) = standing.server();
         let counts = self.fs.counts();
         let (read_only_reason, (owed_files, owed_sum, wanted), conflicts) = match &self.debts {
             Ok(debts) => (String::new(), debts.status(), debts.conflicts()),
             Err(because) => (because.clone(), Default::default(), Vec::new()),
         };
+        let deletions = self.debts.as_ref().map(|debts| debts.deletions());
         let local_only = self.debts.as_ref().map(|debts| debts.stays_here());
-        let mut next_steps = next_steps(&health);
+        let mut next_steps = standing.next_steps();
         next_steps.extend(wanted);
+        if next_steps.is_empty() && state == "degraded" {
+            next_steps.extend(standing.last_failure());
+        }
         Status {
             mount_point: self.mount_point.clone(),
             uri: self.uri.clone(),
@@ -125,27 +142,47 @@ impl StatusSource {
             account: AccountStatus {
                 profile: self.profile.clone(),
                 user: self.site.user.email.clone(),
-                state: account_state(self.anonymous, &health).to_owned(),
+                state: standing.account().to_owned(),
                 total_bytes: capacity.map(|capacity| capacity.total_bytes),
                 used_bytes: capacity.map(|capacity| capacity.used_bytes),
             },
             server: ServerStatus {
-                state: server_state(&health).to_owned(),
+                state: state.to_owned(),
+                since: since.map(show_moment),
                 version,
-                last_error: health.last_error.clone(),
-                clock_skew_seconds: health.clock_skew_seconds,
+                last_error: standing.health.last_error.clone(),
+                clock_skew_seconds: standing.health.clock_skew_seconds,
                 event_stream: following::words(self.pulse.as_ref(), SystemTime::now()),
-                requests: health.requests,
+                requests: standing.health.requests,
             },
+            share: standing.share().map(str::to_owned),
             cache: self.cache(counts),
             reading: Some(self.reading()),
             open_handles: counts.handles,
             owed: owed_files.iter().map(|file| file.path.clone()).collect(),
             owed_files,
             owed_sum,
+            deletions: deletions.unwrap_or_default(),
             local_only: local_only.unwrap_or_default(),
             conflicts,
             next_steps,
+        }
+    }
+
+    fn standing(
+        &self,
+        capacity: Option<Capacity>,
+        share: Option<Share>,
+        serves_others: Option<bool>,
+    ) -> Standing {
+        Standing {
+            health: self.api.health(),
+            anonymous: self.anonymous,
+            stream: self.pulse.as_ref().map(Pulse::health),
+            capacity,
+            share,
+            serves_others,
+            now: SystemTime::now(),
         }
     }
 
@@ -200,6 +237,36 @@ impl StatusSource {
         }
     }
 
+    /// How the share is of which the mount is; none where it is of none, or nobody knows.
+    async fn share(&self) -> Option<Share> {
+        let FileSystem::Share { id, password } = self.root.file_system() else {
+            return None;
+        };
+        let known = *self.share.lock().unwrap();
+        if let Some((at, share)) = known
+            && at.elapsed() < SHARE_TTL
+        {
+            return Some(share);
+        }
+        let asked = self.api.share_info(id, password.as_ref());
+        let share = match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(info)) if info.unlocked || !info.password_protected => Share::There,
+            Ok(Ok(_) | Err(api::Error::SharePassword)) => Share::Locked,
+            Ok(Err(api::Error::ShareGone(_))) => Share::Gone,
+            // Why it could not be asked stands in the server's state.
+            Ok(Err(_)) | Err(_) => return known.map(|(_, share)| share),
+        };
+        *self.share.lock().unwrap() = Some((Instant::now(), share));
+        Some(share)
+    }
+
+    /// Where the server fails this account: whether it answers others.
+    async fn serves_others(&self) -> Option<bool> {
+        self.api.health().failing.filter(|_| !self.anonymous)?;
+        let asked = tokio::time::timeout(PATIENCE, self.api.login_rules()).await;
+        Some(matches!(asked, Ok(Ok(_))))
+    }
+
     async fn server_version(&self) -> Option<String> {
         if self.version.get().is_none()
             && let Ok(Ok(version)) = tokio::time::timeout(PATIENCE, self.api.ping()).await
@@ -208,91 +275,5 @@ impl StatusSource {
             let _ = self.version.set(version);
         }
         self.version.get().cloned()
-    }
-}
-
-fn account_state(anonymous: bool, health: &Health) -> &'static str {
-    match (anonymous, &health.signed_out) {
-        (true, _) => "anonymous",
-        (false, Some(_)) => "signed_out",
-        (false, None) => "signed_in",
-    }
-}
-
-fn server_state(health: &Health) -> &'static str {
-    match (&health.unreachable_since, &health.last_error) {
-        (Some(_), _) => "offline",
-        (None, Some(_)) => "degraded",
-        (None, None) => "online",
-    }
-}
-
-fn next_steps(health: &Health) -> Vec<String> {
-    let mut steps = Vec::new();
-    steps.extend(health.signed_out.clone());
-    if let Some(since) = health.unreachable_since {
-        steps.push(format!(
-            "the server has not been reached since {}: check the network; what is in memory is still served",
-            show_moment(since)
-        ));
-    }
-    let skew = health.clock_skew_seconds;
-    if skew.abs() >= SKEW_WORTH_TELLING_SECONDS {
-        let side = if skew > 0 { "behind" } else { "ahead of" };
-        steps.push(format!(
-            "this machine's clock is {} s {side} the server's: set it (timedatectl set-ntp true)",
-            skew.abs()
-        ));
-    }
-    steps
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn health() -> Health {
-        Health {
-            signed_out: None,
-            unreachable_since: None,
-            last_error: None,
-            clock_skew_seconds: 0,
-            requests: 1,
-        }
-    }
-
-    #[test]
-    fn a_mount_in_good_order_has_nothing_to_say() {
-        assert_eq!(next_steps(&health()), Vec::<String>::new());
-        assert_eq!(server_state(&health()), "online");
-        assert_eq!(account_state(false, &health()), "signed_in");
-        assert_eq!(account_state(true, &health()), "anonymous");
-    }
-
-    #[test]
-    fn the_most_important_trouble_comes_first() {
-        let bad = Health {
-            signed_out: Some("sign in again".into()),
-            unreachable_since: Some(SystemTime::UNIX_EPOCH),
-            last_error: Some("refused".into()),
-            clock_skew_seconds: -300,
-            requests: 1,
-        };
-        let steps = next_steps(&bad);
-        assert_eq!(steps.len(), 3);
-        assert_eq!(steps[0], "sign in again");
-        assert!(steps[1].contains("1970-01-01T00:00:00Z"));
-        assert!(steps[2].contains("300 s ahead of"));
-        assert_eq!(server_state(&bad), "offline");
-        assert_eq!(account_state(false, &bad), "signed_out");
-    }
-
-    #[test]
-    fn an_error_after_which_others_were_answered_is_a_degraded_server() {
-        let shaky = Health {
-            last_error: Some("502".into()),
-            ..health()
-        };
-        assert_eq!(server_state(&shaky), "degraded");
     }
 }

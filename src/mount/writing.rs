@@ -63,6 +63,7 @@ pub(super) fn begin(
 ) -> Result<Begun, Failure> {
     let (staging, _) = Staging::open(options).map_err(|err| explain::state(&err, plan))?;
     fs::drop_copies(&staging);
+    fs::clear_first(&staging);
     // Before anything of it can be delivered.
     let owed = staging.owed();
     let (uploader, news) = Uploader::new(

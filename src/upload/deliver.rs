@@ -14,7 +14,7 @@ use super::detour::Detours;
 use super::look::{Look, look};
 use super::orphans::Orphans;
 use super::outcome::Failure;
-use super::place::Places;
+use super::place::{Places, Target};
 use super::proof::{Proof, Witness};
 use super::roll::Roll;
 use super::verdict::{Verdict, came_between, judge};
@@ -126,6 +126,7 @@ impl Courier {
         if flight.halt.is_set() {
             return Ok(Step::Done(Outcome::Overtaken));
         }
+        self.is_clear(&target)?;
         let Some(target) = self.prepare(flight, target, &content).await? else {
             return Ok(Step::Again);
         };
@@ -145,6 +146,17 @@ impl Courier {
         match step {
             Err(Failure::Blocked(_)) if self.shorten(&refused).await => Ok(Step::Again),
             step => step,
+        }
+    }
+
+    /// An error where what was deleted at the place of a new file is to go first.
+    fn is_clear(&self, target: &Target) -> Result<(), Failure> {
+        match target {
+            Target::New(uri) if self.staging.clearing().has(uri) => {
+                let why = "what was deleted under its name is to go from the server first";
+                Err(Failure::Api(Error::Local(why.to_owned())))
+            }
+            Target::New(_) | Target::Over { .. } => Ok(()),
         }
     }
 

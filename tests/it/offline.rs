@@ -1,5 +1,8 @@
 //! A server that cannot be reached: what is known counts until it is back, and its return is noticed.
 
+mod removals;
+mod states;
+
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -140,7 +140,7 @@ impl Caller {
             };
             let plain = matches!(failed.error, Error::Trouble { code, .. } if Some(code) == call.plain_code);
             match plain {
-                true => self.link.noted.success(),
+                true => self.link.noted.success(signed_in),
                 false => self.link.noted.failure(&failed.error),
             }
             let again = (call.repeatable || is_unreachable(&failed.error)) && !plain;
@@ -176,7 +176,7 @@ impl Caller {
             let kind = text(response.headers(), CONTENT_TYPE).unwrap_or_default();
             if response.status() == StatusCode::OK && kind.starts_with("text/event-stream") {
                 self.link.learn_the_time(response.headers());
-                self.link.noted.success();
+                self.link.noted.success(true);
                 return Ok(response);
             }
             let answer = patience.wait(short(response)).await??;
@@ -205,7 +205,11 @@ impl Caller {
             false => None,
         };
         let access = token.as_ref().map(|token| token.access.clone());
+        let began = Instant::now();
         let answer = exchange(&self.link, call, access, patience).await?;
+        if let Lane::Quick = call.lane {
+            self.link.noted.took(began.elapsed());
+        }
         let code = answer.head.telling().code;
         let mut refused = false;
         if let Some(token) = token {
@@ -230,7 +234,7 @@ impl Caller {
         let itemised = is_batch && call.itemised && !refused;
         match answer.head.code {
             code if code == 0 || itemised => {
-                self.link.noted.success();
+                self.link.noted.success(signed_in);
                 Ok(answer)
             }
             _ => {

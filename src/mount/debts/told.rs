@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use super::pace::Rate;
 use crate::cli::values::{show_moment, show_size};
 use crate::control::{OwedFile, OwedSum};
+use crate::fs::Unremoved;
 use crate::names::{NamePolicy, ServerName, Stored};
 use crate::staging::{Delivery, LocalId, Place};
 use crate::uri::FileUri;
@@ -187,6 +188,18 @@ pub(super) fn tell(file: &Seen, shown: &Shown) -> OwedFile {
     }
 }
 
+/// A file that is deleted here and not on the server.
+pub(super) fn deleted(file: &Unremoved, shown: &Shown) -> OwedFile {
+    OwedFile {
+        path: shown.path_of(&file.place),
+        state: "deleted".to_owned(),
+        tries: file.tries,
+        last_reason: file.why.clone(),
+        next_try: file.next_try.map(show_moment),
+        ..OwedFile::default()
+    }
+}
+
 /// All of them in numbers.
 pub(super) fn sum(files: impl Iterator<Item = Brief>, rate: Option<Rate>) -> OwedSum {
     let mut sum = OwedSum::default();
@@ -216,8 +229,9 @@ pub(super) fn sum(files: impl Iterator<Item = Brief>, rate: Option<Rate>) -> Owe
 /// What is owed in a few words, for the service manager and the log; none where nothing is.
 pub(super) fn in_short(sum: &OwedSum) -> Option<String> {
     let files = match sum.files {
-        0 if sum.untold == 0 => return None,
-        0 => return Some(untold(sum.untold)),
+        0 if sum.untold > 0 => return Some(untold(sum.untold)),
+        0 if sum.undeleted > 0 => return Some(undeleted(sum.undeleted)),
+        0 => return None,
         1 => "1 file is".to_owned(),
         n => format!("{n} files are"),
     };
@@ -227,6 +241,14 @@ pub(super) fn in_short(sum: &OwedSum) -> Option<String> {
     };
     let bytes = show_size(sum.bytes);
     Some(format!("{files} owed to the server, {bytes}{blocked}"))
+}
+
+/// How many files there are that the server is to delete.
+fn undeleted(files: u64) -> String {
+    match files {
+        1 => "1 file that was deleted is still on the server".to_owned(),
+        n => format!("{n} files that were deleted are still on the server"),
+    }
 }
 
 /// How many files there are of which the server is to hear.
@@ -469,6 +491,11 @@ mod tests {
             ..OwedSum::default()
         });
         assert!(told.unwrap().contains("of 2 files are owed"));
+        let told = in_short(&OwedSum {
+            undeleted: 1,
+            ..OwedSum::default()
+        });
+        assert!(told.unwrap().starts_with("1 file that was deleted"));
         assert_eq!(of(1, 0).unwrap(), "1 file is owed to the server, 1.00 MiB");
         assert!(
             of(3, 2)

@@ -1,0 +1,405 @@
+//! Removals that wait for the server: it could not be reached, or does not do them for now.
+//!
+//! Their names are gone here. When their time has come each is looked for, and deleted if it is the file that was seen, in the
+//! version that was seen; what somebody else changed meanwhile shows again. What the server refuses for good shows again, too,
+//! and is told; what may go later is tried again, with longer and longer pauses. Until it is decided no new file gets to its
+//! place on the server, so that the new one is never taken for it. They are noted, and wait on in the next process.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::StreamExt;
+
+use crate::api;
+use crate::entry::FileKey;
+use crate::listing::name_of;
+use crate::model::{FileId, FileInfo};
+use crate::staging::{LocalId, Place, Staging, StepsId};
+use crate::uri::FileUri;
+
+use super::super::Fs;
+use super::super::changes::is_lost;
+use super::{Gathered, Removal, Shared, for_each, is_of_few};
+use crate::fs::Error;
+
+/// Files that are looked for at once.
+const LOOKS: usize = 16;
+/// Pause before the second try of one that the server refused; each further one is twice as long, …
+const PAUSE: Duration = Duration::from_secs(1);
+/// … up to this.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// Refused removals that are remembered by name.
+const REFUSED_MAX: usize = 100;
+
+/// All of a mount.
+#[derive(Default)]
+pub(super) struct Waiting(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    removals: Vec<Postponed>,
+    /// Those that the server refused for good, the newest last; and how many there were.
+    refused: VecDeque<Unremoved>,
+    refused_count: u64,
+}
+
+struct Postponed {
+    removal: Removal,
+    tries: u32,
+    why: Option<String>,
+    due: Instant,
+}
+
+/// A file that is deleted here and not on the server.
+#[derive(Debug, Clone)]
+pub struct Unremoved {
+    /// Where it is.
+    pub place: Place,
+    /// Why it is there; none where nobody tried.
+    pub why: Option<String>,
+    /// Tries that failed.
+    pub tries: u32,
+    /// When it is tried next; none where that is not to be said.
+    pub next_try: Option<SystemTime>,
+}
+
+/// What became of one.
+pub(super) enum Fate {
+    /// It is not there any more.
+    Gone,
+    /// Somebody changed what is there, or nobody knows: it is looked at anew.
+    Changed,
+    /// It stays.
+    Refused(api::Error),
+}
+
+/// Places at which what an earlier process deleted may be still.
+pub(in crate::fs) fn to_clear(staging: &Staging) -> Vec<FileUri> {
+    let noted = staging.unfinished().into_iter();
+    let gathered = noted.filter_map(|(_, text)| serde_json::from_str::<Gathered>(&text).ok());
+    gathered
+        .filter_map(|gathered| FileUri::parse_wire(&gathered.at).ok())
+        .collect()
+}
+
+/// After so many tries that failed.
+fn pause_after(tries: u32) -> Duration {
+    PAUSE
+        .saturating_mul(1 << tries.saturating_sub(1).min(16))
+        .min(PAUSE_MAX)
+}
+
+/// Whether another try may end better.
+fn may_pass(error: &api::Error) -> bool {
+    const CHANGED_ON_THE_WAY: i64 = 409;
+    match error {
+        api::Error::Denied { .. } | api::Error::Unsupported => false,
+        api::Error::Refused { code, .. } => *code == CHANGED_ON_THE_WAY,
+        _ => true,
+    }
+}
+
+impl Removal {
+    fn place(&self, folder: &FileKey) -> Option<Place> {
+        Some(Place {
+            folder: folder.clone(),
+            folder_uri: self.uri.parent()?,
+            name: self.uri.name()?.clone(),
+            full: self.gathered.full.as_deref().map(Into::into),
+        })
+    }
+
+    fn unremoved(&self, tries: u32, why: Option<String>) -> Option<Unremoved> {
+        let folder = self.gathered.folder()?;
+        Some(Unremoved {
+            place: self.place(&folder)?,
+            why,
+            tries,
+            next_try: None,
+        })
+    }
+}
+
+impl Shared {
+    /// Their names are gone here, and the server hears of it when it can be reached.
+    pub(super) fn wait_for_server(
+        &self,
+        folder: &FileKey,
+        removals: impl IntoIterator<Item = Removal>,
+    ) {
+        let now = Instant::now();
+        for removal in removals {
+            let id = FileId(removal.gathered.removed.as_str().into());
+            self.leaving.add(folder, &removal.name, id);
+            self.wait(removal, now);
+        }
+    }
+
+    fn wait(&self, removal: Removal, due: Instant) {
+        if let Some(staging) = &self.staging {
+            staging.clearing().add(removal.uri.clone());
+        }
+        self.waiting.0.lock().unwrap().removals.push(Postponed {
+            removal,
+            tries: 0,
+            why: None,
+            due,
+        });
+    }
+
+    /// It is decided what becomes of `removal`, which showed in `folder`.
+    pub(super) fn is_decided(&self, folder: Option<&FileKey>, removal: &Removal, fate: &Fate) {
+        if let Fate::Refused(error) = fate {
+            log::warn!("{} could not be deleted: {error}", removal.uri);
+            let mut state = self.waiting.0.lock().unwrap();
+            state.refused_count += 1;
+            let told = removal.unremoved(1, Some(error.to_string()));
+            state.refused.extend(told);
+            if state.refused.len() > REFUSED_MAX {
+                state.refused.pop_front();
+            }
+        }
+        let now = Instant::now();
+        match folder {
+            Some(folder) => {
+                match fate {
+                    Fate::Gone => self.metadata.change_name(folder, &removal.name, None, now),
+                    Fate::Changed | Fate::Refused(_) => self.metadata.doubt(folder, &removal.name),
+                }
+                self.leaving.take(folder, &removal.name);
+            }
+            None => self.metadata.others_changed_anything(now),
+        }
+        self.is_over(removal.noted);
+        if let Some(staging) = &self.staging {
+            staging.clearing().done(&removal.uri);
+        }
+    }
+
+    /// Those whose time has come; all of them where `is_urgent`.
+    fn due(&self, is_urgent: bool) -> Vec<Removal> {
+        let now = Instant::now();
+        let state = self.waiting.0.lock().unwrap();
+        let due = state.removals.iter();
+        let due = due.filter(|postponed| is_urgent || postponed.due <= now);
+        due.map(|postponed| postponed.removal.clone()).collect()
+    }
+
+    fn forget_waiting(&self, noted: StepsId) {
+        let mut state = self.waiting.0.lock().unwrap();
+        state
+            .removals
+            .retain(|postponed| postponed.removal.noted != noted);
+    }
+
+    /// The try of `noted` failed. One that did not get through says nothing of the next.
+    fn is_to_wait(&self, noted: StepsId, error: &api::Error) {
+        let got_through = !(is_lost(error) && self.reach.is_down());
+        let mut state = self.waiting.0.lock().unwrap();
+        let mut removals = state.removals.iter_mut();
+        let Some(postponed) = removals.find(|postponed| postponed.removal.noted == noted) else {
+            return;
+        };
+        postponed.why = Some(error.to_string());
+        if got_through {
+            postponed.tries = postponed.tries.saturating_add(1);
+            postponed.due = Instant::now() + pause_after(postponed.tries);
+        }
+    }
+
+    fn any_waits(&self) -> bool {
+        !self.waiting.0.lock().unwrap().removals.is_empty()
+    }
+}
+
+impl Fs {
+    /// Takes up what was `gathered` when the process before this one ended: the names are gone here, too.
+    pub(in crate::fs) async fn take_up_removals(&self, gathered: Vec<(StepsId, Gathered)>) {
+        let shared = &self.removals.shared;
+        let names = self.namespace.options.names;
+        for (noted, gathered) in gathered {
+            let uri = FileUri::parse_wire(&gathered.at).ok();
+            let named = uri.and_then(|uri| Some((uri.name()?.clone(), uri)));
+            let Some((stored, uri)) = named else {
+                shared.is_over(noted);
+                continue;
+            };
+            if let Err(error) = self.drop_unlinked(&gathered) {
+                log::error!("what was written over {uri} could not be dropped: {error}");
+            }
+            let (folder, id) = (gathered.folder(), FileId(gathered.removed.as_str().into()));
+            let name = name_of(&stored, gathered.full.as_deref(), &id, names);
+            let removal = Removal {
+                noted,
+                gathered,
+                name: name.into(),
+                how: self.how_to_delete(&uri),
+                uri,
+                since: Instant::now(),
+            };
+            match folder {
+                Some(folder) => shared.wait_for_server(&folder, [removal]),
+                None => shared.wait(removal, Instant::now()),
+            }
+        }
+        self.finish_waiting(true).await;
+        let left = shared.waiting.0.lock().unwrap().removals.len();
+        if left > 0 {
+            log::warn!("{left} files that were deleted are still on the server");
+        }
+    }
+
+    /// What was written over a file that is to be removed goes with it.
+    fn drop_unlinked(&self, gathered: &Gathered) -> Result<(), Error> {
+        let number = gathered.unlinked.map(LocalId);
+        let found = number.and_then(|number| self.namespace.locals.numbered(number));
+        match found {
+            Some((shown, _))
+                if shown
+                    .local
+                    .base()
+                    .is_some_and(|base| *base.file.0 == *gathered.removed) =>
+            {
+                self.retire(&self.key_of(&shown))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the server of those whose time has come, or of all where that `is_urgent`, if it can be reached.
+    pub(in crate::fs) async fn finish_waiting(&self, is_urgent: bool) {
+        let shared = &self.removals.shared;
+        if shared.reach.is_down() || !shared.any_waits() {
+            return;
+        }
+        let _sending = shared.sending.lock().await;
+        let due = shared.due(is_urgent);
+        let mut is_any_decided = false;
+        let mut decide = |removal: &Removal, fate: Fate| {
+            is_any_decided = true;
+            shared.forget_waiting(removal.noted);
+            shared.is_decided(removal.gathered.folder().as_ref(), removal, &fate);
+        };
+        let mut folders: HashMap<Option<FileUri>, Vec<Removal>> = HashMap::new();
+        let looks = due.into_iter().map(|removal| async move {
+            let there = self.whats_at(&removal.uri).await;
+            (removal, there)
+        });
+        let mut looks = futures_util::stream::iter(looks).buffer_unordered(LOOKS);
+        while let Some((removal, there)) = looks.next().await {
+            match there {
+                Ok(Some(info)) if removal.gathered.is(&info) => {
+                    folders
+                        .entry(removal.uri.parent())
+                        .or_default()
+                        .push(removal);
+                }
+                Ok(None) => decide(&removal, Fate::Gone),
+                Ok(Some(_)) => decide(&removal, Fate::Changed),
+                Err(error) => shared.is_to_wait(removal.noted, &error),
+            }
+        }
+        let batch_max = shared.batch_max().await.max(1);
+        for batch in folders.values().flat_map(|all| all.chunks(batch_max)) {
+            for (removal, answer) in batch.iter().zip(self.delete_batch(batch).await) {
+                match answer {
+                    Ok(()) | Err(api::Error::NotFound) => decide(removal, Fate::Gone),
+                    Err(error) if may_pass(&error) => shared.is_to_wait(removal.noted, &error),
+                    Err(error) => decide(removal, Fate::Refused(error)),
+                }
+            }
+        }
+        if is_any_decided && let Some(owing) = &self.owing {
+            // What waited for these places goes there now.
+            owing.uploader.wake();
+        }
+    }
+
+    /// What the server says to each of `batch`.
+    async fn delete_batch(&self, batch: &[Removal]) -> Vec<Result<(), api::Error>> {
+        let Some(first) = batch.first() else {
+            return Vec::new();
+        };
+        let uris: Vec<FileUri> = batch.iter().map(|removal| removal.uri.clone()).collect();
+        match self.api.delete(&uris, first.how).await {
+            Ok(answers) => for_each(answers).take(batch.len()).collect(),
+            // One that is locked makes the server do none of them.
+            Err(error) if is_of_few(&error) => {
+                let mut answers = Vec::new();
+                for removal in batch {
+                    answers.push(self.api.delete_one(&removal.uri, removal.how).await);
+                }
+                answers
+            }
+            Err(error) => vec![Err(error); batch.len()],
+        }
+    }
+
+    /// All that is deleted here is so on the server, save what it does not do for now: an error where any of that lies at or
+    /// below `place`. Waits no longer than any call.
+    pub(in crate::fs) async fn all_removed(&self, place: &FileUri) -> Result<(), Error> {
+        self.removals.send_gathered().await?;
+        self.finish_waiting(true).await;
+        let state = self.removals.shared.waiting.0.lock().unwrap();
+        let mut waiting = state.removals.iter().map(|waiting| &waiting.removal.uri);
+        let is_below = |uri: &FileUri| {
+            uri.file_system() == place.file_system() && uri.names().starts_with(place.names())
+        };
+        match waiting.any(is_below) {
+            true => Err(self.removals.unsent()),
+            false => Ok(()),
+        }
+    }
+
+    /// What is deleted here and waits for the server; where that refuses only for now, with why.
+    pub fn unremoved(&self) -> Vec<Unremoved> {
+        let (now, clock) = (Instant::now(), SystemTime::now());
+        let state = self.removals.shared.waiting.0.lock().unwrap();
+        let removals = state.removals.iter().filter_map(|postponed| {
+            let removal = &postponed.removal;
+            let told = removal.unremoved(postponed.tries, postponed.why.clone())?;
+            let next_try = clock + postponed.due.saturating_duration_since(now);
+            Some(Unremoved {
+                next_try: (postponed.tries > 0).then_some(next_try),
+                ..told
+            })
+        });
+        removals.collect()
+    }
+
+    /// What the server refused to delete since the mount began, so that it shows again: how many, and the last of them.
+    pub fn refused_removals(&self) -> (u64, Vec<Unremoved>) {
+        let state = self.removals.shared.waiting.0.lock().unwrap();
+        (state.refused_count, state.refused.iter().cloned().collect())
+    }
+}
+
+impl Gathered {
+    /// Whether `info` is the file, in the version that was seen.
+    fn is(&self, info: &FileInfo) -> bool {
+        let seen = self.seen.as_deref();
+        *info.id.0 == *self.removed && seen.is_none_or(|seen| *info.entity.0 == *seen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_are_bounded() {
+        let pauses: Vec<_> = [1, 2, 3, 9, u32::MAX]
+            .map(|tries| pause_after(tries).as_secs())
+            .into();
+        assert_eq!(pauses, [1, 2, 4, 256, 300]);
+    }
+
+    #[test]
+    fn what_an_older_version_noted_is_understood() {
+        let old = r#"{"removed":"f","at":"cloudreve://my/a","seen":"e"}"#;
+        let gathered: Gathered = serde_json::from_str(old).unwrap();
+        assert!(gathered.folder().is_none());
+        assert_eq!(gathered.removed, "f");
+    }
+}
