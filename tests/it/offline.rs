@@ -133,6 +133,46 @@ fn a_folder_in_use_is_known_also_in_the_moment_in_which_the_server_falls_silent(
 }
 
 #[test]
+fn what_was_changed_here_is_known_of_a_server_that_is_gone_also_where_it_was_to_be_asked_again() {
+    let server = Server::start(Options::default()).unwrap();
+    server.put("known/file.txt", b"content".to_vec());
+    server.put("known/deep/other.txt", b"other".to_vec());
+    server.put("unknown/file.txt", b"content".to_vec());
+    let options = ["--timeout", "3s", "--metadata-ttl", "10m"];
+    let mount = Mounted::with(&server, "cloudreve://my/", &options, |command| {
+        command.env("RUST_LOG", "debug,fuser=off");
+    });
+    server.wait_for_event_streams(1);
+    let names = |folder: &str| {
+        let entries = std::fs::read_dir(mount.path(folder)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect::<BTreeSet<_>>()
+    };
+    let at = |name: &str| mount.path("known").join(name);
+    assert_eq!(names("known").len() + names("known/deep").len(), 3);
+    assert_eq!(std::fs::read(at("file.txt")).unwrap(), b"content");
+    std::fs::rename(at("file.txt"), at("renamed.txt")).unwrap();
+    std::fs::create_dir(at("made")).unwrap();
+    std::fs::remove_file(at("deep/other.txt")).unwrap();
+    mount.sync();
+    // What nobody understands may be a change of anything.
+    server.send_events("event:event\ndata:{\n\n");
+    shell::wait_until("all is to be asked again", || {
+        mount.log().contains("(Unreadable)")
+    });
+    server.stop();
+    finds_out(&mount);
+    let right = ["deep", "made", "renamed.txt"].map(str::to_owned);
+    assert_eq!(names("known"), BTreeSet::from(right));
+    assert_eq!(names("known/deep"), BTreeSet::new());
+    assert_eq!(std::fs::read(at("renamed.txt")).unwrap(), b"content");
+    for absent in ["file.txt", "deep/other.txt"] {
+        let absent = at(absent).symlink_metadata();
+        assert_eq!(absent.unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    }
+}
+
+#[test]
 fn files_are_written_renamed_and_deleted_without_a_server_and_it_hears_of_that_when_it_is_back() {
     let server = Server::start(Options::default()).unwrap();
     server.put("known/theirs.txt", b"before".to_vec());
