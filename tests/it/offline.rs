@@ -233,3 +233,45 @@ fn the_return_of_a_server_is_noticed_though_nobody_asks_for_anything() {
         mount.log().contains("is back")
     });
 }
+
+/// A rename of `known/folder` to `to`, of which the server does the first part and then nothing for a while, is taken back once
+/// it does.
+#[track_caller]
+fn is_taken_back(to: &str) {
+    let server = Server::start(Options::default()).unwrap();
+    let mount = mount(&server);
+    server.mkdir("other/empty");
+    server.put("known/folder/inner.txt", b"inner".to_vec());
+    let there = || ["known", "other"].map(|folder| server.names(folder).unwrap());
+    let shown = || {
+        let find = ["-mindepth", "1", "-printf", "%P\n"];
+        let shown = shell::stdout(Command::new("find").arg(mount.path("")).args(find));
+        let shown = shown.lines().map(str::to_owned);
+        shown.collect::<BTreeSet<_>>()
+    };
+    shell::wait_until("what is new shows", || {
+        ["other/empty", "known/folder/inner.txt"]
+            .iter()
+            .all(|path| shown().contains(*path))
+    });
+    let before = (there(), shown());
+    server.fail(Fault::on(Route::Move).status(503));
+    server.fail(Fault::on(Route::Rename).after(1).status(503));
+    let rename = || std::fs::rename(mount.path("known/folder"), mount.path(to));
+    assert_eq!(rename().unwrap_err().raw_os_error(), Some(libc::EIO));
+    assert_ne!(there(), before.0, "a part of it is done");
+    server.clear_faults();
+    shell::wait_until("it is taken back", || there() == before.0);
+    shell::wait_until("that shows", || shown() == before.1);
+    rename().unwrap();
+    assert_eq!(
+        std::fs::read(mount.path(to).join("inner.txt")).unwrap(),
+        b"inner"
+    );
+}
+
+#[test]
+fn a_rename_of_which_the_server_did_a_part_is_taken_back_when_it_is_well_again() {
+    is_taken_back("other/renamed");
+    is_taken_back("other/empty");
+}
