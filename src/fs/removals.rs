@@ -102,6 +102,22 @@ struct Removal {
     since: Instant,
 }
 
+/// What came of removals that were looked for.
+struct Removed {
+    /// Nobody knows yet.
+    unfinished: HashSet<StepsId>,
+    /// They are gone, and nothing has their names.
+    absent: HashSet<StepsId>,
+}
+
+/// What is where something was to be removed.
+#[derive(PartialEq, Eq)]
+enum There {
+    It(FileUri),
+    Nothing,
+    Another,
+}
+
 impl Drop for Removals {
     fn drop(&mut self) {
         for (_, row) in self.shared.rows.lock().unwrap().drain() {
@@ -462,12 +478,9 @@ impl Fs {
     /// Removes what was `gathered` when the process before this one ended, where it is still there. What cannot be removed now
     /// is at the next start.
     pub(super) async fn finish_removals(&self, gathered: Vec<(StepsId, Gathered)>) {
-        let unfinished = self.removed(gathered).await;
-        if !unfinished.is_empty() {
-            log::warn!(
-                "{} files that were deleted show again for now",
-                unfinished.len()
-            );
+        let unfinished = self.removed(gathered).await.unfinished.len();
+        if unfinished > 0 {
+            log::warn!("{unfinished} files that were deleted show again for now");
         }
     }
 
@@ -484,44 +497,58 @@ impl Fs {
             let gathered = gathered.map(|(_, one)| (one.noted, one.gathered.clone()));
             gathered.collect()
         };
-        let unfinished = self.removed(gathered).await;
+        let removed = self.removed(gathered).await;
         let mut stranded = shared.stranded.lock().unwrap();
         stranded.retain(|(folder, one)| {
-            let waits = unfinished.contains(&one.noted);
-            if !waits {
-                shared.leaving.take(folder, &one.name);
+            if removed.unfinished.contains(&one.noted) {
+                return true;
             }
-            waits
+            let metadata = &self.namespace.metadata;
+            let last = metadata.last_name(folder, &one.name);
+            let is_known = last.is_some_and(|entry| *entry.id.0 == *one.gathered.removed);
+            if is_known && removed.absent.contains(&one.noted) {
+                // The server may be gone again by now, and then what was known last counts.
+                metadata.change_name(folder, &one.name, None, Instant::now());
+            }
+            shared.leaving.take(folder, &one.name);
+            false
         });
     }
 
-    /// Removes what was `gathered`, where it is still there as it was seen; gives those of which that is not known.
-    async fn removed(&self, gathered: Vec<(StepsId, Gathered)>) -> HashSet<StepsId> {
-        let mut unfinished: HashSet<_> = gathered.iter().map(|(noted, _)| *noted).collect();
-        let before = unfinished.len();
+    /// Removes what was `gathered`, where it is still there as it was seen.
+    async fn removed(&self, gathered: Vec<(StepsId, Gathered)>) -> Removed {
+        let mut removed = Removed {
+            unfinished: gathered.iter().map(|(noted, _)| *noted).collect(),
+            absent: HashSet::new(),
+        };
+        let before = removed.unfinished.len();
         let looks = gathered.into_iter().map(|(noted, gathered)| async move {
             let at = FileUri::parse_wire(&gathered.at).ok();
             let Some(at) = at else {
-                return (noted, Ok(None));
+                return (noted, Ok(There::Another));
             };
-            let there = self.whats_at(&at).await;
-            let is_it = |info: FileInfo| {
+            let is_it = |info: &FileInfo| {
                 let seen = gathered.seen.as_deref();
                 *info.id.0 == *gathered.removed && seen.is_none_or(|seen| *info.entity.0 == *seen)
             };
-            (
-                noted,
-                there.map(|there| there.is_some_and(is_it).then_some(at)),
-            )
+            let there = self.whats_at(&at).await.map(|there| match there {
+                None => There::Nothing,
+                Some(info) if is_it(&info) => There::It(at),
+                Some(_) => There::Another,
+            });
+            (noted, there)
         });
         let mut looks = futures_util::stream::iter(looks).buffer_unordered(LOOKS);
         let mut folders: HashMap<Option<FileUri>, Vec<(StepsId, FileUri)>> = HashMap::new();
         while let Some((noted, found)) = looks.next().await {
             match found {
-                Ok(Some(at)) => folders.entry(at.parent()).or_default().push((noted, at)),
-                Ok(None) => {
+                Ok(There::It(at)) => folders.entry(at.parent()).or_default().push((noted, at)),
+                Ok(there) => {
                     self.removals.shared.is_over(noted);
-                    unfinished.remove(&noted);
+                    removed.unfinished.remove(&noted);
+                    if there == There::Nothing {
+                        removed.absent.insert(noted);
+                    }
                 }
                 Err(error) => log::debug!("a file that was deleted cannot be looked for: {error}"),
             }
@@ -531,17 +558,17 @@ impl Fs {
             .values()
             .flat_map(|folder| folder.chunks(batch_max.max(1)))
         {
-            self.remove_batch(batch, &mut unfinished).await;
+            self.remove_batch(batch, &mut removed).await;
         }
-        if unfinished.len() < before {
+        if removed.unfinished.len() < before {
             // It may have been listed meanwhile.
             let metadata = &self.namespace.metadata;
             metadata.others_changed_anything(Instant::now());
         }
-        unfinished
+        removed
     }
 
-    async fn remove_batch(&self, batch: &[(StepsId, FileUri)], unfinished: &mut HashSet<StepsId>) {
+    async fn remove_batch(&self, batch: &[(StepsId, FileUri)], removed: &mut Removed) {
         let uris: Vec<_> = batch.iter().map(|(_, uri)| uri.clone()).collect();
         let Some(first) = uris.first() else { return };
         let answers = match self.api.delete(&uris, self.how_to_delete(first)).await {
@@ -555,11 +582,12 @@ impl Fs {
             }
         };
         for ((noted, uri), answer) in batch.iter().zip(for_each(answers)) {
-            if let Err(error) = answer {
-                log::warn!("{uri} could not be deleted, and shows again: {error}");
+            match answer {
+                Ok(()) => drop(removed.absent.insert(*noted)),
+                Err(error) => log::warn!("{uri} could not be deleted, and shows again: {error}"),
             }
             self.removals.shared.is_over(*noted);
-            unfinished.remove(noted);
+            removed.unfinished.remove(noted);
         }
     }
 }

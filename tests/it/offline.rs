@@ -223,6 +223,29 @@ fn files_are_written_renamed_and_deleted_without_a_server_and_it_hears_of_that_w
 }
 
 #[test]
+fn what_was_deleted_without_a_server_stays_deleted_when_it_is_back_and_gone_once_more() {
+    let server = Server::start(Options::default()).unwrap();
+    let mount = mount(&server);
+    server.stop();
+    finds_out(&mount);
+    std::fs::remove_file(mount.path("known/file.txt")).unwrap();
+    server.restart().unwrap();
+    shell::wait_until("the server has heard of it", || {
+        server.names("known").unwrap() == ["deep"]
+    });
+    shell::wait_until("that is known", || {
+        mount.status()["server"]["state"] != "offline"
+    });
+    server.stop();
+    finds_out(&mount);
+    let names = std::fs::read_dir(mount.path("known")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["deep"]);
+    let absent = mount.path("known/file.txt").symlink_metadata();
+    assert_eq!(absent.unwrap_err().raw_os_error(), Some(libc::ENOENT));
+}
+
+#[test]
 fn the_return_of_a_server_is_noticed_though_nobody_asks_for_anything() {
     let server = Server::start(Options::default()).unwrap();
     let mount = mount(&server);
