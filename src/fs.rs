@@ -15,6 +15,7 @@ mod files;
 mod folders;
 mod freshening;
 mod handles;
+mod late;
 mod leaving;
 mod locals;
 mod namespace;
@@ -74,6 +75,7 @@ use crate::uri::{FileSystem, FileUri};
 use ahead::Foresight;
 use files::{Files, Opening};
 use folders::Folders;
+use late::Late;
 use locals::{Locals, is_here};
 use namespace::Namespace;
 use probing::Probing;
@@ -232,6 +234,7 @@ pub struct Fs {
     /// None where nothing may be changed.
     owing: Option<Owing>,
     removals: Removals,
+    late: Late,
     /// Whether shares that the mount leads into may be written to, and when that was asked.
     shares: Mutex<HashMap<FileSystem, (bool, Instant)>>,
     /// Counts what lost its name while it was open.
@@ -275,6 +278,7 @@ impl Fs {
         let files = Files::new(Arc::clone(&reader), Arc::clone(&namespace.inodes));
         let fs = Self {
             removals: Removals::new(&api, &namespace),
+            late: Late::default(),
             namespace,
             folders: Folders::new(),
             files,
@@ -297,9 +301,12 @@ impl Fs {
         Ok(Arc::new(fs))
     }
 
-    /// Sends the removals that wait for others; for an ordered end, and for whoever wants to be sure. Waits no longer than
-    /// any call.
+    /// Sends the removals that wait for others, and finishes what was interrupted; for an ordered end, and for whoever wants to
+    /// be sure. Waits no longer than any call.
     pub async fn settle(&self) {
+        if self.finish_late().await != late::Outcome::Done {
+            log::warn!("a change that was interrupted could not be finished yet");
+        }
         if self.all_removed(&self.root()).await.is_err() {
             log::warn!("the server did not confirm what was deleted last");
         }

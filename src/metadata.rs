@@ -135,6 +135,8 @@ struct Single {
     asked: Instant,
     /// We made it so.
     own: bool,
+    /// Something may have happened to it since: it counts only where nobody can be asked, as newer than the listing.
+    doubted: bool,
 }
 
 impl Metadata {
@@ -190,7 +192,7 @@ impl Metadata {
         let mut state = self.state.lock().unwrap();
         let folder = state.used(folder, now)?;
         if let Some(single) = folder.newest_single(name) {
-            let left = self.left(single.asked, now)?;
+            let left = self.left_of(single, now)?;
             return Some(Belief {
                 what: single.entry.clone(),
                 left,
@@ -210,7 +212,7 @@ impl Metadata {
             return Known::Unknown;
         };
         if let Some(single) = folder.newest_single(&entry.name) {
-            match (&single.entry, self.left(single.asked, now)) {
+            match (&single.entry, self.left_of(single, now)) {
                 (_, None) => return Known::Unknown,
                 (None, Some(_)) => return Known::Gone,
                 (Some(found), Some(left)) if found.id == entry.id => {
@@ -238,7 +240,8 @@ impl Metadata {
     pub fn own(&self, folder: &FileKey, name: &OsStr) -> Option<Option<Arc<Entry>>> {
         let state = self.state.lock().unwrap();
         let folder = state.folders.peek(folder).filter(|folder| folder.own > 0)?;
-        let single = folder.names.get(name).filter(|single| single.own)?;
+        let single = folder.names.get(name);
+        let single = single.filter(|single| single.own && self.counts(single))?;
         Some(single.entry.clone())
     }
 
@@ -255,7 +258,7 @@ impl Metadata {
         let folder = state.folders.peek(folder).filter(|folder| folder.own > 0);
         let names = folder.into_iter().flat_map(|folder| &folder.names);
         names
-            .filter(|(_, single)| single.own && single.entry.is_some())
+            .filter(|(_, single)| single.own && self.counts(single) && single.entry.is_some())
             .map(|(name, _)| name.clone())
             .collect()
     }
@@ -265,7 +268,8 @@ impl Metadata {
         let mut state = self.state.lock().unwrap();
         let folder = state.folders.get(folder).filter(|folder| folder.unfolded)?;
         let (listing, _) = self.believed_listing(folder, now)?;
-        let own = folder.names.iter().filter(|(_, single)| single.own);
+        let own = folder.names.iter();
+        let own = own.filter(|(_, single)| single.own && self.counts(single));
         Some(Changes {
             listing: Arc::clone(listing),
             names: own
@@ -284,7 +288,9 @@ impl Metadata {
             {
                 listed.listing = new;
                 // Changes made since they were taken come with the next fold.
-                folder.unfolded = folder.own != changes.names.len();
+                let names = folder.names.values();
+                let certain = names.filter(|single| single.own && !single.doubted).count();
+                folder.unfolded = ![folder.own, certain].contains(&changes.names.len());
             }
         });
         state.make_room(self.entries_max);
@@ -494,7 +500,14 @@ impl Metadata {
                 is_news = true;
             }
             let own = is_as_we_left_it;
-            self.put(folder, name, Single { entry, asked, own });
+            let doubted = false;
+            let single = Single {
+                entry,
+                asked,
+                own,
+                doubted,
+            };
+            self.put(folder, name, single);
         });
         if is_news {
             self.is_news(&mut state, key);
@@ -511,6 +524,7 @@ impl Metadata {
                 entry,
                 asked: at,
                 own: true,
+                doubted: false,
             };
             let before = folder.has_folder(name);
             let after = is_folder(single.entry.as_ref());
@@ -523,14 +537,16 @@ impl Metadata {
     }
 
     /// Believes nothing of `name` in the folder `key` any more, nor the listing: something happened there that we did not see.
+    /// What was known stays known.
     pub fn doubt(&self, key: &FileKey, name: &OsStr) {
         let mut state = self.state.lock().unwrap();
         if !state.folders.contains(key) {
             return;
         }
         state.change(key, |folder| {
-            folder.names.remove(name);
-            folder.count_own();
+            if let Some(single) = folder.names.get_mut(name) {
+                single.doubted = true;
+            }
             if let Some(listed) = &mut folder.listing {
                 listed.believed = false;
             }
@@ -556,20 +572,18 @@ impl Metadata {
         changed.is_none_or(|changed| began > changed)
     }
 
-    /// The same of any name in any folder. What was known stays known.
+    /// As [`Metadata::others_changed`], of any name in any folder.
     pub fn others_changed_anything(&self, at: Instant) {
         let mut state = self.state.lock().unwrap();
         state.others_changed = Some(at);
-        let mut dropped = 0;
         for (_, folder) in &mut state.folders {
-            dropped += folder.names.len();
-            folder.names.clear();
-            folder.count_own();
+            for single in folder.names.values_mut() {
+                single.doubted = true;
+            }
             if let Some(listed) = &mut folder.listing {
                 listed.believed = false;
             }
         }
-        state.entries -= dropped;
     }
 
     /// What was behind `name` in `folder` when that was known last, believed or not.
@@ -613,6 +627,18 @@ impl Metadata {
         if let Some(folder) = state.folders.pop(folder) {
             state.entries -= folder.weight();
         }
+    }
+
+    /// Whether what was said of a single name may be gone by: what is doubted may be where nobody can be asked.
+    fn counts(&self, single: &Single) -> bool {
+        !single.doubted || self.reach.is_down()
+    }
+
+    /// As [`Metadata::left`], of what was said of a single name.
+    fn left_of(&self, single: &Single, now: Instant) -> Option<Duration> {
+        self.counts(single)
+            .then(|| self.left(single.asked, now))
+            .flatten()
     }
 
     fn believed_listing<'a>(
@@ -1044,11 +1070,9 @@ mod tests {
         list(3);
         kept.check("a", 4, "1");
         change(&kept, "c", Some("3"), 4);
-        let before = kept.metadata.entries();
         kept.metadata.others_changed_anything(kept.at(5));
         kept.check("a", 6, "?");
         kept.check("c", 6, "?");
-        assert_eq!(kept.metadata.entries(), before - 1, "one name");
         list(4);
         kept.check("a", 6, "?");
         assert_eq!(
@@ -1063,6 +1087,50 @@ mod tests {
         kept.metadata
             .keep_listing(&e, listing(&[]), kept.at(7), kept.at(9));
         assert!(kept.metadata.listing(&e, kept.at(9)).is_none());
+    }
+
+    #[test]
+    fn what_we_changed_after_a_listing_is_what_was_known_last_also_once_it_is_doubted() {
+        for others_changed_anything in [true, false] {
+            let reach = Reach::default();
+            let kept = Kept {
+                metadata: Metadata::new(TTL, 100, reach.clone()),
+                start: Instant::now(),
+            };
+            let d = key("d");
+            let entries = listing(&[("1", "a"), ("2", "b")]);
+            kept.metadata
+                .keep_listing(&d, entries, kept.start, kept.start);
+            change(&kept, "a", None, 1);
+            change(&kept, "c", Some("3"), 1);
+            match others_changed_anything {
+                true => kept.metadata.others_changed_anything(kept.at(2)),
+                false => ["a", "c"].iter().for_each(|name| {
+                    kept.metadata.others_changed(&d, name.as_ref(), kept.at(2));
+                }),
+            }
+            kept.check("a", 3, "?");
+            kept.check("c", 3, "?");
+            assert!(kept.metadata.added(&d).is_empty());
+            assert_eq!(kept.metadata.own(&d, "c".as_ref()), None);
+            reach.set(false);
+            for (name, known) in [("a", "-"), ("b", "2"), ("c", "3")] {
+                kept.check(name, 60, known);
+            }
+            let changes = kept.metadata.changes(&d, kept.at(60)).unwrap();
+            assert_eq!(changes.names.len(), 2);
+            assert_eq!(
+                *kept.metadata.added(&d),
+                ["c".as_ref() as &OsStr].map(Into::into)
+            );
+            // What the server says next counts alone.
+            reach.set(true);
+            let entries = listing(&[("1", "a")]);
+            let now = kept.at(70);
+            kept.metadata.keep_listing(&d, entries, now, now);
+            kept.check("a", 71, "1");
+            kept.check("c", 71, "-");
+        }
     }
 
     #[test]

@@ -136,6 +136,7 @@ async fn serve(
     let status = Arc::new(StatusSource::new(plan, &rooms, mounted.passthrough()));
     let debts = rooms.debts.clone().ok();
     let stream = rooms.stream.take();
+    rooms.fs.finish_late_ones();
     let _following = stream.map(|stream| stream.follow(&rooms.fs, mounted.notices()));
     let answers = answers(Arc::clone(&status), debts.clone(), ask_for_end);
     let socket = match control::Socket::bind(&plan.control_dir, &plan.dir, answers) {

@@ -76,7 +76,7 @@ impl Namespace {
     }
 
     /// The folder that was known there last, and the name in it; none where nobody has met that folder.
-    fn place_of(&self, uri: &FileUri) -> Option<(FileKey, OsString)> {
+    pub(super) fn place_of(&self, uri: &FileUri) -> Option<(FileKey, OsString)> {
         let names = uri.names().get(self.options.root.names().len()..)?;
         let (last, above) = names.split_last()?;
         let mut folder = root_key();

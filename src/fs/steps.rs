@@ -2,9 +2,9 @@
 //!
 //! Each step says which file goes from which place to which other, so it can be told by looking whether it was done, and
 //! done again it does nothing. A step that fails has those before it undone, until something may have been deleted: from
-//! there it only goes forward, and a version that nobody has seen here is not deleted. What neither went on nor back (no network,
-//! a crash) is finished at the next start: at every moment each file is somewhere, under a name of its own or one that
-//! [`aside`] makes.
+//! there it only goes forward, and a version that nobody has seen here is not deleted. What neither went on nor back for want of
+//! the network is [`late`](super::late), what a crash interrupted is finished at the next start: at every moment each file is
+//! somewhere, under a name of its own or one that [`aside`] makes.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Instant, SystemTime};
@@ -106,6 +106,15 @@ impl Plan {
             Step::Move { to, .. } => parsed(to).ok(),
             Step::Delete { .. } => None,
         })
+    }
+
+    /// All places that its files leave or come to.
+    pub(super) fn places(&self) -> impl Iterator<Item = FileUri> {
+        let places = self.steps.iter().flat_map(|step| match step {
+            Step::Move { from, to, .. } => [Some(from), Some(to)],
+            Step::Delete { at, .. } => [Some(at), None],
+        });
+        places.flatten().filter_map(|place| parsed(place).ok())
     }
 
     /// The first step of `file`, which led it away from home.
@@ -213,8 +222,7 @@ impl Fs {
     /// As [`Fs::carry_out`], once `prepare` was done, which a note of the plan precedes. `undo` takes that back where the
     /// steps are not done.
     ///
-    /// From a deletion on that may have happened it only goes forward: what the server has not done by then is done at the
-    /// next start.
+    /// From a deletion on that may have happened it only goes forward: what the server has not done by then is done later.
     pub(super) async fn carry_out_after(
         &self,
         folder: &Folder,
@@ -253,7 +261,7 @@ impl Fs {
                 return Ok(told);
             }
             undo()?;
-            self.take_back(id, tried).await?;
+            self.take_back(id, tried, &error).await?;
             return Err(self.refused(folder, error));
         }
         staging.done(id).await.map_err(disk)?;
@@ -261,9 +269,9 @@ impl Fs {
         Ok(told)
     }
 
-    /// The steps of `plan` from `index` on are still to be done, now or at the next start: there is no way back.
+    /// The steps of `plan` from `index` on are still to be done, now or later: there is no way back.
     async fn go_on(&self, id: StepsId, plan: &Plan, index: usize, error: &api::Error) {
-        // What it waited for is so, and need not be owed any more by the next start.
+        // What it waited for is so, and need not be owed any more by then.
         let rest = Plan {
             steps: plan.steps[index..].to_vec(),
             only_if: None,
@@ -276,7 +284,8 @@ impl Fs {
             if !is_slow && self.finish(&rest).await.is_ok() {
                 staging.done(id).await.map_err(disk)?;
             } else {
-                log::warn!("a change is to be finished at the next start: {error}");
+                log::warn!("a change is to be finished later: {error}");
+                self.late.add(id, rest);
             }
             Ok::<(), Error>(())
         };
@@ -286,18 +295,29 @@ impl Fs {
         }
     }
 
-    /// Takes back `tried`, of which the last may have been done or not. What cannot be now is at the next start.
-    async fn take_back(&self, id: StepsId, tried: &[Step]) -> Result<(), Error> {
+    /// Takes back `tried`, of which the last came to `error` and may have been done or not. What cannot be now is later.
+    async fn take_back(
+        &self,
+        id: StepsId,
+        tried: &[Step],
+        error: &api::Error,
+    ) -> Result<(), Error> {
         let staging = &self.owing()?.staging;
         let back = Plan {
             steps: tried.iter().rev().filter_map(Step::back).collect(),
             only_if: None,
         };
         staging.go_on(id, noted(&back)?).await.map_err(disk)?;
-        match self.finish(&back).await {
+        // A server that was waited for is not waited for again.
+        let taken = match error {
+            api::Error::Timeout(_) => Err(error.clone()),
+            _ => self.finish(&back).await,
+        };
+        match taken {
             Ok(()) => staging.done(id).await.map_err(disk),
             Err(error) => {
-                log::warn!("a change that failed is to be taken back at the next start: {error}");
+                log::warn!("a change that failed is to be taken back later: {error}");
+                self.late.add(id, back);
                 Ok(())
             }
         }
@@ -363,7 +383,7 @@ impl Fs {
     }
 
     /// Finishes what was under way when the process before this one ended, unless the server cannot be reached: then it is to
-    /// be called again. What cannot be finished for another reason is tried at the next start.
+    /// be called again. What cannot be finished for another reason is tried again later, or at the next start.
     pub(super) async fn finish_steps(&self) {
         let Ok(Owing { staging, .. }) = self.owing() else {
             return;
@@ -394,7 +414,11 @@ impl Fs {
                     true => self.decided(staging, id, plan).await,
                     false => plan,
                 };
-                self.finish(&plan).await.map_err(Error::from)
+                let finished = self.finish(&plan).await;
+                if finished.is_err() {
+                    self.late.add(id, plan);
+                }
+                finished.map_err(Error::from)
             } else if let Ok(going) = serde_json::from_str::<Going>(&text) {
                 self.finish_unlink(&going).await
             } else {
@@ -445,7 +469,8 @@ impl Fs {
         decided
     }
 
-    async fn finish(&self, plan: &Plan) -> Result<(), api::Error> {
+    /// Does what is not done yet of `plan`.
+    pub(super) async fn finish(&self, plan: &Plan) -> Result<(), api::Error> {
         if !self.is_wanted(plan) {
             return Ok(());
         }

@@ -136,6 +136,46 @@ fn a_folder_in_use_is_known_also_in_the_moment_in_which_the_server_falls_silent(
 }
 
 #[test]
+fn what_was_changed_here_is_known_of_a_server_that_is_gone_also_where_it_was_to_be_asked_again() {
+    let server = Server::start(Options::default()).unwrap();
+    server.put("known/file.txt", b"content".to_vec());
+    server.put("known/deep/other.txt", b"other".to_vec());
+    server.put("unknown/file.txt", b"content".to_vec());
+    let options = ["--timeout", "3s", "--metadata-ttl", "10m"];
+    let mount = Mounted::with(&server, "cloudreve://my/", &options, |command| {
+        command.env("RUST_LOG", "debug,fuser=off");
+    });
+    server.wait_for_event_streams(1);
+    let names = |folder: &str| {
+        let entries = std::fs::read_dir(mount.path(folder)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect::<BTreeSet<_>>()
+    };
+    let at = |name: &str| mount.path("known").join(name);
+    assert_eq!(names("known").len() + names("known/deep").len(), 3);
+    assert_eq!(std::fs::read(at("file.txt")).unwrap(), b"content");
+    std::fs::rename(at("file.txt"), at("renamed.txt")).unwrap();
+    std::fs::create_dir(at("made")).unwrap();
+    std::fs::remove_file(at("deep/other.txt")).unwrap();
+    mount.sync();
+    // What nobody understands may be a change of anything.
+    server.send_events("event:event\ndata:{\n\n");
+    shell::wait_until("all is to be asked again", || {
+        mount.log().contains("(Unreadable)")
+    });
+    server.stop();
+    finds_out(&mount);
+    let right = ["deep", "made", "renamed.txt"].map(str::to_owned);
+    assert_eq!(names("known"), BTreeSet::from(right));
+    assert_eq!(names("known/deep"), BTreeSet::new());
+    assert_eq!(std::fs::read(at("renamed.txt")).unwrap(), b"content");
+    for absent in ["file.txt", "deep/other.txt"] {
+        let absent = at(absent).symlink_metadata();
+        assert_eq!(absent.unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    }
+}
+
+#[test]
 fn files_are_written_renamed_and_deleted_without_a_server_and_it_hears_of_that_when_it_is_back() {
     let server = Server::start(Options::default()).unwrap();
     server.put("known/theirs.txt", b"before".to_vec());
@@ -186,6 +226,29 @@ fn files_are_written_renamed_and_deleted_without_a_server_and_it_hears_of_that_w
 }
 
 #[test]
+fn what_was_deleted_without_a_server_stays_deleted_when_it_is_back_and_gone_once_more() {
+    let server = Server::start(Options::default()).unwrap();
+    let mount = mount(&server);
+    server.stop();
+    finds_out(&mount);
+    std::fs::remove_file(mount.path("known/file.txt")).unwrap();
+    server.restart().unwrap();
+    shell::wait_until("the server has heard of it", || {
+        server.names("known").unwrap() == ["deep"]
+    });
+    shell::wait_until("that is known", || {
+        mount.status()["server"]["state"] != "offline"
+    });
+    server.stop();
+    finds_out(&mount);
+    let names = std::fs::read_dir(mount.path("known")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["deep"]);
+    let absent = mount.path("known/file.txt").symlink_metadata();
+    assert_eq!(absent.unwrap_err().raw_os_error(), Some(libc::ENOENT));
+}
+
+#[test]
 fn the_return_of_a_server_is_noticed_though_nobody_asks_for_anything() {
     let server = Server::start(Options::default()).unwrap();
     let mount = mount(&server);
@@ -195,4 +258,46 @@ fn the_return_of_a_server_is_noticed_though_nobody_asks_for_anything() {
     shell::wait_until("the server is seen to be back", || {
         mount.log().contains("is back")
     });
+}
+
+/// A rename of `known/folder` to `to`, of which the server does the first part and then nothing for a while, is taken back once
+/// it does.
+#[track_caller]
+fn is_taken_back(to: &str) {
+    let server = Server::start(Options::default()).unwrap();
+    let mount = mount(&server);
+    server.mkdir("other/empty");
+    server.put("known/folder/inner.txt", b"inner".to_vec());
+    let there = || ["known", "other"].map(|folder| server.names(folder).unwrap());
+    let shown = || {
+        let find = ["-mindepth", "1", "-printf", "%P\n"];
+        let shown = shell::stdout(Command::new("find").arg(mount.path("")).args(find));
+        let shown = shown.lines().map(str::to_owned);
+        shown.collect::<BTreeSet<_>>()
+    };
+    shell::wait_until("what is new shows", || {
+        ["other/empty", "known/folder/inner.txt"]
+            .iter()
+            .all(|path| shown().contains(*path))
+    });
+    let before = (there(), shown());
+    server.fail(Fault::on(Route::Move).status(503));
+    server.fail(Fault::on(Route::Rename).after(1).status(503));
+    let rename = || std::fs::rename(mount.path("known/folder"), mount.path(to));
+    assert_eq!(rename().unwrap_err().raw_os_error(), Some(libc::EIO));
+    assert_ne!(there(), before.0, "a part of it is done");
+    server.clear_faults();
+    shell::wait_until("it is taken back", || there() == before.0);
+    shell::wait_until("that shows", || shown() == before.1);
+    rename().unwrap();
+    assert_eq!(
+        std::fs::read(mount.path(to).join("inner.txt")).unwrap(),
+        b"inner"
+    );
+}
+
+#[test]
+fn a_rename_of_which_the_server_did_a_part_is_taken_back_when_it_is_well_again() {
+    is_taken_back("other/renamed");
+    is_taken_back("other/empty");
 }

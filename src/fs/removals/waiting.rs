@@ -164,8 +164,11 @@ impl Shared {
         match folder {
             Some(folder) => {
                 match fate {
-                    Fate::Gone => self.metadata.change_name(folder, &removal.name, None, now),
-                    Fate::Changed | Fate::Refused(_) => self.metadata.doubt(folder, &removal.name),
+                    // The server may be gone again by now, and then what was known last counts.
+                    Fate::Gone if self.stands_for(folder, removal) => {
+                        self.metadata.change_name(folder, &removal.name, None, now);
+                    }
+                    _ => self.metadata.doubt(folder, &removal.name),
                 }
                 self.leaving.take(folder, &removal.name);
             }
@@ -175,6 +178,12 @@ impl Shared {
         if let Some(staging) = &self.staging {
             staging.clearing().done(&removal.uri);
         }
+    }
+
+    /// Whether the name of `removal` stands for nothing else by now than what was removed.
+    fn stands_for(&self, folder: &FileKey, removal: &Removal) -> bool {
+        let last = self.metadata.last_name(folder, &removal.name);
+        last.is_none_or(|entry| *entry.id.0 == *removal.gathered.removed)
     }
 
     /// Those whose time has come; all of them where `is_urgent`.

@@ -1,0 +1,136 @@
+//! Changes of several calls that the network interrupted: finished, or taken back, as soon as the server is there again.
+//!
+//! Until then they are noted, so that the next start finishes them where this process does not come to it. Whoever made the
+//! change was told that it failed; what it was about may be under one name or the other for so long.
+
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::staging::StepsId;
+
+use super::Fs;
+use super::changes::is_lost;
+use super::steps::Plan;
+
+/// Between two tries with a server that does not answer. By then it has done what was on its way to it.
+const WAIT: Duration = Duration::from_secs(1);
+/// The same where it says no: what is in the way is somebody's, who may take his time.
+const LONG_WAIT: Duration = Duration::from_secs(30);
+
+/// What is to be finished. The task that does it ends on drop.
+#[derive(Default)]
+pub(super) struct Late {
+    plans: Mutex<Vec<(StepsId, Plan)>>,
+    added: Arc<Notify>,
+    task: Mutex<Option<AbortHandle>>,
+}
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.lock().unwrap().take() {
+            task.abort();
+        }
+    }
+}
+
+impl Late {
+    /// `plan`, which is noted as `id`, is to be finished.
+    pub(super) fn add(&self, id: StepsId, plan: Plan) {
+        self.plans.lock().unwrap().push((id, plan));
+        self.added.notify_one();
+    }
+}
+
+impl Fs {
+    /// From now on finishes what the network interrupts, as soon as the server is there again. Must be called within a runtime.
+    pub fn finish_late_ones(self: &Arc<Self>) {
+        let task = run(Arc::downgrade(self), Arc::clone(&self.late.added));
+        *self.late.task.lock().unwrap() = Some(tokio::spawn(task).abort_handle());
+    }
+
+    /// Tries once to finish what is late, for no longer than any call may wait each. Tells what is left.
+    pub(super) async fn finish_late(&self) -> Outcome {
+        let space = &self.namespace;
+        let plans = std::mem::take(&mut *self.late.plans.lock().unwrap());
+        let (mut left, mut worst) = (Vec::new(), Outcome::Done);
+        for (id, plan) in plans {
+            let outcome = match worst {
+                // The next one would be waited for as long.
+                Outcome::Lost => Outcome::Lost,
+                Outcome::Done | Outcome::Refused => self.finish_one(id, &plan).await,
+            };
+            worst = worst.max(outcome);
+            if outcome != Outcome::Done {
+                left.push((id, plan));
+                continue;
+            }
+            for place in plan.places() {
+                if let Some((folder, name)) = space.place_of(&place) {
+                    space
+                        .metadata
+                        .others_changed(&folder, &name, Instant::now());
+                }
+            }
+        }
+        // Ahead of what was added meanwhile.
+        self.late.plans.lock().unwrap().splice(0..0, left);
+        worst
+    }
+
+    async fn finish_one(&self, id: StepsId, plan: &Plan) -> Outcome {
+        match timeout(self.namespace.options.timeout, self.finish(plan)).await {
+            Err(_) => return Outcome::Lost,
+            Ok(Err(error)) if is_lost(&error) => return Outcome::Lost,
+            Ok(Err(error)) => {
+                log::warn!("a change that was interrupted cannot be finished: {error}");
+                return Outcome::Refused;
+            }
+            Ok(Ok(())) => {}
+        }
+        log::info!("a change that was interrupted is finished");
+        let noted = match &self.owing {
+            Some(owing) => owing.staging.done(id).await,
+            None => Ok(()),
+        };
+        if let Err(error) = noted {
+            // Done again, it does nothing.
+            log::error!("a finished change could not be noted as such: {error}");
+        }
+        Outcome::Done
+    }
+}
+
+/// What came of a try, the better first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Outcome {
+    /// It is finished.
+    Done,
+    /// The server says no, for now.
+    Refused,
+    /// It does not answer.
+    Lost,
+}
+
+async fn run(fs: Weak<Fs>, added: Arc<Notify>) {
+    loop {
+        added.notified().await;
+        let mut wait = WAIT;
+        loop {
+            sleep(wait).await;
+            let Some(fs) = fs.upgrade() else { return };
+            if fs.api.reach().is_down() {
+                // It is looked for all the time.
+                continue;
+            }
+            wait = match fs.finish_late().await {
+                Outcome::Done => break,
+                Outcome::Refused => LONG_WAIT,
+                Outcome::Lost => WAIT,
+            };
+        }
+    }
+}
