@@ -10,6 +10,7 @@
 
 mod disk;
 mod handles;
+mod held;
 mod index;
 mod kept;
 mod names;
@@ -31,14 +32,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
+pub use self::held::Holding;
 pub use self::kept::{Kept, Now};
 pub use self::tools::{Cleared, Shown, SiteShown, clear, show};
 pub use self::whole::Whole;
 
 use self::handles::Handles;
+use self::held::{Held, SPARE_BYTES};
 use self::names::Name;
 use self::place::{Folder, How};
-use self::queue::Queue;
+use self::queue::{Job, Queue};
 use self::usage::Ledger;
 use self::verify::Verifier;
 use self::writer::Writer;
@@ -79,6 +84,22 @@ pub struct Usage {
     pub unkept_bytes: u64,
 }
 
+/// What some entities need on disk, and what there is for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fit {
+    /// Bytes that all of them take, at most.
+    pub needed_bytes: u64,
+    /// Bytes that the limit leaves for them.
+    pub room_bytes: u64,
+}
+
+impl Fit {
+    /// Whether there is room for all of them.
+    pub fn fits(self) -> bool {
+        self.needed_bytes <= self.room_bytes
+    }
+}
+
 /// Lengths of time that tests shorten.
 #[derive(Debug, Clone, Copy)]
 struct Tuning {
@@ -114,6 +135,8 @@ struct Shared {
     held: Mutex<HashMap<Name, Weak<Kept>>>,
     /// Entities of which there are files; None until somebody has looked.
     known: Mutex<Option<HashSet<Name>>>,
+    /// Entities that stay.
+    stays: Mutex<Held>,
     queue: Queue,
     verifier: Verifier,
     handles: Handles,
@@ -152,6 +175,7 @@ impl Cache {
             sought: AtomicU64::new(0),
             held: Mutex::default(),
             known: Mutex::default(),
+            stays: Mutex::default(),
             queue: Queue::new(options.waiting_bytes),
             options,
             verifier: Verifier::default(),
@@ -192,6 +216,46 @@ impl Cache {
     pub async fn caught_up(&self) {
         if let Some(shared) = &self.shared {
             shared.queue.room().await;
+        }
+    }
+
+    /// Keeps what is here and what comes of `entities` from leaving for anything else, until the answer is dropped.
+    pub fn hold(&self, entities: &[Arc<Entity>]) -> Holding {
+        Holding::new(self.shared.as_ref(), entities)
+    }
+
+    /// Bytes on disk that all of `entities` need at most, and how many there are for them beside what else stays.
+    pub fn fit(&self, entities: &[Arc<Entity>]) -> Fit {
+        let wanted = held::sizes(entities);
+        let needed_bytes = wanted.values().sum();
+        let Some(shared) = &self.shared else {
+            return Fit {
+                needed_bytes,
+                room_bytes: 0,
+            };
+        };
+        let others = shared.stays.lock().unwrap().bytes_beside(&wanted);
+        let limit = shared.options.size_bytes.saturating_sub(SPARE_BYTES);
+        Fit {
+            needed_bytes,
+            room_bytes: limit.saturating_sub(others),
+        }
+    }
+
+    /// Whether it keeps anything at all.
+    pub fn is_on(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Waits until what was stored so far is on disk, or turned out not to be kept.
+    pub async fn written(&self) {
+        let Some(shared) = &self.shared else {
+            return;
+        };
+        let (done, is_done) = oneshot::channel();
+        if shared.queue.push(Job::Mark(done)) {
+            // The writer is gone, or has done it.
+            is_done.await.ok();
         }
     }
 

@@ -22,14 +22,14 @@ use args::Cli;
 pub use args::{
     CacheArgs, CacheClearArgs, CacheCommand, CacheShowArgs, Command, CompletionsArgs, DoctorArgs,
     HelperArgs, LoginArgs, LogoutArgs, MountArgs, ProfilesArgs, StatusArgs, SyncArgs, UmountArgs,
-    WhyArgs,
+    WarmArgs, WhyArgs,
 };
 use nearest::did_you_mean;
 pub use typed::{LOCAL, MOUNT, SERVER, Typed};
 
 /// Commands that the interface names and that are not there yet.
 pub const LATER: &[&str] = &[
-    "versions", "restore", "trash", "share", "link", "pin", "unpin", "warm",
+    "versions", "restore", "trash", "share", "link", "pin", "unpin",
 ];
 
 /// What the program is called for; decides its exit codes.

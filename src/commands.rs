@@ -18,6 +18,7 @@ mod status;
 mod sync;
 mod terminal;
 mod umount;
+mod warm;
 mod why;
 
 use std::future::Future;
@@ -78,6 +79,7 @@ pub fn run(command: Command, environment: &Environment) -> Result<(), Failure> {
         Command::Umount(args) => umount::run(&args, environment),
         Command::Status(args) => status::run(&args, environment),
         Command::Sync(args) => sync::run(&args, environment),
+        Command::Warm(args) => warm::run(&args, environment),
         Command::Why(args) => why::run(&args, environment),
         Command::Cache(args) => cache::run(&args, environment),
         Command::Doctor(args) => doctor::run(&args, environment),

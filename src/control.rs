@@ -13,7 +13,7 @@ mod words;
 pub use ask::{ask, follow, outlast};
 pub use place::{mounts, socket_path};
 pub use server::{Answering, Answers, Socket, Tell};
-pub use words::{BelowPoint, OwedFile, OwedSum, Progress, StaysHere, Why};
+pub use words::{BelowPoint, NotFetched, OwedFile, OwedSum, Progress, StaysHere, Why};
 
 use std::path::PathBuf;
 
@@ -46,6 +46,11 @@ pub enum Request {
     },
     /// What a file or folder is now.
     Why {
+        /// Which.
+        path: BelowPoint,
+    },
+    /// Fetch a file, or all files below a folder, to the disk. Progress is told meanwhile, again and again.
+    Warm {
         /// Which.
         path: BelowPoint,
     },
@@ -215,6 +220,16 @@ pub enum Answer {
         conflicts: Vec<String>,
     },
     Why(Box<Why>),
+    Fetched {
+        /// Files that are here.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// What could not be fetched.
+        failed: Vec<NotFetched>,
+        /// How many more there are than are listed.
+        more_failed: u64,
+    },
     Failed {
         why: String,
     },

@@ -6,6 +6,7 @@
 
 mod access;
 mod ahead;
+mod below;
 mod changes;
 mod copy;
 mod create;
@@ -38,6 +39,7 @@ mod touched;
 mod xattrs;
 
 pub use crate::listing::{Order, OrderBy};
+pub use below::{Below, FileBelow, Found};
 pub use changes::{Owing, drop_copies};
 pub use copy::is_copy;
 pub use error::Error;

@@ -6,6 +6,7 @@
 //! done lies in the rooms below and in its inner ones.
 
 mod answers;
+mod at_hand;
 mod background;
 mod debts;
 mod directories;
@@ -33,6 +34,7 @@ use crate::control::{self, Answer};
 use crate::failure::Failure;
 use crate::systemd::Manager;
 use answers::{Asked, answers};
+use at_hand::AtHand;
 use background::Report;
 use end::{Draining, heartbeat};
 use ending::{End, Ending, Farewell};
@@ -134,7 +136,8 @@ async fn serve(
     let debts = rooms.debts.clone().ok();
     let stream = rooms.stream.take();
     let _following = stream.map(|stream| stream.follow(&rooms.fs, mounted.notices()));
-    let answers = answers(Arc::clone(&status), debts.clone(), ask_for_end);
+    let at_hand = Arc::new(AtHand::new(plan, &rooms));
+    let answers = answers(Arc::clone(&status), debts.clone(), at_hand, ask_for_end);
     let socket = match control::Socket::bind(&plan.control_dir, &plan.dir, answers) {
         Ok(socket) => socket,
         Err(err) => {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::cache::kept::Kept;
 use crate::entity::BLOCK_SIZE_BYTES;
@@ -28,6 +28,8 @@ pub(super) enum Job {
     Forget { kept: Arc<Kept>, block: u64 },
     /// A block was read from disk; None for all of them.
     Used { kept: Arc<Kept>, block: Option<u64> },
+    /// Tells that all before it is done, or will not be.
+    Mark(oneshot::Sender<()>),
 }
 
 struct State {
@@ -218,7 +220,7 @@ impl Job {
     fn bytes(&self) -> usize {
         match self {
             Self::Store { pieces, .. } => pieces.iter().map(Bytes::len).sum(),
-            Self::Forget { .. } | Self::Used { .. } => 0,
+            Self::Forget { .. } | Self::Used { .. } | Self::Mark(_) => 0,
         }
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Writer {
     order: Order,
     part_bytes: u64,
     disk: Option<Disk>,
+    /// How often what stays had changed when that was last heeded.
+    stays_seen: u64,
     /// Until when nothing is written.
     rest_until: Option<Instant>,
 }
@@ -79,6 +81,7 @@ impl Writer {
             order: Order::new(limit),
             part_bytes: part_bytes / BLOCK_SIZE_BYTES * BLOCK_SIZE_BYTES,
             disk: None,
+            stays_seen: 0,
             rest_until: None,
         }
     }
@@ -121,6 +124,8 @@ impl Writer {
             Job::Used { kept, block } => {
                 self.attempt(|writer| writer.used(&kept, block));
             }
+            // Who asked may have gone away.
+            Job::Mark(done) => drop(done.send(())),
         }
     }
 
@@ -322,6 +327,7 @@ impl Writer {
     fn make_room(&mut self, turn: &mut Turn<'_>, need: u64) -> io::Result<bool> {
         let limit = self.shared.options.size_bytes;
         let mut refusals = 0;
+        self.heed_what_stays();
         loop {
             let Some(used) = turn.used_bytes() else {
                 return Ok(false);
@@ -335,11 +341,27 @@ impl Writer {
             let Some(leaving) = self.order.leave() else {
                 return Ok(false);
             };
-            if !self.remove(turn, leaving)? {
+            if self.stays(leaving.part) {
+                self.order.stay(leaving);
+            } else if !self.remove(turn, leaving)? {
                 refusals += 1;
                 self.order.stayed(leaving, now_s());
             }
         }
+    }
+
+    /// Where other things stay than before, all are asked again.
+    fn heed_what_stays(&mut self) {
+        let changes = self.shared.stays.lock().unwrap().changes();
+        if std::mem::replace(&mut self.stays_seen, changes) != changes {
+            self.order.let_go(now_s());
+        }
+    }
+
+    /// Whether somebody holds what `part` is of.
+    fn stays(&self, part: Part) -> bool {
+        let is_own = self.disk.as_ref().is_some_and(|disk| disk.own == part.site);
+        is_own && self.shared.stays.lock().unwrap().has(part.name)
     }
 
     /// Removes a part. Whether it is gone.

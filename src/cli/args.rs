@@ -46,6 +46,8 @@ pub enum Command {
     Sync(SyncArgs),
     /// Show what a file is now: local or on the server, its version, what happens next.
     Why(WhyArgs),
+    /// Fetch a file, or all files below a folder, to the disk now.
+    Warm(WarmArgs),
     /// Show or drop the content that is kept on disk.
     Cache(CacheArgs),
     /// Check this machine, a server, a mount; a line each, with the fix.
@@ -256,6 +258,23 @@ pub struct WhyArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub options: Typed<LOCAL>,
+}
+
+/// Of `warm`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What is fetched is kept as if it had been read, and leaves the cache when room is needed for what is used more. Programs
+that read meanwhile go first. Ends with 1, and names each file that could not be fetched.
+
+Examples:
+  cloudreve-fuse warm /mnt/drive/Photos/2026
+  cloudreve-fuse warm /mnt/drive/film.mkv")]
+#[expect(missing_docs, reason = "the help of each is its documentation")]
+pub struct WarmArgs {
+    /// A file or folder on a mount.
+    pub path: PathBuf,
     #[command(flatten)]
     pub options: Typed<LOCAL>,
 }

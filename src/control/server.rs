@@ -259,6 +259,7 @@ mod tests {
                         failed(&format!("synced {}", path.0.display()))
                     }
                     Request::Why { path } => failed(&format!("why {}", path.0.display())),
+                    Request::Warm { path } => failed(&format!("warm {}", path.0.display())),
                 }
             })
         })

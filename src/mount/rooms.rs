@@ -16,6 +16,7 @@ use crate::read::Reader;
 use crate::secret::Secret;
 use crate::thumbnails::Thumbnails;
 use crate::tokens::{MemoryStore, TokenStore};
+use crate::warm::Warmer;
 
 /// What a mount is made of.
 pub(super) struct Rooms {
@@ -23,6 +24,7 @@ pub(super) struct Rooms {
     pub(super) site: Site,
     pub(super) reader: Arc<Reader>,
     pub(super) fs: Arc<Fs>,
+    pub(super) warmer: Warmer,
     /// What is owed to the server; where the mount is read-only, why it is.
     pub(super) debts: Result<Arc<Debts>, String>,
     /// Applies what becomes of what was written.
@@ -90,6 +92,7 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
     Ok(Rooms {
         api,
         site,
+        warmer: Warmer::new(&fs, &reader),
         reader,
         fs,
         debts,
