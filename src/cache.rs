@@ -13,6 +13,7 @@ mod handles;
 mod held;
 mod index;
 mod kept;
+mod listed;
 mod names;
 mod order;
 mod pages;
@@ -34,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-pub use self::held::Holding;
+pub use self::held::{Holding, whole_bytes};
 pub use self::kept::{Kept, Now};
 pub use self::tools::{Cleared, Shown, SiteShown, clear, show};
 pub use self::whole::Whole;
@@ -85,7 +86,7 @@ pub struct Usage {
 }
 
 /// What some entities need on disk, and what there is for them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Fit {
     /// Bytes that all of them take, at most.
     pub needed_bytes: u64,
@@ -224,21 +225,41 @@ impl Cache {
         Holding::new(self.shared.as_ref(), entities)
     }
 
-    /// Bytes on disk that all of `entities` need at most, and how many there are for them beside what else stays.
-    pub fn fit(&self, entities: &[Arc<Entity>]) -> Fit {
-        let wanted = held::sizes(entities);
-        let needed_bytes = wanted.values().sum();
-        let Some(shared) = &self.shared else {
-            return Fit {
-                needed_bytes,
-                room_bytes: 0,
-            };
+    /// What `owner` has pinned is `entities`, and nothing else: they stay for all who use the directory, whether this mount
+    /// runs or not. False where nobody takes note of it now. Never waits.
+    pub fn list(&self, owner: &str, entities: &[Arc<Entity>]) -> bool {
+        let job = Job::List {
+            owner: owner.to_owned(),
+            names: held::sizes(entities),
         };
-        let others = shared.stays.lock().unwrap().bytes_beside(&wanted);
+        self.shared
+            .as_ref()
+            .is_some_and(|shared| shared.queue.push(job))
+    }
+
+    /// Bytes on disk that there are for `entities`, beside what else stays and what others than `owner` have pinned. Reads
+    /// the lists of what is pinned: blocks the thread.
+    pub fn room(&self, owner: Option<&str>, entities: &[Arc<Entity>]) -> u64 {
+        let Some(shared) = &self.shared else {
+            return 0;
+        };
+        let wanted = held::sizes(entities);
+        let mut others = match shared.folder() {
+            Some(folder) => listed::read(&folder, owner),
+            None => HashMap::new(),
+        };
+        others.extend(shared.stays.lock().unwrap().sizes());
+        let others = others.iter().filter(|(name, _)| !wanted.contains_key(name));
+        let others: u64 = others.map(|(_, bytes)| *bytes).sum();
         let limit = shared.options.size_bytes.saturating_sub(SPARE_BYTES);
+        limit.saturating_sub(others)
+    }
+
+    /// Bytes on disk that all of `entities` need at most, and what there is for them (→ [`Cache::room`]).
+    pub fn fit(&self, owner: Option<&str>, entities: &[Arc<Entity>]) -> Fit {
         Fit {
-            needed_bytes,
-            room_bytes: limit.saturating_sub(others),
+            needed_bytes: held::sizes(entities).values().sum(),
+            room_bytes: self.room(owner, entities),
         }
     }
 

@@ -13,7 +13,7 @@ mod words;
 pub use ask::{ask, follow, outlast};
 pub use place::{mounts, socket_path};
 pub use server::{Answering, Answers, Socket, Tell};
-pub use words::{BelowPoint, NotFetched, OwedFile, OwedSum, Progress, StaysHere, Why};
+pub use words::{BelowPoint, NotFetched, OwedFile, OwedSum, PinStatus, Progress, StaysHere, Why};
 
 use std::path::PathBuf;
 
@@ -51,6 +51,17 @@ pub enum Request {
     },
     /// Fetch a file, or all files below a folder, to the disk. Progress is told meanwhile, again and again.
     Warm {
+        /// Which.
+        path: BelowPoint,
+    },
+    /// Keep a file, or all files below a folder, on the disk from now on. Answered when all is there; progress is told
+    /// meanwhile. It is noted before that, and who goes away stops nothing.
+    Pin {
+        /// Which.
+        path: BelowPoint,
+    },
+    /// Let go of what was pinned.
+    Unpin {
         /// Which.
         path: BelowPoint,
     },
@@ -94,6 +105,9 @@ pub struct Status {
     /// What is here and owed to nobody, because of its name.
     #[serde(default)]
     pub local_only: StaysHere,
+    /// What is pinned, in the order in which it was.
+    #[serde(default)]
+    pub pins: Vec<PinStatus>,
     /// A line for each file of ours that was put beside another version since the mount began, or is about to be.
     pub conflicts: Vec<String>,
     /// What a person should do now, most important first; empty where all is well.
@@ -229,6 +243,10 @@ pub enum Answer {
         failed: Vec<NotFetched>,
         /// How many more there are than are listed.
         more_failed: u64,
+    },
+    Unpinned {
+        /// Whether there was anything to let go of.
+        was_pinned: bool,
     },
     Failed {
         why: String,

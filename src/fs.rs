@@ -21,6 +21,7 @@ mod locals;
 mod namespace;
 mod news;
 mod others;
+mod pinned;
 mod probing;
 mod questions;
 mod removals;
@@ -46,6 +47,7 @@ pub use error::Error;
 pub use files::{At, Change, Reserve, SetTime, complete};
 pub use freshening::Freshening;
 pub use others::Outdated;
+pub use pinned::Pinned;
 pub use rename::RenameHow;
 pub use told::Maker;
 
@@ -56,6 +58,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use crate::api::{Api, Delete};
 use crate::attributes::ShownTimes;
@@ -65,6 +68,7 @@ use crate::inodes::{Ino, Node};
 use crate::listing::Source;
 use crate::model::FileKind;
 use crate::names::NamePolicy;
+use crate::pins::Pins;
 use crate::read::Reader;
 use crate::staging::Local;
 use crate::thumbnails::{self, Thumbnails};
@@ -237,6 +241,9 @@ pub struct Fs {
     gone: AtomicU64,
     /// Who has it changes what is told of a file.
     telling: Mutex<()>,
+    pins: Arc<Pins>,
+    /// Told when something may have changed.
+    news: Notify,
 }
 
 impl Fs {
@@ -251,6 +258,7 @@ impl Fs {
         reader: Arc<Reader>,
         thumbnails: Option<Thumbnails>,
         owing: Option<(Owing, Vec<Arc<Local>>)>,
+        pins: Arc<Pins>,
     ) -> Result<Arc<Self>, Error> {
         let (owing, owed) = owing.unzip();
         let owed = owed.unwrap_or_default();
@@ -282,6 +290,8 @@ impl Fs {
             shares: Mutex::default(),
             gone: AtomicU64::new(0),
             telling: Mutex::default(),
+            pins,
+            news: Notify::new(),
         };
         if let Some(owing) = owing {
             owed.iter().for_each(|local| fs.watch(Arc::clone(local)));
@@ -323,6 +333,7 @@ impl Fs {
             let (folder, now) = (node.entry.id.clone(), SystemTime::now());
             self.namespace.touched.touch(folder, now);
         }
+        self.news.notify_one();
     }
 
     /// lookup: counts one reference where found.

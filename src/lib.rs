@@ -12,7 +12,7 @@
 //! | 5 | [`fuse`]: the kernel's requests, translated; [`control`]: a mount's socket; [`warm`]: content fetched before anybody reads it |
 //! | 4 | [`fs`]: the filesystem in POSIX verbs; knows no FUSE, no HTTP |
 //! | 3 | movers, which join the gate and the keepers: [`listing`]: whole folders from a server that pages; [`read`]: bytes of an entity; [`upload`]: delivers what is staged; [`watch`]: what others change, as it is told; [`thumbnails`] for the desktop |
-//! | 2 | keepers, which remember and never speak: [`accounts`] on disk, [`inodes`], [`metadata`], [`blocks`] of content in memory, [`cache`] of content on disk, [`staging`]: content that the server does not have yet |
+//! | 2 | keepers, which remember and never speak: [`accounts`] on disk, [`inodes`], [`metadata`], [`blocks`] of content in memory, [`cache`] of content on disk, [`staging`]: content that the server does not have yet, [`pins`]: what is to stay at hand |
 //! | 1 | [`api`]: the gate, the only HTTP; [`cli`]: what may be typed; [`mountpoint`]: the kernel's mount table; [`systemd`] |
 //! | 0 | the shared words: [`address`], [`attributes`], [`uri`], [`names`], [`model`], [`reach`], [`entity`], [`entry`], [`expiry`], [`globs`], [`secret`], [`tokens`], [`failure`]; [`argv`]; [`asker`]; [`crash`] |
 //!
@@ -54,6 +54,7 @@ pub mod blocks;
 pub mod cache;
 pub mod inodes;
 pub mod metadata;
+pub mod pins;
 pub mod staging;
 
 pub mod listing;

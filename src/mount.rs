@@ -137,6 +137,7 @@ async fn serve(
     let stream = rooms.stream.take();
     let _following = stream.map(|stream| stream.follow(&rooms.fs, mounted.notices()));
     let at_hand = Arc::new(AtHand::new(plan, &rooms));
+    let pinned = rooms.pinning.follow();
     let answers = answers(Arc::clone(&status), debts.clone(), at_hand, ask_for_end);
     let socket = match control::Socket::bind(&plan.control_dir, &plan.dir, answers) {
         Ok(socket) => socket,
@@ -170,6 +171,7 @@ async fn serve(
         signals,
         manager,
     };
+    drop(pinned);
     let freed = ending.free(&mut mounted).await;
     rooms.fs.settle().await;
     status.ends();

@@ -1,23 +1,27 @@
-//! Content fetched to the disk before anybody reads it: what `warm` asks for once.
+//! Content fetched to the disk before anybody reads it: what `warm` asks for once, and what is pinned for as long as it is.
 //!
 //! Joins the walk over what is below a place with the reader, which brings whole files. Says before it begins where there
 //! is no room for all of it; while it fetches, what it wants is not driven out by anything else. Dropping what it does ends
-//! it. Never keeps more than it was asked for, and never looks at who asked.
+//! it. Fetches nothing that it was not asked for.
 
-mod count;
+mod fitting;
+mod following;
+mod wanted;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::task::{JoinError, JoinSet};
 
-pub use self::count::{Count, Counted};
+pub use self::following::{Following, PinState, Pinning};
+pub use self::wanted::{Counted, Wanted, count};
 
 use crate::cache::Fit;
 use crate::entity::Entity;
 use crate::failure::chain;
-use crate::fs::{self, FileBelow, Fs};
+use crate::fs::{self, Below, FileBelow, Fs};
 use crate::read::{NotKept, Reader, Source};
 
 /// Files whose URLs are asked for in one request.
@@ -69,114 +73,110 @@ impl Warmer {
     }
 
     /// Brings all of the file at `path` below the mount point, or of all files below it, to the disk; what could not be.
-    pub async fn warm(&self, path: &Path, count: &Arc<Count>) -> Result<Vec<Failed>, Refused> {
-        let cache = self.reader.cache();
-        if !cache.is_on() {
-            return Err(Refused::Off);
-        }
+    /// What that is goes to `list` as soon as it is known.
+    pub async fn warm(
+        &self,
+        path: &Path,
+        list: &OnceLock<Vec<Arc<Wanted>>>,
+    ) -> Result<Vec<Failed>, Refused> {
+        self.is_possible()?;
         let below = self.fs.files_below(path).await?;
         let entities = entities(&below.files);
-        let fit = cache.fit(&entities);
+        let fit = self.fit(None, entities.clone()).await;
         if !fit.fits() {
             return Err(Refused::NoRoom(fit));
         }
-        let _holding = cache.hold(&entities);
-        let mut failed: Vec<Failed> = below
-            .unread
-            .iter()
-            .map(|(path, error)| Failed {
-                path: path.clone(),
-                why: format!("it could not be listed: {}", chain(error)),
-            })
-            .collect();
-        failed.extend(self.fetch(&below.files, count).await);
+        let _holding = self.reader.cache().hold(&entities);
+        let mut failed = unread(&below);
+        let files = below.files.into_iter().map(Wanted::new).map(Arc::new);
+        let files = list.get_or_init(|| files.collect());
+        self.fetch(files).await;
+        failed.extend(not_fetched(files));
         Ok(failed)
     }
 
-    /// Fetches `files`, as far as they are not here; those that could not be, in the order of their paths.
-    async fn fetch(&self, files: &[FileBelow], count: &Arc<Count>) -> Vec<Failed> {
-        count.begins(files);
+    fn is_possible(&self) -> Result<(), Refused> {
+        match self.reader.cache().is_on() {
+            true => Ok(()),
+            false => Err(Refused::Off),
+        }
+    }
+
+    /// What `entities` need, and what there is for them beside what others than `owner` have pinned.
+    async fn fit(&self, owner: Option<&str>, entities: Vec<Arc<Entity>>) -> Fit {
+        let (cache, owner) = (Arc::clone(self.reader.cache()), owner.map(str::to_owned));
+        let fit = tokio::task::spawn_blocking(move || cache.fit(owner.as_deref(), &entities));
+        fit.await.unwrap_or_else(|error| {
+            log::error!("looking for room ended by itself: {error}");
+            Fit::default()
+        })
+    }
+
+    /// Fetches `files`, as far as they are not here. Each is told how that ended.
+    async fn fetch(&self, files: &[Arc<Wanted>]) {
         let in_vain = Arc::new(AtomicUsize::new(0));
-        let (mut under_way, mut failed) = (JoinSet::new(), Vec::new());
+        let mut under_way = JoinSet::new();
         for batch in files.chunks(BATCH) {
-            for file in self.wanted(batch, count).await {
+            for file in self.missing(batch).await {
                 if under_way.len() >= AT_ONCE {
-                    failed.extend(outcome(under_way.join_next().await));
+                    is_over(under_way.join_next().await);
                 }
-                let (count, in_vain) = (Arc::clone(count), Arc::clone(&in_vain));
-                under_way.spawn(keep(Arc::clone(&self.reader), file, count, in_vain));
+                let (reader, in_vain) = (Arc::clone(&self.reader), Arc::clone(&in_vain));
+                under_way.spawn(async move {
+                    let why = keep(&reader, &file, &in_vain).await;
+                    file.set_here(reader.bytes_here(&file.entity).await);
+                    file.tried(why);
+                });
             }
         }
         while let Some(end) = under_way.join_next().await {
-            failed.extend(outcome(Some(end)));
+            is_over(Some(end));
         }
-        failed.sort_by(|one, other| one.path.cmp(&other.path));
-        failed
     }
 
-    /// Those of `batch` that are not here as a whole; their URLs are on their way.
-    async fn wanted(&self, batch: &[FileBelow], count: &Count) -> Vec<FileBelow> {
-        let mut wanted = Vec::new();
-        for file in batch {
-            let size_bytes = file.source.size_bytes;
-            let here = match file.is_owed {
-                true => size_bytes,
-                false => {
-                    let entity = Arc::new(file.source.version());
-                    self.reader.bytes_here(&entity).await
-                }
-            };
-            count.here(here);
-            match here == size_bytes {
-                true => count.file_done(),
-                false => wanted.push(file.clone()),
+    /// Those of `batch` that are not here as a whole; their URLs are known.
+    async fn missing(&self, batch: &[Arc<Wanted>]) -> Vec<Arc<Wanted>> {
+        let mut missing = Vec::new();
+        for file in batch.iter().filter(|file| !file.file.is_owed) {
+            file.set_here(self.reader.bytes_here(&file.entity).await);
+            match file.is_here() {
+                true => file.tried(None),
+                false => missing.push(Arc::clone(file)),
             }
         }
-        if wanted.len() > 1 {
-            let sources: Vec<Source> = wanted.iter().map(|file| file.source.clone()).collect();
+        if missing.len() > 1 {
+            let sources = missing.iter().map(|file| file.file.source.clone());
+            let sources: Vec<Source> = sources.collect();
             self.reader.sign_ahead(&sources).await;
         }
-        wanted
+        missing
     }
 }
 
-/// What a task came to.
-fn outcome(ended: Option<Result<Option<Failed>, JoinError>>) -> Option<Failed> {
-    match ended? {
-        Ok(failed) => failed,
-        Err(error) => {
-            log::error!("fetching a file ended by itself: {error}");
-            None
-        }
+fn is_over(ended: Option<Result<(), JoinError>>) {
+    if let Some(Err(error)) = ended {
+        log::error!("fetching a file ended by itself: {error}");
     }
 }
 
 /// Brings one file here; why it could not be.
-async fn keep(
-    reader: Arc<Reader>,
-    file: FileBelow,
-    count: Arc<Count>,
-    in_vain: Arc<AtomicUsize>,
-) -> Option<Failed> {
-    let failed = |why: String| Failed {
-        path: file.path.clone(),
-        why,
-    };
+async fn keep(reader: &Arc<Reader>, file: &Wanted, in_vain: &AtomicUsize) -> Option<String> {
     if in_vain.load(Relaxed) >= IN_VAIN {
-        return Some(failed("not tried: the server is not reached".to_owned()));
+        return Some("not tried: the server is not reached".to_owned());
     }
-    let came = |bytes| count.came(bytes);
-    match reader.keep(&file.source, &came).await {
+    match reader
+        .keep(&file.file.source, &|bytes| file.came(bytes))
+        .await
+    {
         Ok(()) => {
             in_vain.store(0, Relaxed);
-            count.file_done();
             None
         }
         Err(error) => {
             if is_out_of_reach(&error) {
                 in_vain.fetch_add(1, Relaxed);
             }
-            Some(failed(chain(&error)))
+            Some(chain(&error))
         }
     }
 }
@@ -194,5 +194,27 @@ fn entities(files: &[FileBelow]) -> Vec<Arc<Entity>> {
     let fetched = files.iter().filter(|file| !file.is_owed);
     fetched
         .map(|file| Arc::new(file.source.version()))
+        .collect()
+}
+
+/// The folders of which nothing can be told.
+fn unread(below: &Below) -> Vec<Failed> {
+    let unread = below.unread.iter();
+    unread
+        .map(|(path, error)| Failed {
+            path: path.clone(),
+            why: format!("it could not be listed: {}", chain(error)),
+        })
+        .collect()
+}
+
+/// Those of `files` that are not here as a whole.
+fn not_fetched(files: &[Arc<Wanted>]) -> Vec<Failed> {
+    let missing = files.iter().filter(|file| !file.is_here());
+    missing
+        .map(|file| Failed {
+            path: file.file.path.clone(),
+            why: file.why().unwrap_or_else(|| "not fetched".to_owned()),
+        })
         .collect()
 }

@@ -81,11 +81,9 @@ impl Held {
         self.changes
     }
 
-    /// Bytes of what stays and is not among `others`.
-    pub(super) fn bytes_beside(&self, others: &HashMap<Name, u64>) -> u64 {
-        let beside = self.names.iter();
-        let beside = beside.filter(|(name, _)| !others.contains_key(name));
-        beside.map(|(_, stays)| stays.bytes).sum()
+    /// What stays, and the bytes that each takes.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = (Name, u64)> {
+        self.names.iter().map(|(name, stays)| (*name, stays.bytes))
     }
 }
 
@@ -96,9 +94,11 @@ pub(super) fn sizes(entities: &[Arc<Entity>]) -> HashMap<Name, u64> {
         .collect()
 }
 
-fn whole_bytes(entity: &Entity) -> u64 {
+/// Bytes that all of `entity` takes on disk at most.
+pub fn whole_bytes(entity: &Entity) -> u64 {
     let on_disk = |bytes: u64| bytes.next_multiple_of(UNIT_BYTES);
     match entity.blocks() {
+        0 => 0,
         1 => on_disk(entity.size_bytes + TRAILER_BYTES as u64),
         _ => {
             let data = charge(Kind::Data, on_disk(entity.size_bytes) / 512);

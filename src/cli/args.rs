@@ -48,6 +48,10 @@ pub enum Command {
     Why(WhyArgs),
     /// Fetch a file, or all files below a folder, to the disk now.
     Warm(WarmArgs),
+    /// Keep a file, or all files below a folder, on the disk, in each new version.
+    Pin(PinArgs),
+    /// Let go of what was pinned.
+    Unpin(UnpinArgs),
     /// Show or drop the content that is kept on disk.
     Cache(CacheArgs),
     /// Check this machine, a server, a mount; a line each, with the fix.
@@ -273,6 +277,39 @@ Examples:
   cloudreve-fuse warm /mnt/drive/film.mkv")]
 #[expect(missing_docs, reason = "the help of each is its documentation")]
 pub struct WarmArgs {
+    /// A file or folder on a mount.
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub options: Typed<LOCAL>,
+}
+
+/// Of `pin`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What is pinned is fetched now, and stays whatever else is read; new versions of it are fetched in the background, and so is
+what comes to lie below a pinned folder. Renamed or moved it stays pinned. After Ctrl-C it goes on in the background, and
+'cloudreve-fuse status' shows how far it is. It lasts until it is unpinned, also over restarts.
+
+Examples:
+  cloudreve-fuse pin /mnt/drive/Work
+  cloudreve-fuse status")]
+#[expect(missing_docs, reason = "the help of each is its documentation")]
+pub struct PinArgs {
+    /// A file or folder on a mount.
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub options: Typed<LOCAL>,
+}
+
+/// Of `unpin`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What is let go of stays in the cache until room is needed for something else.
+
+Example:
+  cloudreve-fuse unpin /mnt/drive/Work")]
+#[expect(missing_docs, reason = "the help of each is its documentation")]
+pub struct UnpinArgs {
     /// A file or folder on a mount.
     pub path: PathBuf,
     #[command(flatten)]

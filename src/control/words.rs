@@ -84,6 +84,24 @@ pub struct NotFetched {
     pub reason: String,
 }
 
+/// How something that is pinned stands. Fields are added, never renamed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PinStatus {
+    /// Where it is in the mount.
+    pub path: String,
+    /// Files that it is or that are below it, empty ones not counted.
+    pub files: u64,
+    /// Of those: here as a whole.
+    pub files_here: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Of those: here.
+    pub bytes_here: u64,
+    /// Why not all of it is here, where something stands in the way.
+    pub reason: Option<String>,
+}
+
 /// All that is owed, in numbers. Fields are added, never renamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -56,6 +56,8 @@ pub(super) fn answers(
                 Request::Status => Answer::Status(Box::new(status.status().await)),
                 Request::Why { path } => status.why(&path).await,
                 Request::Warm { path } => at_hand.warm(&path.0, &tell).await,
+                Request::Pin { path } => at_hand.pin(&path.0, &tell).await,
+                Request::Unpin { path } => at_hand.unpin(&path.0).await,
                 Request::Sync { path } => match debts {
                     Some(debts) => debts.sync(&path.0, &tell).await,
                     None => nothing_owed(),

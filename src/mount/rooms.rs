@@ -12,11 +12,12 @@ use crate::mount::end::Draining;
 use crate::mount::explain;
 use crate::mount::following::Stream;
 use crate::mount::writing::{self, Applying, Begun};
+use crate::pins::Pins;
 use crate::read::Reader;
 use crate::secret::Secret;
 use crate::thumbnails::Thumbnails;
 use crate::tokens::{MemoryStore, TokenStore};
-use crate::warm::Warmer;
+use crate::warm::{Pinning, Warmer};
 
 /// What a mount is made of.
 pub(super) struct Rooms {
@@ -25,6 +26,7 @@ pub(super) struct Rooms {
     pub(super) reader: Arc<Reader>,
     pub(super) fs: Arc<Fs>,
     pub(super) warmer: Warmer,
+    pub(super) pinning: Pinning,
     /// What is owed to the server; where the mount is read-only, why it is.
     pub(super) debts: Result<Arc<Debts>, String>,
     /// Applies what becomes of what was written.
@@ -66,6 +68,8 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
     };
     let owing = begun.as_ref().ok();
     let owing = owing.map(|begun| (begun.owing.clone(), begun.owed.clone()));
+    let drive = staging_options(plan, &site.instance_id, &site.user.id).drive;
+    let pins = Arc::new(Pins::open(&plan.state_dir, &drive));
     let thumbnails = plan.thumbnails.clone();
     let thumbnails = thumbnails.map(|options| Thumbnails::new(&api, options));
     if let Some(stream) = &mut stream {
@@ -77,6 +81,7 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
         Arc::clone(&reader),
         thumbnails,
         owing,
+        pins,
     )
     .await
     .map_err(|err| explain::fs(&err, plan))?;
@@ -89,10 +94,12 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
         }
         Err(because) => (Err(because.to_owned()), None),
     };
+    let warmer = Warmer::new(&fs, &reader);
     Ok(Rooms {
         api,
         site,
-        warmer: Warmer::new(&fs, &reader),
+        pinning: Pinning::new(warmer.clone()),
+        warmer,
         reader,
         fs,
         debts,

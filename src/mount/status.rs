@@ -9,7 +9,7 @@ use crate::api::{Api, Health, Site};
 use crate::cli::values::show_moment;
 use crate::config::{Account, MountPlan};
 use crate::control::{
-    AccountStatus, Answer, BelowPoint, CacheStatus, ReadingStatus, ServerStatus, Status,
+    AccountStatus, Answer, BelowPoint, CacheStatus, PinStatus, ReadingStatus, ServerStatus, Status,
 };
 use crate::fs::{Counts, Fs};
 use crate::fuse::Passthrough;
@@ -19,6 +19,7 @@ use crate::mount::following::{self, Stream};
 use crate::mount::rooms::Rooms;
 use crate::mount::why;
 use crate::read::Reader;
+use crate::warm::Pinning;
 use crate::watch::Pulse;
 
 /// How old the quota shown may be.
@@ -49,6 +50,7 @@ pub(super) struct StatusSource {
     capacity: Mutex<Option<(Instant, Capacity)>>,
     version: OnceLock<String>,
     pulse: Option<Pulse>,
+    pinning: Pinning,
 }
 
 impl StatusSource {
@@ -74,6 +76,7 @@ impl StatusSource {
             capacity: Mutex::new(None),
             version: OnceLock::new(),
             pulse: rooms.stream.as_ref().map(Stream::pulse),
+            pinning: rooms.pinning.clone(),
         }
     }
 
@@ -144,9 +147,23 @@ impl StatusSource {
             owed_files,
             owed_sum,
             local_only: local_only.unwrap_or_default(),
+            pins: self.pins(),
             conflicts,
             next_steps,
         }
+    }
+
+    fn pins(&self) -> Vec<PinStatus> {
+        let states = self.pinning.states().into_iter();
+        let states = states.map(|pin| PinStatus {
+            path: self.mount_point.join(&pin.path).display().to_string(),
+            files: pin.counted.files,
+            files_here: pin.counted.files_done,
+            bytes: pin.counted.bytes,
+            bytes_here: pin.counted.bytes_done,
+            reason: pin.why,
+        });
+        states.collect()
     }
 
     fn cache(&self, counts: Counts) -> CacheStatus {

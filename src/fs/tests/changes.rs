@@ -81,6 +81,7 @@ impl Mounted {
             reader,
             None,
             Some((owing.clone(), owed)),
+            Arc::new(Pins::open(dir.path(), "drive")),
         )
         .await;
         Self {

@@ -1,12 +1,12 @@
-//! `warm`: fetches content to the disk now.
+//! `warm`, `pin`, `unpin`: content on this machine's disk, once or from now on.
 
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::cli::WarmArgs;
 use crate::cli::values::show_size;
+use crate::cli::{PinArgs, UnpinArgs, WarmArgs};
 use crate::commands::mounts::{place_of, points};
 use crate::commands::print;
 use crate::commands::progress::Shown;
@@ -21,15 +21,10 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Names in the line that says what is missing; each stands in a line of its own before it.
 const NAMES_IN_A_LINE: usize = 5;
 
-pub(super) fn run(args: &WarmArgs, environment: &Environment) -> Result<(), Failure> {
+pub(super) fn warm(args: &WarmArgs, environment: &Environment) -> Result<(), Failure> {
     let local = config::local(&args.options.0, environment)?;
-    let control_dir = local.dirs.control.as_path();
-    let (point, below) = place_of(&args.path, &points(control_dir)?)?;
-    let socket = control::socket_path(control_dir, &point);
-    let request = Request::Warm {
-        path: BelowPoint(below),
-    };
-    match ask(&socket, request, environment)? {
+    let warm = |path| Request::Warm { path };
+    match ask(&local.dirs.control, &args.path, warm, environment)? {
         Some(answer) => report(&args.path, answer),
         // The daemon notices that nobody waits any more, and fetches no further.
         None => Err(Failure::failed(
@@ -38,14 +33,45 @@ pub(super) fn run(args: &WarmArgs, environment: &Environment) -> Result<(), Fail
     }
 }
 
+pub(super) fn pin(args: &PinArgs, environment: &Environment) -> Result<(), Failure> {
+    let local = config::local(&args.options.0, environment)?;
+    let pin = |path| Request::Pin { path };
+    match ask(&local.dirs.control, &args.path, pin, environment)? {
+        Some(answer) => report(&args.path, answer),
+        None => Err(Failure::failed(
+            "interrupted; what is pinned is fetched in the background, and 'cloudreve-fuse status' shows how far it is",
+        )),
+    }
+}
+
+pub(super) fn unpin(args: &UnpinArgs, environment: &Environment) -> Result<(), Failure> {
+    let local = config::local(&args.options.0, environment)?;
+    let unpin = |path| Request::Unpin { path };
+    let shown = args.path.display();
+    match ask(&local.dirs.control, &args.path, unpin, environment)? {
+        Some(Answer::Unpinned { was_pinned: true }) => {
+            print(&format!("{shown} is not pinned any more.\n"))
+        }
+        Some(Answer::Unpinned { was_pinned: false }) => {
+            print(&format!("{shown} was not pinned.\n"))
+        }
+        Some(answer) => report(&args.path, answer),
+        None => Err(Failure::failed("interrupted")),
+    }
+}
+
 /// What the daemon answers, with progress on a terminal; none after Ctrl-C.
 fn ask(
-    socket: &Path,
-    request: Request,
+    control_dir: &Path,
+    path: &Path,
+    request: impl FnOnce(BelowPoint) -> Request,
     environment: &Environment,
 ) -> Result<Option<Answer>, Failure> {
+    let (point, below) = place_of(path, &points(control_dir)?)?;
+    let socket = control::socket_path(control_dir, &point);
+    let request = request(BelowPoint(below));
     let shown = Arc::new(Mutex::new(Some(Shown::on_terminal(environment))));
-    let (socket, shows) = (socket.to_owned(), Arc::clone(&shown));
+    let shows = Arc::clone(&shown);
     let asking = move || {
         control::follow(&socket, &request, SILENCE, |progress| {
             if let Some(shown) = &mut *shows.lock().unwrap() {
@@ -127,7 +153,7 @@ fn verdict(failed: &[NotFetched], more_failed: u64) -> Result<(), Failure> {
         n => format!(" and {n} more"),
     };
     Err(Failure::failed(format!(
-        "not fetched: {}{more}; what is here is kept, and the same command goes on from there",
+        "not on this machine's disk: {}{more}; what is there stays, and the same command goes on from there",
         names.join(", ")
     )))
 }
@@ -152,7 +178,7 @@ mod tests {
         );
         let said = verdict(&some, 3).unwrap_err().to_string();
         assert!(
-            said.starts_with("not fetched: /m/a, /m/b and 3 more;"),
+            said.starts_with("not on this machine's disk: /m/a, /m/b and 3 more;"),
             "{said}"
         );
         assert_eq!(verdict(&[], 0), Ok(()));
