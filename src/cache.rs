@@ -10,8 +10,10 @@
 
 mod disk;
 mod handles;
+mod held;
 mod index;
 mod kept;
+mod listed;
 mod names;
 mod order;
 mod pages;
@@ -31,14 +33,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
+pub use self::held::{Holding, whole_bytes};
 pub use self::kept::{Kept, Now};
 pub use self::tools::{Cleared, Shown, SiteShown, clear, show};
 pub use self::whole::Whole;
 
 use self::handles::Handles;
+use self::held::{Held, SPARE_BYTES};
 use self::names::Name;
 use self::place::{Folder, How};
-use self::queue::Queue;
+use self::queue::{Job, Queue};
 use self::usage::Ledger;
 use self::verify::Verifier;
 use self::writer::Writer;
@@ -79,6 +85,22 @@ pub struct Usage {
     pub unkept_bytes: u64,
 }
 
+/// What some entities need on disk, and what there is for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fit {
+    /// Bytes that all of them take, at most.
+    pub needed_bytes: u64,
+    /// Bytes that the limit leaves for them.
+    pub room_bytes: u64,
+}
+
+impl Fit {
+    /// Whether there is room for all of them.
+    pub fn fits(self) -> bool {
+        self.needed_bytes <= self.room_bytes
+    }
+}
+
 /// Lengths of time that tests shorten.
 #[derive(Debug, Clone, Copy)]
 struct Tuning {
@@ -114,6 +136,8 @@ struct Shared {
     held: Mutex<HashMap<Name, Weak<Kept>>>,
     /// Entities of which there are files; None until somebody has looked.
     known: Mutex<Option<HashSet<Name>>>,
+    /// Entities that stay.
+    stays: Mutex<Held>,
     queue: Queue,
     verifier: Verifier,
     handles: Handles,
@@ -152,6 +176,7 @@ impl Cache {
             sought: AtomicU64::new(0),
             held: Mutex::default(),
             known: Mutex::default(),
+            stays: Mutex::default(),
             queue: Queue::new(options.waiting_bytes),
             options,
             verifier: Verifier::default(),
@@ -192,6 +217,66 @@ impl Cache {
     pub async fn caught_up(&self) {
         if let Some(shared) = &self.shared {
             shared.queue.room().await;
+        }
+    }
+
+    /// Keeps what is here and what comes of `entities` from leaving for anything else, until the answer is dropped.
+    pub fn hold(&self, entities: &[Arc<Entity>]) -> Holding {
+        Holding::new(self.shared.as_ref(), entities)
+    }
+
+    /// What `owner` has pinned is `entities`, and nothing else: they stay for all who use the directory, whether this mount
+    /// runs or not. False where nobody takes note of it now. Never waits.
+    pub fn list(&self, owner: &str, entities: &[Arc<Entity>]) -> bool {
+        let job = Job::List {
+            owner: owner.to_owned(),
+            names: held::sizes(entities),
+        };
+        self.shared
+            .as_ref()
+            .is_some_and(|shared| shared.queue.push(job))
+    }
+
+    /// Bytes on disk that there are for `entities`, beside what else stays and what others than `owner` have pinned. Reads
+    /// the lists of what is pinned: blocks the thread.
+    pub fn room(&self, owner: Option<&str>, entities: &[Arc<Entity>]) -> u64 {
+        let Some(shared) = &self.shared else {
+            return 0;
+        };
+        let wanted = held::sizes(entities);
+        let mut others = match shared.folder() {
+            Some(folder) => listed::read(&folder, owner),
+            None => HashMap::new(),
+        };
+        others.extend(shared.stays.lock().unwrap().sizes());
+        let others = others.iter().filter(|(name, _)| !wanted.contains_key(name));
+        let others: u64 = others.map(|(_, bytes)| *bytes).sum();
+        let limit = shared.options.size_bytes.saturating_sub(SPARE_BYTES);
+        limit.saturating_sub(others)
+    }
+
+    /// Bytes on disk that all of `entities` need at most, and what there is for them (→ [`Cache::room`]).
+    pub fn fit(&self, owner: Option<&str>, entities: &[Arc<Entity>]) -> Fit {
+        Fit {
+            needed_bytes: held::sizes(entities).values().sum(),
+            room_bytes: self.room(owner, entities),
+        }
+    }
+
+    /// Whether it keeps anything at all.
+    pub fn is_on(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Waits until what was stored so far is on disk, or turned out not to be kept.
+    pub async fn written(&self) {
+        let Some(shared) = &self.shared else {
+            return;
+        };
+        let (done, is_done) = oneshot::channel();
+        if shared.queue.push(Job::Mark(done)) {
+            // The writer is gone, or has done it.
+            is_done.await.ok();
         }
     }
 

@@ -21,16 +21,14 @@ use crate::failure::Failure;
 use args::Cli;
 pub use args::{
     CacheArgs, CacheClearArgs, CacheCommand, CacheShowArgs, Command, CompletionsArgs, DoctorArgs,
-    HelperArgs, LoginArgs, LogoutArgs, MountArgs, ProfilesArgs, StatusArgs, SyncArgs, UmountArgs,
-    WhyArgs,
+    HelperArgs, LoginArgs, LogoutArgs, MountArgs, PinArgs, ProfilesArgs, StatusArgs, SyncArgs,
+    UmountArgs, UnpinArgs, WarmArgs, WhyArgs,
 };
 use nearest::did_you_mean;
 pub use typed::{LOCAL, MOUNT, SERVER, Typed};
 
 /// Commands that the interface names and that are not there yet.
-pub const LATER: &[&str] = &[
-    "versions", "restore", "trash", "share", "link", "pin", "unpin", "warm",
-];
+pub const LATER: &[&str] = &["versions", "restore", "trash", "share", "link"];
 
 /// What the program is called for; decides its exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! The only room that prints: results on standard output, everything else on standard error. Each command that
 //! spoke to a server waits for its last request before it returns, also after Ctrl-C: nothing is hung up on.
 
+mod at_hand;
 mod browser;
 mod cache;
 mod captcha;
@@ -78,6 +79,9 @@ pub fn run(command: Command, environment: &Environment) -> Result<(), Failure> {
         Command::Umount(args) => umount::run(&args, environment),
         Command::Status(args) => status::run(&args, environment),
         Command::Sync(args) => sync::run(&args, environment),
+        Command::Warm(args) => at_hand::warm(&args, environment),
+        Command::Pin(args) => at_hand::pin(&args, environment),
+        Command::Unpin(args) => at_hand::unpin(&args, environment),
         Command::Why(args) => why::run(&args, environment),
         Command::Cache(args) => cache::run(&args, environment),
         Command::Doctor(args) => doctor::run(&args, environment),

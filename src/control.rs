@@ -13,7 +13,9 @@ mod words;
 pub use ask::{ask, follow, outlast};
 pub use place::{mounts, socket_path};
 pub use server::{Answering, Answers, Socket, Tell};
-pub use words::{BelowPoint, Deletions, OwedFile, OwedSum, Progress, StaysHere, Why};
+pub use words::{
+    BelowPoint, Deletions, NotFetched, OwedFile, OwedSum, PinStatus, Progress, StaysHere, Why,
+};
 
 use std::path::PathBuf;
 
@@ -46,6 +48,22 @@ pub enum Request {
     },
     /// What a file or folder is now.
     Why {
+        /// Which.
+        path: BelowPoint,
+    },
+    /// Fetch a file, or all files below a folder, to the disk. Progress is told meanwhile, again and again.
+    Warm {
+        /// Which.
+        path: BelowPoint,
+    },
+    /// Keep a file, or all files below a folder, on the disk from now on. Answered when all is there; progress is told
+    /// meanwhile. It is noted before that, and who goes away stops nothing.
+    Pin {
+        /// Which.
+        path: BelowPoint,
+    },
+    /// Let go of what was pinned.
+    Unpin {
         /// Which.
         path: BelowPoint,
     },
@@ -95,6 +113,9 @@ pub struct Status {
     /// What is here and owed to nobody, because of its name.
     #[serde(default)]
     pub local_only: StaysHere,
+    /// What is pinned, in the order in which it was.
+    #[serde(default)]
+    pub pins: Vec<PinStatus>,
     /// A line for each file of ours that was put beside another version since the mount began, or is about to be.
     pub conflicts: Vec<String>,
     /// What a person should do now, most important first; empty where all is well.
@@ -224,6 +245,20 @@ pub enum Answer {
         conflicts: Vec<String>,
     },
     Why(Box<Why>),
+    Fetched {
+        /// Files that are here.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// What could not be fetched.
+        failed: Vec<NotFetched>,
+        /// How many more there are than are listed.
+        more_failed: u64,
+    },
+    Unpinned {
+        /// Whether there was anything to let go of.
+        was_pinned: bool,
+    },
     Failed {
         why: String,
     },

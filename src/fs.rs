@@ -6,6 +6,7 @@
 
 mod access;
 mod ahead;
+mod below;
 mod changes;
 mod copy;
 mod create;
@@ -21,6 +22,7 @@ mod locals;
 mod namespace;
 mod news;
 mod others;
+mod pinned;
 mod probing;
 mod questions;
 mod recall;
@@ -40,12 +42,14 @@ mod touched;
 mod xattrs;
 
 pub use crate::listing::{Order, OrderBy};
+pub use below::{Below, FileBelow, Found};
 pub use changes::{Owing, clear_first, drop_copies};
 pub use copy::is_copy;
 pub use error::Error;
 pub use files::{At, Change, Reserve, SetTime, complete};
 pub use freshening::Freshening;
 pub use others::Outdated;
+pub use pinned::Pinned;
 pub use recall::{Keeping, Recall, Root};
 pub use removals::Unremoved;
 pub use rename::RenameHow;
@@ -58,6 +62,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use crate::api::{Api, Delete, Site};
 use crate::attributes::ShownTimes;
@@ -67,6 +72,7 @@ use crate::inodes::{Ino, Node};
 use crate::listing::Source;
 use crate::model::FileKind;
 use crate::names::NamePolicy;
+use crate::pins::Pins;
 use crate::read::Reader;
 use crate::staging::{Local, StepsId};
 use crate::thumbnails::{self, Thumbnails};
@@ -219,6 +225,22 @@ pub struct Counts {
     pub handles: u64,
 }
 
+/// What a drive stands on.
+pub struct Ground {
+    /// The way to its server.
+    pub api: Api,
+    /// Who that is, and as whom it sees us.
+    pub site: Site,
+    /// Content is read by it.
+    pub reader: Arc<Reader>,
+    /// Those who are told of folders that were read.
+    pub thumbnails: Option<Thumbnails>,
+    /// What is kept at hand.
+    pub pins: Arc<Pins>,
+    /// What was known before; none where nothing is kept.
+    pub recall: Option<Recall>,
+}
+
 /// A drive as a filesystem.
 pub struct Fs {
     namespace: Namespace,
@@ -243,23 +265,30 @@ pub struct Fs {
     telling: Mutex<()>,
     /// Changes that were under way when the process before this one ended.
     unfinished: Mutex<Vec<(StepsId, String)>>,
+    pins: Arc<Pins>,
+    /// Told when something may have changed.
+    news: Notify,
 }
 
 impl Fs {
     /// Asks the server for the root of `options.root`: the drive is known to be there when this returns.
-    /// A URI that names a file or nothing is an error. Folders that were read are told to `thumbnails`, if there are any.
+    /// A URI that names a file or nothing is an error.
     /// Without `owing` nothing may be changed. With it comes what was owed before anything of that could be delivered: it
     /// shows at once, whatever the server still says; and changes that were under way when the process before this one ended
     /// are finished.
     pub async fn new(
         options: Options,
-        api: Api,
-        site: &Site,
-        reader: Arc<Reader>,
-        thumbnails: Option<Thumbnails>,
+        ground: Ground,
         owing: Option<(Owing, Vec<Arc<Local>>)>,
-        recall: Option<Recall>,
     ) -> Result<Arc<Self>, Error> {
+        let Ground {
+            api,
+            site,
+            reader,
+            thumbnails,
+            pins,
+            recall,
+        } = ground;
         let (owing, owed) = owing.unzip();
         let owed = owed.unwrap_or_default();
         let sizes = options
@@ -287,13 +316,15 @@ impl Fs {
             thumbnails,
             _probing: Probing::of(&api),
             api,
-            user: site.user.clone(),
+            user: site.user,
             reader,
             owing: owing.clone(),
             shares: Mutex::default(),
             gone: AtomicU64::new(0),
             telling: Mutex::default(),
             unfinished: Mutex::new(begun),
+            pins,
+            news: Notify::new(),
         };
         owed.iter().for_each(|local| fs.watch(Arc::clone(local)));
         fs.show_owed(owed);
@@ -336,6 +367,7 @@ impl Fs {
             let (folder, now) = (node.entry.id.clone(), SystemTime::now());
             self.namespace.touched.touch(folder, now);
         }
+        self.news.notify_one();
     }
 
     /// lookup: counts one reference where found.

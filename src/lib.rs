@@ -9,10 +9,10 @@
 //! | 8 | [`commands`]: what each command does; the only room that prints |
 //! | 7 | [`mount`]: builds the rooms from the ground up, waits, closes them from the top down |
 //! | 6 | [`config`]: what was decided: flags, then `-o`, environment, file, as plain values for each room |
-//! | 5 | [`fuse`]: the kernel's requests, translated; [`control`]: a mount's socket |
+//! | 5 | [`fuse`]: the kernel's requests, translated; [`control`]: a mount's socket; [`warm`]: content fetched before anybody reads it |
 //! | 4 | [`fs`]: the filesystem in POSIX verbs; knows no FUSE, no HTTP |
 //! | 3 | movers, which join the gate and the keepers: [`listing`]: whole folders from a server that pages; [`read`]: bytes of an entity; [`upload`]: delivers what is staged; [`watch`]: what others change, as it is told; [`thumbnails`] for the desktop |
-//! | 2 | keepers, which remember and never speak: [`accounts`] on disk, [`inodes`], [`metadata`], [`blocks`] of content in memory, [`cache`] of content on disk, [`staging`]: content that the server does not have yet |
+//! | 2 | keepers, which remember and never speak: [`accounts`] on disk, [`inodes`], [`metadata`], [`blocks`] of content in memory, [`cache`] of content on disk, [`staging`]: content that the server does not have yet, [`pins`]: what is to stay at hand |
 //! | 1 | [`api`]: the gate, the only HTTP; [`cli`]: what may be typed; [`mountpoint`]: the kernel's mount table; [`systemd`] |
 //! | 0 | the shared words: [`address`], [`attributes`], [`uri`], [`names`], [`model`], [`reach`], [`entity`], [`entry`], [`expiry`], [`globs`], [`secret`], [`tokens`], [`failure`]; [`argv`]; [`asker`]; [`crash`] |
 //!
@@ -54,6 +54,7 @@ pub mod blocks;
 pub mod cache;
 pub mod inodes;
 pub mod metadata;
+pub mod pins;
 pub mod staging;
 
 pub mod listing;
@@ -66,6 +67,7 @@ pub mod fs;
 
 pub mod control;
 pub mod fuse;
+pub mod warm;
 
 pub mod config;
 

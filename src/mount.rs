@@ -6,6 +6,7 @@
 //! done lies in the rooms below and in its inner ones.
 
 mod answers;
+mod at_hand;
 mod background;
 mod debts;
 mod directories;
@@ -36,6 +37,7 @@ use crate::control::{self, Answer};
 use crate::failure::Failure;
 use crate::systemd::Manager;
 use answers::{Asked, answers};
+use at_hand::AtHand;
 use background::Report;
 use end::{Draining, heartbeat};
 use ending::{End, Ending, Farewell};
@@ -138,7 +140,9 @@ async fn serve(
     let stream = rooms.stream.take();
     rooms.fs.finish_late_ones();
     let _following = stream.map(|stream| stream.follow(&rooms.fs, mounted.notices()));
-    let answers = answers(Arc::clone(&status), debts.clone(), ask_for_end);
+    let at_hand = Arc::new(AtHand::new(plan, &rooms));
+    let pinned = rooms.pinning.follow();
+    let answers = answers(Arc::clone(&status), debts.clone(), at_hand, ask_for_end);
     let socket = match control::Socket::bind(&plan.control_dir, &plan.dir, answers) {
         Ok(socket) => socket,
         Err(err) => {
@@ -171,6 +175,7 @@ async fn serve(
         signals,
         manager,
     };
+    drop(pinned);
     let freed = ending.free(&mut mounted).await;
     rooms.fs.settle().await;
     rooms.keep_known().await;

@@ -13,15 +13,18 @@ mod disk;
 mod disk_wait;
 mod fetch;
 mod gather;
+mod keep;
 mod lanes;
 mod links;
 mod origin;
 mod pace;
+mod precedence;
 mod route;
 mod tally;
 mod window;
 
 pub use ahead::{Ahead, AheadCounts, Next};
+pub use keep::NotKept;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -42,6 +45,7 @@ use self::gather::{Gather, Lacking};
 use self::lanes::{Hosts, Lanes};
 use self::links::Links;
 use self::origin::Origin;
+use self::precedence::Precedence;
 use self::route::Routes;
 pub use self::tally::Stats;
 use self::tally::Tally;
@@ -108,6 +112,16 @@ pub struct Source {
     pub locate: Arc<dyn Fn() -> FileUri + Send + Sync>,
 }
 
+impl Source {
+    /// What is read, as what it is cached by.
+    pub fn version(&self) -> Entity {
+        Entity {
+            id: self.entity.clone(),
+            size_bytes: self.size_bytes,
+        }
+    }
+}
+
 /// Reads entities for everyone.
 pub struct Reader {
     shared: Arc<Shared>,
@@ -132,6 +146,7 @@ struct Shared {
     /// How long fetches may yet wait for the disk.
     disk_wait: DiskWait,
     hosts: Hosts,
+    precedence: Arc<Precedence>,
     /// What sweeps fetch ahead.
     sweeps: Sweeps,
     tally: Tally,
@@ -195,6 +210,7 @@ impl Reader {
                 receiving: AtomicUsize::new(0),
                 disk_wait: DiskWait::new(Instant::now()),
                 hosts: Hosts::new(),
+                precedence: Precedence::new(),
                 tally: Tally::default(),
                 links: Links::new(),
                 origin: Arc::new(origin),
@@ -208,10 +224,7 @@ impl Reader {
 
     /// Begins to read `source`. Sends nothing yet.
     pub fn open(self: &Arc<Self>, source: Source) -> Stream {
-        let entity = Arc::new(Entity {
-            id: source.entity.clone(),
-            size_bytes: source.size_bytes,
-        });
+        let entity = Arc::new(source.version());
         Stream {
             reader: Arc::clone(self),
             kept: self.shared.cache.entity(&entity),

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::cache::Shared;
 use crate::cache::handles::Right;
-use crate::cache::index::{self, ID_MAX_BYTES, Seal, Stamp, page_of};
+use crate::cache::index::{ID_MAX_BYTES, Seal, Stamp, page_of};
 use crate::cache::names::{Kind, Name};
 use crate::cache::pages::Pages;
 use crate::cache::place::How;
@@ -145,27 +145,65 @@ impl Kept {
                 0
             };
         }
-        self.bytes_in_index(shared).unwrap_or_else(|_| {
-            // It was removed or replaced since it was opened.
-            self.gone();
-            self.bytes_in_index(shared).unwrap_or(0)
-        })
+        let mut bytes = 0;
+        let is_seen = self.look_at_all(shared, &mut |block, is_kept| {
+            bytes += if is_kept {
+                self.entity.block_len(block)
+            } else {
+                0
+            };
+        });
+        if is_seen { bytes } else { 0 }
     }
 
-    fn bytes_in_index(&self, shared: &Arc<Shared>) -> io::Result<u64> {
-        let Some(files) = self.files(shared, &mut self.state()) else {
-            return Ok(0);
+    /// Runs of blocks that are not kept, as far as the index tells, which is read. Blocks the thread.
+    pub fn missing(&self) -> Vec<Range<u64>> {
+        let all = 0..self.entity.blocks();
+        let nothing = || std::iter::once(all.clone()).collect();
+        let Some(shared) = &self.shared else {
+            return nothing();
         };
-        let mut bytes = 0;
+        if self.is_small() {
+            // As cheap as to look whether its file is still there.
+            return match self.read_small(shared, true) {
+                Now::Here(_) => Vec::new(),
+                Now::OnDisk | Now::Missing => nothing(),
+            };
+        }
+        let mut missing: Vec<Range<u64>> = Vec::new();
+        let is_seen = self.look_at_all(shared, &mut |block, is_kept| match missing.last_mut() {
+            _ if is_kept => {}
+            Some(run) if run.end == block => run.end += 1,
+            _ => missing.push(block..block + 1),
+        });
+        if is_seen { missing } else { nothing() }
+    }
+
+    /// Tells of each block whether it is kept; false where there is no index to tell it, and nothing is told then.
+    fn look_at_all(&self, shared: &Arc<Shared>, told: &mut dyn FnMut(u64, bool)) -> bool {
+        let sums = self.sums_of_all(shared).or_else(|_| {
+            // It was removed or replaced since it was opened.
+            self.gone();
+            self.sums_of_all(shared)
+        });
+        let sums = sums.ok().flatten();
+        for (block, sum) in (0..).zip(sums.iter().flatten()) {
+            told(block, *sum != 0);
+        }
+        sums.is_some()
+    }
+
+    /// The checksums of all blocks, 0 for what is not kept; none where there is no index.
+    fn sums_of_all(&self, shared: &Arc<Shared>) -> io::Result<Option<Vec<u64>>> {
+        let Some(files) = self.files(shared, &mut self.state()) else {
+            return Ok(None);
+        };
+        let mut all = Vec::new();
         for page in 0..=page_of(self.entity.blocks() - 1) {
             let (sums, _) = self.load(&files, page, true)?;
-            let blocks = (index::first_of(page)..).zip(sums);
-            let kept = blocks.filter(|(_, sum)| *sum != 0);
-            bytes += kept
-                .map(|(block, _)| self.entity.block_len(block))
-                .sum::<u64>();
+            all.extend(sums);
         }
-        Ok(bytes)
+        Ok(Some(all))
     }
 
     /// The bytes of neighbouring `blocks`, if that needs no wait for the disk.
@@ -284,6 +322,11 @@ impl Kept {
             // What it finds is remembered.
             self.sums_from_disk(shared, &(0..1));
         }
+    }
+
+    /// Blocks that there are, kept or not.
+    pub fn blocks(&self) -> u64 {
+        self.entity.blocks()
     }
 
     pub(super) fn entity(&self) -> &Arc<Entity> {

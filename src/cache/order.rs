@@ -4,6 +4,7 @@
 //! what is used again later, or comes back after it left, is *proven* and leaves by its last use. New parts give way
 //! first while they hold more than their share, so a long scan passes through that share and leaves the proven ones alone.
 
+use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 
 use lru::LruCache;
@@ -53,6 +54,8 @@ pub(super) struct Order {
     new: LruCache<Part, Held>,
     new_bytes: u64,
     proven: LruCache<Part, Held>,
+    /// Parts whose turn it was, and that stay.
+    staying: HashMap<Part, Leaving>,
     /// Hashes of parts that left, with the bytes they had.
     ghosts: LruCache<u64, u64>,
     ghost_bytes: u64,
@@ -65,6 +68,7 @@ impl Order {
             new: LruCache::unbounded(),
             new_bytes: 0,
             proven: LruCache::unbounded(),
+            staying: HashMap::new(),
             ghosts: LruCache::unbounded(),
             ghost_bytes: 0,
         }
@@ -74,12 +78,15 @@ impl Order {
     pub(super) fn clear(&mut self) {
         self.new.clear();
         self.proven.clear();
+        self.staying.clear();
         self.new_bytes = 0;
     }
 
     /// `bytes` more of a part were written at `now_s`.
     pub(super) fn stored(&mut self, part: Part, bytes: u64, now_s: u64) {
-        if let Some(held) = self.proven.peek_mut(&part) {
+        if let Some(staying) = self.staying.get_mut(&part) {
+            staying.bytes += bytes;
+        } else if let Some(held) = self.proven.peek_mut(&part) {
             held.bytes += bytes;
         } else if let Some(held) = self.new.peek_mut(&part) {
             held.bytes += bytes;
@@ -143,9 +150,26 @@ impl Order {
 
     /// Takes back a part that could not leave: it counts as used now.
     pub(super) fn stayed(&mut self, leaving: Leaving, now_s: u64) {
-        let ghost = self.ghosts.pop(&ghost(&leaving.part));
-        self.ghost_bytes -= ghost.unwrap_or(0);
+        self.unremember(&leaving.part);
         self.insert(leaving.part, leaving.bytes, now_s, true);
+    }
+
+    /// Sets aside a part whose turn it was: it is not asked to leave again before [`Order::let_go`].
+    pub(super) fn stay(&mut self, leaving: Leaving) {
+        self.unremember(&leaving.part);
+        self.staying.insert(leaving.part, leaving);
+    }
+
+    /// What was set aside leaves like everything else; it counts as used at `now_s`.
+    pub(super) fn let_go(&mut self, now_s: u64) {
+        for (part, leaving) in std::mem::take(&mut self.staying) {
+            self.insert(part, leaving.bytes, now_s, !leaving.is_new);
+        }
+    }
+
+    fn unremember(&mut self, part: &Part) {
+        let ghost = self.ghosts.pop(&ghost(part));
+        self.ghost_bytes -= ghost.unwrap_or(0);
     }
 
     fn remember(&mut self, part: &Part, bytes: u64) {
@@ -331,5 +355,23 @@ mod tests {
             order.leave();
         }
         assert!(order.ghost_bytes <= 1000 && order.ghosts.len() <= 100);
+    }
+
+    #[test]
+    fn what_stays_is_passed_over_until_it_is_let_go() {
+        let mut order = Order::new(10 * PART);
+        for name in 0..4 {
+            order.stored(part(name), PART, 0);
+        }
+        let first = order.leave().unwrap();
+        assert_eq!(first.part, part(0));
+        order.stay(first);
+        order.stored(part(0), PART, 0);
+        assert_eq!(order.leave().map(|leaving| leaving.part), Some(part(1)));
+        order.let_go(0);
+        let left: Vec<_> = std::iter::from_fn(|| order.leave()).collect();
+        let parts: Vec<_> = left.iter().map(|leaving| leaving.part).collect();
+        assert_eq!(parts, [part(2), part(3), part(0)]);
+        assert_eq!(left[2].bytes, 2 * PART, "it grew meanwhile");
     }
 }

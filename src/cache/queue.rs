@@ -1,13 +1,14 @@
 //! What waits to be written: bounded, so that a slow disk costs neither memory nor a reader's time.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::cache::kept::Kept;
+use crate::cache::names::Name;
 use crate::entity::BLOCK_SIZE_BYTES;
 
 /// Jobs that may wait, whatever their bytes.
@@ -28,6 +29,13 @@ pub(super) enum Job {
     Forget { kept: Arc<Kept>, block: u64 },
     /// A block was read from disk; None for all of them.
     Used { kept: Arc<Kept>, block: Option<u64> },
+    /// What `owner` has pinned is this, and nothing else.
+    List {
+        owner: String,
+        names: HashMap<Name, u64>,
+    },
+    /// Tells that all before it is done, or will not be.
+    Mark(oneshot::Sender<()>),
 }
 
 struct State {
@@ -218,7 +226,7 @@ impl Job {
     fn bytes(&self) -> usize {
         match self {
             Self::Store { pieces, .. } => pieces.iter().map(Bytes::len).sum(),
-            Self::Forget { .. } | Self::Used { .. } => 0,
+            Self::Forget { .. } | Self::Used { .. } | Self::List { .. } | Self::Mark(_) => 0,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use rustix::fs::{FileType, SeekFrom, Stat};
 
 use crate::cache::disk::UNIT_BYTES;
+use crate::cache::listed;
 use crate::cache::names::{self, Kind, Name, USAGE};
 use crate::cache::order::Part;
 use crate::cache::place::{Folder, How};
@@ -65,7 +66,7 @@ pub(super) fn scan(
     let mut sites = content.sites()?;
     sites.truncate(usize::from(u16::MAX));
     for (number, (_, folder)) in sites.iter().enumerate() {
-        seen.bytes += folder.own_bytes();
+        seen.bytes += folder.own_bytes() + listed::charge(folder);
         scan_site(folder, number as u16, part_bytes, is_stopped, &mut seen)?;
     }
     seen.sites = sites;

@@ -3,7 +3,7 @@
 //! Takes jobs from the queue, keeps within the limit, and rests for a while where the disk is full or fails. It holds what
 //! only it needs: the order in which things leave, and files that are being written.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use lru::LruCache;
 use crate::cache::Shared;
 use crate::cache::disk::{self, Open, Removed};
 use crate::cache::kept::Kept;
+use crate::cache::listed::{self, Listed};
 use crate::cache::names::{self, Kind, Name};
 use crate::cache::order::{Leaving, Order, Part};
 use crate::cache::place::{Folder, How};
@@ -44,6 +45,8 @@ pub(super) struct Writer {
     order: Order,
     part_bytes: u64,
     disk: Option<Disk>,
+    /// How often what stays had changed when that was last heeded.
+    stays_seen: u64,
     /// Until when nothing is written.
     rest_until: Option<Instant>,
 }
@@ -53,6 +56,8 @@ struct Disk {
     ledger: Arc<Ledger>,
     /// All sites in the directory, by number.
     sites: Vec<Arc<Folder>>,
+    /// What each of them says that stays.
+    listed: Vec<Listed>,
     /// The number of ours.
     own: u16,
     scanned: Instant,
@@ -79,6 +84,7 @@ impl Writer {
             order: Order::new(limit),
             part_bytes: part_bytes / BLOCK_SIZE_BYTES * BLOCK_SIZE_BYTES,
             disk: None,
+            stays_seen: 0,
             rest_until: None,
         }
     }
@@ -121,6 +127,11 @@ impl Writer {
             Job::Used { kept, block } => {
                 self.attempt(|writer| writer.used(&kept, block));
             }
+            Job::List { owner, names } => {
+                self.attempt(|writer| writer.list(&owner, &names));
+            }
+            // Who asked may have gone away.
+            Job::Mark(done) => drop(done.send(())),
         }
     }
 
@@ -219,6 +230,7 @@ impl Writer {
             .set_folder(Some(Arc::clone(&sites[usize::from(own)])));
         self.disk = Some(Disk {
             ledger: Arc::clone(&ledger),
+            listed: sites.iter().map(|_| Listed::default()).collect(),
             sites,
             own,
             scanned: Instant::now(),
@@ -322,6 +334,7 @@ impl Writer {
     fn make_room(&mut self, turn: &mut Turn<'_>, need: u64) -> io::Result<bool> {
         let limit = self.shared.options.size_bytes;
         let mut refusals = 0;
+        let mut is_heeded = false;
         loop {
             let Some(used) = turn.used_bytes() else {
                 return Ok(false);
@@ -332,14 +345,71 @@ impl Writer {
             if need > limit || refusals > REFUSALS {
                 return Ok(false);
             }
+            if !std::mem::replace(&mut is_heeded, true) {
+                self.heed_what_stays();
+            }
             let Some(leaving) = self.order.leave() else {
                 return Ok(false);
             };
-            if !self.remove(turn, leaving)? {
+            if self.stays(leaving.part) {
+                self.order.stay(leaving);
+            } else if !self.remove(turn, leaving)? {
                 refusals += 1;
                 self.order.stayed(leaving, now_s());
             }
         }
+    }
+
+    /// Where other things stay than before, all are asked again.
+    fn heed_what_stays(&mut self) {
+        let changes = self.shared.stays.lock().unwrap().changes();
+        let mut is_other = std::mem::replace(&mut self.stays_seen, changes) != changes;
+        if let Some(disk) = &mut self.disk {
+            for (site, listed) in disk.sites.iter().zip(&mut disk.listed) {
+                is_other |= listed.refresh(site);
+            }
+        }
+        if is_other {
+            self.order.let_go(now_s());
+        }
+    }
+
+    /// Whether somebody holds what `part` is of, or has pinned it.
+    fn stays(&self, part: Part) -> bool {
+        let Some(disk) = &self.disk else {
+            return false;
+        };
+        let is_listed = disk.listed[usize::from(part.site)].has(part.name);
+        let is_held = || self.shared.stays.lock().unwrap().has(part.name);
+        is_listed || part.site == disk.own && is_held()
+    }
+
+    /// Writes down what `owner` has pinned.
+    fn list(&mut self, owner: &str, names: &HashMap<Name, u64>) -> io::Result<bool> {
+        match self.reach(!names.is_empty()) {
+            // Nothing is kept, and nothing is to be written down.
+            Err(error) if names.is_empty() && error.kind() == io::ErrorKind::NotFound => {
+                return Ok(true);
+            }
+            other => other?,
+        }
+        let ledger = self.ledger()?;
+        let mut turn = self.turn(&ledger)?;
+        let need = listed::need_bytes(names);
+        // Where there is no room, what this mount holds stays all the same, for as long as it runs.
+        if !self.make_room(&mut turn, need)? {
+            return Ok(false);
+        }
+        let Some(disk) = &self.disk else {
+            return Ok(false);
+        };
+        let site = &disk.sites[usize::from(disk.own)];
+        let before = listed::charge(site);
+        turn.add(need)?;
+        let written = listed::write(site, owner, names);
+        turn.settle(need, before, listed::charge(site))?;
+        self.publish(&turn);
+        written.map(|()| true)
     }
 
     /// Removes a part. Whether it is gone.

@@ -46,6 +46,12 @@ pub enum Command {
     Sync(SyncArgs),
     /// Show what a file is now: local or on the server, its version, what happens next.
     Why(WhyArgs),
+    /// Fetch a file, or all files below a folder, to the disk now.
+    Warm(WarmArgs),
+    /// Keep a file, or all files below a folder, on the disk, in each new version.
+    Pin(PinArgs),
+    /// Let go of what was pinned.
+    Unpin(UnpinArgs),
     /// Show or drop the content that is kept on disk.
     Cache(CacheArgs),
     /// Check this machine, a server, a mount; a line each, with the fix.
@@ -256,6 +262,56 @@ pub struct WhyArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub options: Typed<LOCAL>,
+}
+
+/// Of `warm`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What is fetched is kept as if it had been read, and leaves the cache when room is needed for what is used more. Programs
+that read meanwhile go first. Ends with 1, and names each file that could not be fetched.
+
+Examples:
+  cloudreve-fuse warm /mnt/drive/Photos/2026
+  cloudreve-fuse warm /mnt/drive/film.mkv")]
+#[expect(missing_docs, reason = "the help of each is its documentation")]
+pub struct WarmArgs {
+    /// A file or folder on a mount.
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub options: Typed<LOCAL>,
+}
+
+/// Of `pin`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What is pinned is fetched now, and stays whatever else is read; new versions of it are fetched in the background, and so is
+what comes to lie below a pinned folder. Renamed or moved it stays pinned. After Ctrl-C it goes on in the background, and
+'cloudreve-fuse status' shows how far it is. It lasts until it is unpinned, also over restarts.
+
+Examples:
+  cloudreve-fuse pin /mnt/drive/Work
+  cloudreve-fuse status")]
+#[expect(missing_docs, reason = "the help of each is its documentation")]
+pub struct PinArgs {
+    /// A file or folder on a mount.
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub options: Typed<LOCAL>,
+}
+
+/// Of `unpin`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What is let go of stays in the cache until room is needed for something else.
+
+Example:
+  cloudreve-fuse unpin /mnt/drive/Work")]
+#[expect(missing_docs, reason = "the help of each is its documentation")]
+pub struct UnpinArgs {
+    /// A file or folder on a mount.
+    pub path: PathBuf,
     #[command(flatten)]
     pub options: Typed<LOCAL>,
 }

@@ -19,6 +19,8 @@ const QUIET: Duration = Duration::from_secs(2);
 /// Shows progress until it is dropped; then a bar is taken away.
 pub(super) struct Shown {
     on_terminal: bool,
+    /// Nothing is written where there is no terminal.
+    is_quiet: bool,
     drawn: bool,
     began: Instant,
     /// The last plain line, and when.
@@ -30,15 +32,25 @@ impl Shown {
         let dumb = environment.get("TERM").is_none_or(|term| term == "dumb");
         Self {
             on_terminal: io::stderr().is_terminal() && !dumb,
+            is_quiet: false,
             drawn: false,
             began: Instant::now(),
             said: None,
         }
     }
 
+    /// As [`Shown::new`], but for a terminal only.
+    pub(super) fn on_terminal(environment: &Environment) -> Self {
+        Self {
+            is_quiet: true,
+            ..Self::new(environment)
+        }
+    }
+
     /// Shows it, unless nothing is waited for any more.
     pub(super) fn show(&mut self, progress: &Progress, now: Instant) {
-        if progress.files_done >= progress.files {
+        let is_quiet = self.is_quiet && !self.on_terminal;
+        if is_quiet || progress.files_done >= progress.files {
             return;
         }
         let text = match (self.on_terminal, self.is_due(progress, now)) {
@@ -165,6 +177,7 @@ mod tests {
         let start = Instant::now();
         let mut shown = Shown {
             on_terminal: false,
+            is_quiet: false,
             drawn: false,
             began: start,
             said: None,

@@ -13,8 +13,8 @@ use crate::commands::{print, print_json, table};
 use crate::config;
 use crate::config::environment::Environment;
 use crate::control::{
-    self, Answer, CacheStatus, Deletions, OwedFile, OwedSum, ReadingStatus, Request, ServerStatus,
-    Status, StaysHere,
+    self, Answer, CacheStatus, Deletions, OwedFile, OwedSum, PinStatus, ReadingStatus, Request,
+    ServerStatus, Status, StaysHere,
 };
 use crate::failure::Failure;
 use crate::mountpoint::{self, Condition};
@@ -147,6 +147,7 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
     rows.extend(owed_rows(status));
     rows.extend(deletion_rows(&status.deletions));
     rows.extend(local_only(&status.local_only));
+    rows.extend(status.pins.iter().map(|pin| ("pinned", pinned(pin))));
     let each = |title, texts: &[String]| {
         let texts = texts.iter().cloned();
         texts.map(move |text| (title, text)).collect::<Vec<_>>()
@@ -232,6 +233,24 @@ fn local_only(stays: &StaysHere) -> Option<(&'static str, String)> {
         show_size(stays.bytes)
     );
     (stays.files > 0).then_some(("here", text))
+}
+
+/// What is pinned, in a line: how much of it is here, and why not all.
+fn pinned(pin: &PinStatus) -> String {
+    let all = format!("{}, {}", files(pin.files), show_size(pin.bytes));
+    let mut text = match pin.files_here == pin.files {
+        true => format!("{}: {all}, all here", pin.path),
+        false => format!(
+            "{}: {all}, of them {} and {} here",
+            pin.path,
+            files(pin.files_here),
+            show_size(pin.bytes_here)
+        ),
+    };
+    if let Some(reason) = &pin.reason {
+        text += &format!("; {reason}");
+    }
+    text
 }
 
 fn owed_sum(sum: &OwedSum) -> String {
@@ -479,6 +498,7 @@ mod tests {
             owed_sum: OwedSum::default(),
             deletions: Deletions::default(),
             local_only: StaysHere::default(),
+            pins: Vec::new(),
             conflicts: Vec::new(),
             next_steps: vec!["do this".into()],
         }

@@ -259,6 +259,9 @@ mod tests {
                         failed(&format!("synced {}", path.0.display()))
                     }
                     Request::Why { path } => failed(&format!("why {}", path.0.display())),
+                    Request::Warm { path } | Request::Pin { path } | Request::Unpin { path } => {
+                        failed(&format!("at hand {}", path.0.display()))
+                    }
                 }
             })
         })

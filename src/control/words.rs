@@ -1,4 +1,4 @@
-//! What is said over the socket about files that are owed to the server.
+//! What is said over the socket about files.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -74,6 +74,34 @@ pub struct OwedFile {
     pub kept_as: Option<String>,
 }
 
+/// A file or folder that could not be fetched. Fields are added, never renamed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NotFetched {
+    /// Where it is in the mount.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// How something that is pinned stands. Fields are added, never renamed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PinStatus {
+    /// Where it is in the mount.
+    pub path: String,
+    /// Files that it is or that are below it, empty ones not counted.
+    pub files: u64,
+    /// Of those: here as a whole.
+    pub files_here: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Of those: here.
+    pub bytes_here: u64,
+    /// Why not all of it is here, where something stands in the way.
+    pub reason: Option<String>,
+}
+
 /// All that is owed, in numbers. Fields are added, never renamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -130,11 +158,11 @@ pub struct StaysHere {
 pub struct Progress {
     /// Files waited for.
     pub files: u64,
-    /// Of those: on the server, or owed no more.
+    /// Of those: where they are to be, or not waited for any more.
     pub files_done: u64,
     /// Bytes of those that are waited for.
     pub bytes: u64,
-    /// Of those: on the server.
+    /// Of those: where they are to be.
     pub bytes_done: u64,
     /// Bytes a second, lately; 0 where that is not known yet.
     pub bytes_per_second: u64,

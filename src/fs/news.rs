@@ -27,6 +27,7 @@ impl Fs {
             } => self.delivered(local, *info, conflict, Some(generation)),
             upload::News::Told(untold) => self.heard(untold),
         }
+        self.news.notify_one();
     }
 
     /// The server heard what was told of a file: that is what it says of it from now on, also where that was asked before.

@@ -31,7 +31,9 @@ impl Fs {
     /// Believes nothing any more that this may have changed. Gives what the kernel is not to believe any more either; after
     /// a gap that is nothing, since it believes nothing for long.
     pub fn others_changed(&self, happening: &Happening) -> Vec<Outdated> {
-        self.namespace.others_changed(happening)
+        let outdated = self.namespace.others_changed(happening);
+        self.news.notify_one();
+        outdated
     }
 }
 

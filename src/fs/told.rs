@@ -22,6 +22,7 @@ use super::access::Access;
 use super::changes::{End, disk};
 use super::locals::{Locals, Shown, is_nameless};
 use super::namespace::Folder;
+use super::pinned;
 use super::{Error, Fs};
 
 /// Who makes a file, and with which permission bits.
@@ -358,6 +359,13 @@ impl Fs {
         value: &[u8],
         flags: i32,
     ) -> Result<(), Error> {
+        if name == pinned::NAME {
+            // It is always there.
+            return match flags & libc::XATTR_CREATE {
+                0 => self.set_pinned_xattr(ino, value).await,
+                _ => Err(Error::Exists),
+            };
+        }
         may_set(name)?;
         self.tell(ino, |told| {
             let xattrs = &mut told.attributes.xattrs;
@@ -376,6 +384,9 @@ impl Fs {
 
     /// removexattr(2) of the user's own.
     pub async fn remove_xattr(&self, ino: Ino, name: &OsStr) -> Result<(), Error> {
+        if name == pinned::NAME {
+            return self.set_pinned_xattr(ino, b"0").await;
+        }
         may_set(name)?;
         self.tell(ino, |told| {
             let removed = told.attributes.xattrs.remove(name.as_bytes());

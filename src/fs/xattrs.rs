@@ -37,6 +37,7 @@ impl Fs {
         };
         let node = self.namespace.inodes.node(ino).ok_or(Error::NotFound)?;
         match (name, node.entry.kind) {
+            ("pinned", _) => Ok(self.pinned(ino)?.text().into()),
             ("versions", FileKind::File) => self.versions(ino, &node).await,
             ("folder_size", FileKind::Folder) => self.folder_size(ino).await,
             ("thumbnail", FileKind::File) => self.thumbnail(ino, &node).await,

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use crate::control::{Answer, Answers, Progress, Request, Tell};
+use crate::mount::at_hand::AtHand;
 use crate::mount::debts::Debts;
 use crate::mount::status::StatusSource;
 
@@ -42,16 +43,21 @@ impl Asked {
 pub(super) fn answers(
     status: Arc<StatusSource>,
     debts: Option<Arc<Debts>>,
+    at_hand: Arc<AtHand>,
     ask_for_end: mpsc::Sender<Asked>,
 ) -> Answers {
     Arc::new(move |request, tell| {
         let status = Arc::clone(&status);
+        let at_hand = Arc::clone(&at_hand);
         let debts = debts.clone();
         let ask_for_end = ask_for_end.clone();
         Box::pin(async move {
             match request {
                 Request::Status => Answer::Status(Box::new(status.status().await)),
                 Request::Why { path } => status.why(&path).await,
+                Request::Warm { path } => at_hand.warm(&path.0, &tell).await,
+                Request::Pin { path } => at_hand.pin(&path.0, &tell).await,
+                Request::Unpin { path } => at_hand.unpin(&path.0).await,
                 Request::Sync { path } => match debts {
                     Some(debts) => debts.sync(&path.0, &tell).await,
                     None => nothing_owed(),

@@ -9,7 +9,7 @@ use crate::api::{Api, Credentials, Error, Options, Site};
 use crate::cache::{self, Cache};
 use crate::config::{Account, MountPlan};
 use crate::failure::Failure;
-use crate::fs::{Freshening, Fs, Keeping, Recall};
+use crate::fs::{Freshening, Fs, Ground, Keeping, Recall};
 use crate::metadata::Store;
 use crate::mount::debts::{Debts, staging_options};
 use crate::mount::end::Draining;
@@ -18,10 +18,12 @@ use crate::mount::following::Stream;
 use crate::mount::known::{self, Known};
 use crate::mount::waking::Waking;
 use crate::mount::writing::{self, Applying, Begun};
+use crate::pins::Pins;
 use crate::read::Reader;
 use crate::secret::Secret;
 use crate::thumbnails::Thumbnails;
 use crate::tokens::{MemoryStore, TokenStore};
+use crate::warm::{Pinning, Warmer};
 
 /// Longest that the end of a mount waits for what is kept for the next one.
 const KEEPING_MAX: Duration = Duration::from_secs(3);
@@ -32,6 +34,8 @@ pub(super) struct Rooms {
     pub(super) site: Site,
     pub(super) reader: Arc<Reader>,
     pub(super) fs: Arc<Fs>,
+    pub(super) warmer: Warmer,
+    pub(super) pinning: Pinning,
     /// What is owed to the server; where the mount is read-only, why it is.
     pub(super) debts: Result<Arc<Debts>, String>,
     /// Applies what becomes of what was written.
@@ -89,6 +93,8 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
     };
     let owing = begun.as_ref().ok();
     let owing = owing.map(|begun| (begun.owing.clone(), begun.owed.clone()));
+    let drive = staging_options(plan, &site.instance_id, &site.user.id).drive;
+    let pins = Arc::new(Pins::open(&plan.state_dir, &drive));
     let thumbnails = plan.thumbnails.clone();
     let thumbnails = thumbnails.map(|options| Thumbnails::new(&api, options));
     if let Some(stream) = &mut stream
@@ -100,17 +106,17 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
         store: Arc::clone(store),
         root: was.as_ref().map(Known::root),
     });
-    let fs = Fs::new(
-        plan.fs.clone(),
-        api.clone(),
-        &site,
-        Arc::clone(&reader),
+    let ground = Ground {
+        api: api.clone(),
+        site: site.clone(),
+        reader: Arc::clone(&reader),
         thumbnails,
-        owing,
+        pins,
         recall,
-    )
-    .await
-    .map_err(|err| explain::fs(&err, plan))?;
+    };
+    let fs = Fs::new(plan.fs.clone(), ground, owing)
+        .await
+        .map_err(|err| explain::fs(&err, plan))?;
     if let (Some(store), None) = (&store, was)
         && let Some(known) = Known::of(&site, read_only, &fs)
     {
@@ -127,9 +133,12 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
         }
         Err(because) => (Err(because), None),
     };
+    let warmer = Warmer::new(&fs, &reader);
     Ok(Rooms {
         api,
         site,
+        pinning: Pinning::new(warmer.clone()),
+        warmer,
         reader,
         fs,
         debts,

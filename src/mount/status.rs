@@ -9,7 +9,7 @@ use crate::api::{self, Api, Site};
 use crate::cli::values::show_moment;
 use crate::config::{Account, MountPlan};
 use crate::control::{
-    AccountStatus, Answer, BelowPoint, CacheStatus, ReadingStatus, ServerStatus, Status,
+    AccountStatus, Answer, BelowPoint, CacheStatus, PinStatus, ReadingStatus, ServerStatus, Status,
 };
 use crate::fs::{Counts, Fs};
 use crate::fuse::Passthrough;
@@ -21,6 +21,7 @@ use crate::mount::standing::{Share, Standing};
 use crate::mount::why;
 use crate::read::Reader;
 use crate::uri::{FileSystem, FileUri};
+use crate::warm::Pinning;
 use crate::watch::Pulse;
 
 /// How old the quota shown may be.
@@ -53,6 +54,7 @@ pub(super) struct StatusSource {
     share: Mutex<Option<(Instant, Share)>>,
     version: OnceLock<String>,
     pulse: Option<Pulse>,
+    pinning: Pinning,
 }
 
 impl StatusSource {
@@ -80,6 +82,7 @@ impl StatusSource {
             share: Mutex::new(None),
             version: OnceLock::new(),
             pulse: rooms.stream.as_ref().map(Stream::pulse),
+            pinning: rooms.pinning.clone(),
         }
     }
 
@@ -164,6 +167,7 @@ impl StatusSource {
             owed_sum,
             deletions: deletions.unwrap_or_default(),
             local_only: local_only.unwrap_or_default(),
+            pins: self.pins(),
             conflicts,
             next_steps,
         }
@@ -184,6 +188,19 @@ impl StatusSource {
             serves_others,
             now: SystemTime::now(),
         }
+    }
+
+    fn pins(&self) -> Vec<PinStatus> {
+        let states = self.pinning.states().into_iter();
+        let states = states.map(|pin| PinStatus {
+            path: self.mount_point.join(&pin.path).display().to_string(),
+            files: pin.counted.files,
+            files_here: pin.counted.files_done,
+            bytes: pin.counted.bytes,
+            bytes_here: pin.counted.bytes_done,
+            reason: pin.why,
+        });
+        states.collect()
     }
 
     fn cache(&self, counts: Counts) -> CacheStatus {

@@ -1,13 +1,13 @@
 //! What a file or folder of the mount is now, for `why`.
 
 use std::ffi::OsStr;
-use std::path::{Component, Path};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::control::{Answer, BelowPoint, OwedFile, Why};
 use crate::entry::Kind;
 use crate::failure::chain;
-use crate::fs::{self, Fs, Lookup};
+use crate::fs::{self, Found, Fs};
 use crate::inodes::Ino;
 use crate::mount::debts::{Debts, next};
 
@@ -21,7 +21,7 @@ pub(super) async fn why(
 ) -> Answer {
     let path = path.0.as_path();
     let owed = debts.and_then(|debts| debts.at(path));
-    let found = find(fs, path).await;
+    let found = fs.find(path).await;
     let failed = |why: String| Answer::Failed { why };
     let (attributes, trouble) = match found {
         Ok(held) => (look(fs, &held).await, None),
@@ -75,45 +75,8 @@ fn stands(owed: Option<&OwedFile>, kind: Option<&str>, below: usize) -> (&'stati
     }
 }
 
-/// An inode that was looked up; given back when dropped, with those above it.
-struct Held<'a> {
-    fs: &'a Fs,
-    ino: Ino,
-    counted: Vec<Ino>,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        for ino in self.counted.drain(..) {
-            self.fs.forget(ino, 1);
-        }
-    }
-}
-
-async fn find<'a>(fs: &'a Fs, path: &Path) -> Result<Held<'a>, fs::Error> {
-    let mut held = Held {
-        fs,
-        ino: Ino::ROOT,
-        counted: Vec::new(),
-    };
-    for part in path.components() {
-        // Who asks has made it a plain path below the mount; anything else names nothing here.
-        let Component::Normal(name) = part else {
-            return Err(fs::Error::NotFound);
-        };
-        match fs.lookup(held.ino, name).await? {
-            Lookup::Found(believed) => {
-                held.ino = believed.attr.ino;
-                held.counted.push(held.ino);
-            }
-            Lookup::Absent { .. } => return Err(fs::Error::NotFound),
-        }
-    }
-    Ok(held)
-}
-
 /// What the filesystem knows of it. What it cannot tell is left out.
-async fn look(fs: &Fs, held: &Held<'_>) -> Why {
+async fn look(fs: &Fs, held: &Found<'_>) -> Why {
     let believed = fs.attr(held.ino).await.ok();
     let kind = believed.map(|believed| believed.attr.kind);
     let word = match kind {

@@ -328,7 +328,7 @@ async fn fetch(
     let wanted = shared.blocks.want(entity, 0..0, blocks.clone());
     for claim in wanted.claims {
         let fetch = Fetch::new(shared, source, claim, interest.clone(), until);
-        fetch.run().await;
+        fetch.for_a_program().run().await;
     }
     match is_here(shared, entity, blocks) {
         true => Came::Here,

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::buffers::{Buffer, LARGE_BYTES};
 use super::lanes::{Lane, Lanes};
 use super::origin::Body;
+use super::precedence::First;
 use super::route::Route;
 use super::tally::Tally;
 use super::{Shared, Source, Stream};
@@ -77,7 +78,7 @@ pub(super) struct Fetch {
     kept: Arc<Kept>,
     /// Of the stream for which it was begun.
     tally: Option<Arc<Tally>>,
-    /// Where that stream is told which host it reads from.
+    /// Where is told which host is asked.
     tell_lanes: Option<Arc<Mutex<Arc<Lanes>>>>,
     /// Of the host that is asked.
     lanes: Option<Arc<Lanes>>,
@@ -89,6 +90,8 @@ pub(super) struct Fetch {
     /// Where to queue for a lane, if nothing of the claim was demanded when it was made.
     queue: Option<Arc<Lanes>>,
     lane: Option<Lane>,
+    /// A program waits for it, or will soon.
+    _first: Option<First>,
 }
 
 /// Blocks on the way into memory.
@@ -144,6 +147,7 @@ impl Fetch {
             patience: Patience::new(shared.options.timeout, until),
             queue: None,
             lane: None,
+            _first: None,
         }
     }
 
@@ -151,8 +155,19 @@ impl Fetch {
     pub(super) fn of_stream(mut self, stream: &Stream, phase: u64) -> Self {
         self.kept = Arc::clone(&stream.kept);
         self.tally = Some(Arc::clone(&stream.tally));
-        self.tell_lanes = Some(Arc::clone(&stream.lanes));
         self.phase = phase % SEGMENT_BLOCKS;
+        self.telling(&stream.lanes).for_a_program()
+    }
+
+    /// Goes before what is fetched for later.
+    pub(super) fn for_a_program(mut self) -> Self {
+        self._first = Some(self.shared.precedence.goes_first());
+        self
+    }
+
+    /// Puts into `lanes` which host is asked.
+    pub(super) fn telling(mut self, lanes: &Arc<Mutex<Arc<Lanes>>>) -> Self {
+        self.tell_lanes = Some(Arc::clone(lanes));
         self
     }
 

@@ -30,6 +30,7 @@ mod model;
 mod names;
 mod offline;
 mod owed;
+mod pins;
 mod pjdfstest;
 mod places;
 mod policies;

@@ -76,16 +76,15 @@ impl Mounted {
             ..options("cloudreve://my/", LONG)
         };
         let site = api.site().await.unwrap();
-        let fs = Fs::new(
-            options,
-            api.clone(),
-            &site,
+        let ground = Ground {
+            api: api.clone(),
+            site,
             reader,
-            None,
-            Some((owing.clone(), owed)),
-            None,
-        )
-        .await;
+            thumbnails: None,
+            pins: Arc::new(Pins::open(dir.path(), "drive")),
+            recall: None,
+        };
+        let fs = Fs::new(options, ground, Some((owing.clone(), owed))).await;
         Self {
             server,
             fs: fs.unwrap(),

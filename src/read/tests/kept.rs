@@ -275,3 +275,48 @@ fn a_disk_that_does_not_answer_is_not_waited_for_long_and_then_left_alone() {
     });
     drop(answer);
 }
+
+/// What is read of a file of `size` bytes.
+fn source(size: u64) -> Source {
+    let reader = Mount::new().reader();
+    open(&reader, size).source.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_to_be_kept_is_fetched_as_far_as_the_disk_lacks_it() {
+    for size in [0, 1000, SIZE] {
+        let mount = Mount::new();
+        let here = size.min(2 * B);
+        if here > 0 {
+            mount.cache.entity(&entity(size)).store(0, bytes(0..here));
+            assert!(mount.cache.flush(LONG));
+        }
+        let reader = mount.reader();
+        let came = AtomicU64::new(0);
+        let count = |bytes| {
+            came.fetch_add(bytes, Ordering::Relaxed);
+        };
+        reader.keep(&source(size), &count).await.unwrap();
+        assert_eq!(came.load(Ordering::Relaxed), size - here);
+        assert_eq!(reader.stats().fetched_bytes, size - here);
+        assert_eq!(reader.bytes_here(&entity(size)).await, size);
+        assert_eq!(reader.memory_bytes(), 0, "nobody reads it");
+        check_all(&open(&mount.reader(), size), 100_000).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_fetched_to_be_kept_is_an_error_and_what_came_stays() {
+    let mut mount = Mount::new();
+    let faults = std::iter::repeat_n(Mishap::Refuse(Error::EntityGone), 100);
+    mount.world = World::with_faults(faults);
+    let kept = mount.reader().keep(&source(SIZE), &|_| ()).await;
+    assert!(
+        matches!(kept, Err(NotKept::Fetch(Error::EntityGone))),
+        "{kept:?}"
+    );
+    let nowhere = mount.world.reader_over(&Cache::off(), 64 * M, TIMEOUT);
+    mount.world.faults.lock().unwrap().clear();
+    let kept = nowhere.keep(&source(1000), &|_| ()).await;
+    assert!(matches!(kept, Err(NotKept::Disk)), "{kept:?}");
+}

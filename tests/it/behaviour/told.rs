@@ -166,7 +166,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         call: "`setxattr` of `user.cloudreve.*`",
-        does: "refused: that is what the server tells; to be read by name, and not listed",
+        does: "refused: that is what the server tells; to be read by name, and not listed. `user.cloudreve.pinned` may be set (→ At hand)",
         errno: "EPERM",
         check: |world| {
             set(world, "user.b", b"", ANY).unwrap();
