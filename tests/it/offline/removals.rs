@@ -124,6 +124,30 @@ fn what_was_deleted_and_made_again_is_so_also_where_the_daemon_was_killed_before
 }
 
 #[test]
+fn what_was_deleted_and_made_again_is_so_on_a_mount_that_was_made_without_the_server() {
+    let server = Server::start(Options::default()).unwrap();
+    let mut mount = gone(&server);
+    let ids = ids(&server);
+    deleted_and_made_again(&mount);
+    shell::kill(mount.pid(), libc::SIGKILL);
+    mount.wait();
+    let mut mount = mount.again(&server, "cloudreve://my/", &OPTIONS);
+    shows_new(&mount);
+    assert_eq!(waiting(&mount).len(), 4);
+    std::fs::remove_file(mount.path("known/made")).unwrap();
+    std::fs::write(mount.path("known/made"), "new made").unwrap();
+    mount.end();
+    let mount = mount.again(&server, "cloudreve://my/", &OPTIONS);
+    shows_new(&mount);
+    server.restart().unwrap();
+    is_told(&server, &ids);
+    mount.sync();
+    shows_new(&mount);
+    assert_eq!(waiting(&mount), [""; 0]);
+    assert_eq!(mount.status()["conflicts"], serde_json::json!([]));
+}
+
+#[test]
 fn what_somebody_else_wrote_meanwhile_under_a_name_that_was_made_again_stays_and_ours_goes_beside_it()
  {
     let server = Server::start(Options::default()).unwrap();
