@@ -28,6 +28,7 @@ mod lent;
 mod model;
 mod names;
 mod offline;
+mod outages;
 mod owed;
 mod pjdfstest;
 mod places;
