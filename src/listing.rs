@@ -32,7 +32,7 @@ use crate::api::{self, Api, Page, PagePosition};
 use crate::entry::{Entry, FileKey};
 use crate::metadata::{Changes, Kept, Listing, Metadata};
 use crate::model::{FileId, FileInfo};
-use crate::uri::FileUri;
+use crate::uri::{FileSystem, FileUri};
 
 /// A question under way.
 pub type Asked<T> = Pin<Box<dyn Future<Output = Result<T, api::Error>> + Send>>;
@@ -254,12 +254,26 @@ impl Job {
         self.progress.finish(outcome);
     }
 
+    /// `page`, unless it is of another folder, which has come to where this one was last: then that is not there.
+    fn is_of_it(&self, page: Page) -> Result<Page, api::Error> {
+        // The root is whatever is there, and what is behind a shortcut has an id of its own.
+        let is_own = matches!(self.uri.file_system(), FileSystem::My { .. });
+        let (told, id) = (&page.folder.id, &self.folder.id);
+        match is_own && !id.0.is_empty() && !told.0.is_empty() && told != id {
+            true => Err(api::Error::NotFound),
+            false => Ok(page),
+        }
+    }
+
     async fn list(&self) -> Result<(Vec<Arc<Entry>>, Instant), api::Error> {
         let mut entries = Vec::new();
         let early = self.options.order.is_the_servers() && !is_flat(&self.uri);
         let paged = paging::all_pages(
             paging::PAGE_SIZE,
-            |position, size| (self.source.page)(self.uri.clone(), position, size),
+            |position, size| {
+                let page = (self.source.page)(self.uri.clone(), position, size);
+                async { self.is_of_it(page.await?) }
+            },
             |page, new, asked| {
                 let empty = Some(&page.folder.entity);
                 let new = new

@@ -39,6 +39,8 @@ pub(crate) struct State {
     pub(crate) unreadable_tokens: bool,
     pub(crate) numbered: bool,
     pub(crate) single_file: HashSet<String>,
+    /// The id that pages tell of their folder; nothing is told without.
+    pub(crate) told_as: Option<FileId>,
     /// Each answer takes as long.
     pub(crate) delay: Duration,
 }
@@ -248,7 +250,8 @@ impl State {
             true if probe == Some(FileKind::File) => Boundary::Lossy,
             _ => Boundary::Safe,
         };
-        let root = FileId(format!("root of {place}").into());
+        let told = self.told_as.clone();
+        let root = told.unwrap_or_else(|| FileId("".into()));
         let key = place.to_wire().trim_end_matches('/').to_owned();
         Page {
             files,

@@ -405,3 +405,15 @@ async fn what_the_server_makes_no_thumbnail_of_is_known_by_its_mark() {
     assert!(thumbless("damaged.jpg"));
     assert!(!thumbless("photo.jpg"));
 }
+
+#[tokio::test]
+async fn another_folder_at_the_place_of_one_is_not_taken_for_it() {
+    let lists = lists(drive(0, 2), plain());
+    let tell = |id: &str| lists.drive.state().told_as = Some(FileId(id.into()));
+    tell("folder");
+    assert_eq!(lists.names().await.len(), 2);
+    tell("another");
+    assert!(matches!(lists.list().await, Err(api::Error::NotFound)));
+    let known = lists.metadata.last_listing(&key()).unwrap();
+    assert_eq!(known.len(), 2, "what was known of it stays known");
+}

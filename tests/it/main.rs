@@ -29,6 +29,7 @@ mod lent;
 mod model;
 mod names;
 mod offline;
+mod outages;
 mod owed;
 mod pins;
 mod pjdfstest;

@@ -4,6 +4,7 @@ pub(crate) mod damage;
 pub(crate) mod disk;
 pub(crate) mod map;
 pub(crate) mod mounted;
+pub(crate) mod proxy;
 pub(crate) mod shell;
 pub(crate) mod tools;
 pub(crate) mod xattr;

@@ -101,6 +101,19 @@ pub(crate) fn kill(pid: u32, signal: libc::c_int) {
     }
 }
 
+/// Sends `signal` to all processes of a group that this test started.
+pub(crate) fn kill_group(leader: u32, signal: libc::c_int) {
+    let group = libc::pid_t::try_from(leader).expect("a pid fits");
+    #[expect(
+        unsafe_code,
+        reason = "std has no way to send a signal to a group of processes"
+    )]
+    // SAFETY: kill(2) touches no memory of ours.
+    unsafe {
+        libc::kill(-group, signal);
+    }
+}
+
 /// Gives `command` the environment that `from` was to have, for wrappers such as unshare(1).
 pub(crate) fn take_environment(command: &mut Command, from: &Command) {
     for (key, value) in from.get_envs() {

@@ -1,0 +1,117 @@
+//! Sees how long calls take and what they come to, and notes what must not be.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Notes of one kind that are kept; more of it say nothing new.
+const NOTED: usize = 40;
+
+/// Shared by all who work, look and kill.
+pub(super) struct Watcher {
+    /// A call that takes longer is one too long.
+    longest: Duration,
+    began: Instant,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    weather: String,
+    /// By what was measured.
+    times: BTreeMap<String, Vec<Duration>>,
+    /// By errno.
+    errors: BTreeMap<String, u64>,
+    wrong: Vec<String>,
+}
+
+impl Watcher {
+    pub(super) fn new(longest: Duration) -> Self {
+        Self {
+            longest,
+            began: Instant::now(),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// From now on the weather is so.
+    pub(super) fn weather(&self, weather: String) {
+        self.seen.lock().unwrap().weather = weather;
+    }
+
+    /// Notes what must not be, with the weather.
+    pub(super) fn wrong(&self, what: String) {
+        let after = self.began.elapsed();
+        let mut seen = self.seen.lock().unwrap();
+        let note = format!("after {after:.1?}, {}: {what}", seen.weather);
+        if seen.wrong.len() < NOTED {
+            seen.wrong.push(note);
+        }
+    }
+
+    /// Runs a call; nothing where it failed for want of the server. Another error, or to wait too long, must not be.
+    pub(super) fn call<T>(&self, what: &str, run: impl FnOnce() -> io::Result<T>) -> Option<T> {
+        let began = Instant::now();
+        let came = run();
+        let took = began.elapsed();
+        self.took("call", took);
+        if took > self.longest {
+            self.wrong(format!("{what} took {took:?}"));
+        }
+        match came {
+            Ok(came) => Some(came),
+            Err(err) => {
+                if !matches!(err.raw_os_error(), Some(libc::EIO | libc::ETIMEDOUT)) {
+                    self.wrong(format!("{what}: {err}"));
+                }
+                let mut seen = self.seen.lock().unwrap();
+                *seen.errors.entry(err.to_string()).or_default() += 1;
+                None
+            }
+        }
+    }
+
+    pub(super) fn took(&self, what: &str, took: Duration) {
+        let mut seen = self.seen.lock().unwrap();
+        seen.times.entry(what.to_owned()).or_default().push(took);
+    }
+
+    /// How long `what` took at most in so many of a thousand times.
+    pub(super) fn per_mille(&self, what: &str, of_a_thousand: usize) -> Duration {
+        let seen = self.seen.lock().unwrap();
+        let mut times = seen.times.get(what).cloned().unwrap_or_default();
+        times.sort();
+        let last = times.len().saturating_sub(1);
+        let at = (times.len() * of_a_thousand / 1000).min(last);
+        times.get(at).copied().unwrap_or_default()
+    }
+
+    /// What was measured, a line for each kind.
+    pub(super) fn said(&self) -> String {
+        let seen = self.seen.lock().unwrap();
+        let counts: Vec<_> = seen
+            .times
+            .iter()
+            .map(|(what, times)| (what.clone(), times.len()))
+            .collect();
+        let mut said = format!("errors: {:?}\n", seen.errors);
+        drop(seen);
+        for (what, count) in counts {
+            let at = |per_mille| self.per_mille(&what, per_mille);
+            said += &format!(
+                "{what}: {count} times, p50 {:.1?}, p99 {:.1?}, p99.9 {:.1?}, at most {:.1?}\n",
+                at(500),
+                at(990),
+                at(999),
+                at(1000)
+            );
+        }
+        said
+    }
+
+    /// All that must not be.
+    pub(super) fn all_wrong(&self) -> Vec<String> {
+        self.seen.lock().unwrap().wrong.clone()
+    }
+}
