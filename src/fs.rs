@@ -47,10 +47,10 @@ pub use changes::{Owing, clear_first, drop_copies};
 pub use copy::is_copy;
 pub use error::Error;
 pub use files::{At, Change, Reserve, SetTime, complete};
-pub use freshening::Freshening;
+pub use freshening::freshen;
 pub use others::Outdated;
 pub use pinned::Pinned;
-pub use recall::{Keeping, Recall, Root};
+pub use recall::{Recall, Root, keep};
 pub use removals::Unremoved;
 pub use rename::RenameHow;
 pub use told::Maker;
@@ -75,6 +75,7 @@ use crate::names::NamePolicy;
 use crate::pins::Pins;
 use crate::read::Reader;
 use crate::staging::{Local, StepsId};
+use crate::task::Task;
 use crate::thumbnails::{self, Thumbnails};
 use crate::uri::{FileSystem, FileUri};
 
@@ -84,7 +85,7 @@ use folders::Folders;
 use late::Late;
 use locals::{Locals, is_here};
 use namespace::Namespace;
-use probing::Probing;
+use probing::probe;
 use removals::Removals;
 use sizes::FolderSizes;
 use space::Quota;
@@ -252,7 +253,7 @@ pub struct Fs {
     api: Api,
     user: crate::model::User,
     reader: Arc<Reader>,
-    _probing: Probing,
+    _probing: Task,
     /// None where nothing may be changed.
     owing: Option<Owing>,
     removals: Removals,
@@ -314,7 +315,7 @@ impl Fs {
             foresight,
             quota,
             thumbnails,
-            _probing: Probing::of(&api),
+            _probing: Task::spawn(probe(api.clone())),
             api,
             user: site.user,
             reader,

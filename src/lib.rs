@@ -14,7 +14,7 @@
 //! | 3 | movers, which join the gate and the keepers: [`listing`]: whole folders from a server that pages; [`read`]: bytes of an entity; [`upload`]: delivers what is staged; [`watch`]: what others change, as it is told; [`thumbnails`] for the desktop |
 //! | 2 | keepers, which remember and never speak: [`accounts`] on disk, [`inodes`], [`metadata`], [`blocks`] of content in memory, [`cache`] of content on disk, [`staging`]: content that the server does not have yet, [`pins`]: what is to stay at hand |
 //! | 1 | [`api`]: the gate, the only HTTP; [`cli`]: what may be typed; [`mountpoint`]: the kernel's mount table; [`systemd`] |
-//! | 0 | the shared words: [`address`], [`attributes`], [`uri`], [`names`], [`model`], [`reach`], [`entity`], [`entry`], [`expiry`], [`globs`], [`secret`], [`tokens`], [`failure`]; [`argv`]; [`asker`]; [`crash`] |
+//! | 0 | the shared words: [`address`], [`attributes`], [`uri`], [`names`], [`model`], [`reach`], [`entity`], [`entry`], [`expiry`], [`globs`], [`secret`], [`tokens`], [`failure`]; [`argv`]; [`asker`]; [`task`]; [`crash`] |
 //!
 //! A read: `fuse` decodes a request and polls it once on the spot → `fs/files` finds the handle, which pinned an entity when
 //! it was opened → `read` has the blocks, or sends one ranged GET for all who wait → the reply. A look at a folder: `fs`
@@ -41,6 +41,7 @@ pub mod model;
 pub mod names;
 pub mod reach;
 pub mod secret;
+pub mod task;
 pub mod tokens;
 pub mod uri;
 

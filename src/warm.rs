@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::task::{JoinError, JoinSet};
 
-pub use self::following::{Following, PinState, Pinning};
+pub use self::following::{PinState, Pinning};
 pub use self::wanted::{Counted, Wanted, count};
 
 use crate::cache::Fit;

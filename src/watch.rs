@@ -16,10 +16,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::api::{Api, Change, ClientId, Error, Events, Told};
+use crate::task::Task;
 use crate::uri::FileUri;
 use pause::{Attempts, Ids, long_pause};
 
@@ -98,14 +98,7 @@ pub struct Health {
 #[derive(Debug)]
 pub struct Watch {
     health: Arc<Mutex<Health>>,
-    following: JoinHandle<()>,
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        // A request under way to open a stream is the gate's, and lives on to its headers.
-        self.following.abort();
-    }
+    _following: Task,
 }
 
 impl Watch {
@@ -127,8 +120,9 @@ impl Watch {
             sender,
             ended: None,
         };
-        let following = tokio::spawn(following.run());
-        (Self { health, following }, receiver)
+        // A request under way to open a stream is the gate's, and lives on to its headers.
+        let _following = Task::spawn(following.run());
+        (Self { health, _following }, receiver)
     }
 
     /// How it is.

@@ -6,11 +6,12 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::entry::FileKey;
 use crate::inodes::Ino;
+use crate::task::Task;
 
 use super::Fs;
 use super::root::root_key;
@@ -27,20 +28,9 @@ const UNDER_WAY: usize = 64;
 /// Pauses are so many times as long as what the listing before took.
 const PAUSES: u32 = 9;
 
-/// Lists until it is dropped.
-pub struct Freshening(AbortHandle);
-
-impl Freshening {
-    /// Keeps the folders of `fs` fresh. Must be called within a runtime.
-    pub fn of(fs: &Arc<Fs>) -> Self {
-        Self(tokio::spawn(keep_fresh(Arc::downgrade(fs))).abort_handle())
-    }
-}
-
-impl Drop for Freshening {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+/// Keeps the folders of `fs` fresh. Must be called within a runtime.
+pub fn freshen(fs: &Arc<Fs>) -> Task {
+    Task::spawn(keep_fresh(Arc::downgrade(fs)))
 }
 
 async fn keep_fresh(fs: Weak<Fs>) {

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::staging::StepsId;
+use crate::task::Task;
 
 use super::Fs;
 use super::changes::is_lost;
@@ -21,20 +21,12 @@ const WAIT: Duration = Duration::from_secs(1);
 /// The same where it says no: what is in the way is somebody's, who may take his time.
 const LONG_WAIT: Duration = Duration::from_secs(30);
 
-/// What is to be finished. The task that does it ends on drop.
+/// What is to be finished.
 #[derive(Default)]
 pub(super) struct Late {
     plans: Mutex<Vec<(StepsId, Plan)>>,
     added: Arc<Notify>,
-    task: Mutex<Option<AbortHandle>>,
-}
-
-impl Drop for Late {
-    fn drop(&mut self) {
-        if let Some(task) = self.task.lock().unwrap().take() {
-            task.abort();
-        }
-    }
+    task: Mutex<Option<Task>>,
 }
 
 impl Late {
@@ -49,7 +41,7 @@ impl Fs {
     /// From now on finishes what the network interrupts, as soon as the server is there again. Must be called within a runtime.
     pub fn finish_late_ones(self: &Arc<Self>) {
         let task = run(Arc::downgrade(self), Arc::clone(&self.late.added));
-        *self.late.task.lock().unwrap() = Some(tokio::spawn(task).abort_handle());
+        *self.late.task.lock().unwrap() = Some(Task::spawn(task));
     }
 
     /// Tries once to finish what is late, for no longer than any call may wait each. Tells what is left.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::api::Api;
@@ -13,24 +13,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// So many answers are waited for at once, on a network that swallows what it is sent.
 const WAITING: usize = 8;
 
-/// Looks until it is dropped.
-pub(super) struct Probing(AbortHandle);
-
-impl Probing {
-    /// Looks for the server behind `api`. Must be called within a runtime.
-    pub(super) fn of(api: &Api) -> Self {
-        let api = api.clone();
-        Self(tokio::spawn(probe(api)).abort_handle())
-    }
-}
-
-impl Drop for Probing {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-async fn probe(api: Api) {
+/// Looks for the server behind `api` whenever it cannot be reached.
+pub(super) async fn probe(api: Api) {
     loop {
         api.reach().down().await;
         log::warn!(

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use crate::entry::{Entry, FileKey};
 use crate::metadata::{Kept, Store};
 use crate::model::{EntityId, FileId};
+use crate::task::Task;
 use crate::uri::FileUri;
 
 use super::Fs;
@@ -178,23 +179,12 @@ impl Fs {
     }
 }
 
-/// Keeps what is known until it is dropped.
-pub struct Keeping(AbortHandle);
-
-impl Keeping {
-    /// Keeps what is known of `fs`. Must be called within a runtime.
-    pub fn of(fs: &Arc<Fs>) -> Self {
-        Self(tokio::spawn(keep(Arc::downgrade(fs))).abort_handle())
-    }
+/// Keeps what is known of `fs` from time to time. Must be called within a runtime.
+pub fn keep(fs: &Arc<Fs>) -> Task {
+    Task::spawn(keep_now_and_then(Arc::downgrade(fs)))
 }
 
-impl Drop for Keeping {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-async fn keep(fs: Weak<Fs>) {
+async fn keep_now_and_then(fs: Weak<Fs>) {
     let mut pause = PERIOD;
     loop {
         sleep(pause).await;

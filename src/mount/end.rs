@@ -4,13 +4,12 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
-
 use crate::api::Api;
 use crate::mount::debts::Debts;
 use crate::mount::signals::Signals;
 use crate::mount::status::StatusSource;
 use crate::systemd::Manager;
+use crate::task::Task;
 
 /// Longest that requests under way are waited for. A server on SQLite that is hung up on in the middle of one fails
 /// its other users for up to 45 seconds, so this is longer.
@@ -83,19 +82,10 @@ pub(super) async fn keep_delivering(manager: &Manager, debts: &Debts) -> Infalli
     }
 }
 
-/// Ends its task when dropped.
-pub(super) struct Beating(JoinHandle<()>);
-
-impl Drop for Beating {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Tells the service manager that we live, as often as its watchdog wants, and how we are and what is owed when that
 /// changes. `well` is what it was told at the start.
-pub(super) fn heartbeat(manager: Arc<Manager>, status: Arc<StatusSource>, well: String) -> Beating {
-    Beating(tokio::spawn(async move {
+pub(super) fn heartbeat(manager: Arc<Manager>, status: Arc<StatusSource>, well: String) -> Task {
+    Task::spawn(async move {
         let watchdog = manager.watchdog_period();
         let period = watchdog.unwrap_or(STATUS_PERIOD).min(STATUS_PERIOD);
         let mut said = None;
@@ -110,5 +100,5 @@ pub(super) fn heartbeat(manager: Arc<Manager>, status: Arc<StatusSource>, well: 
                 said = now;
             }
         }
-    }))
+    })
 }

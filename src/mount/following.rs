@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc::Receiver;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::api::{Api, Site};
@@ -12,6 +11,7 @@ use crate::cli::values::show_moment;
 use crate::config::MountPlan;
 use crate::fs::{Fs, Outdated};
 use crate::fuse::Notices;
+use crate::task::Task;
 use crate::uri::FileSystem;
 use crate::watch::{Happening, Health, Pulse, SILENCE, State, Watch};
 
@@ -53,13 +53,13 @@ impl Stream {
     }
 
     /// Applies to `fs`, and tells the kernel by `notices`.
-    pub(super) fn follow(self, fs: &Arc<Fs>, notices: Notices) -> Following {
+    pub(super) fn follow(self, fs: &Arc<Fs>, notices: Notices) -> Task {
         let fs = Arc::clone(fs);
         let Self {
             watch,
             mut happenings,
         } = self;
-        Following(tokio::spawn(async move {
+        Task::spawn(async move {
             let _watch = watch;
             while let Some(happening) = happenings.recv().await {
                 for outdated in fs.others_changed(&happening) {
@@ -69,16 +69,7 @@ impl Stream {
                     }
                 }
             }
-        }))
-    }
-}
-
-/// A stream that is applied until this is dropped.
-pub(super) struct Following(JoinHandle<()>);
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.0.abort();
+        })
     }
 }
 

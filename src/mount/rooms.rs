@@ -9,18 +9,19 @@ use crate::api::{Api, Credentials, Error, Options, Site};
 use crate::cache::{self, Cache};
 use crate::config::{Account, MountPlan};
 use crate::failure::Failure;
-use crate::fs::{Freshening, Fs, Ground, Keeping, Recall};
+use crate::fs::{self, Fs, Ground, Recall};
 use crate::metadata::Store;
 use crate::mount::debts::{Debts, staging_options};
 use crate::mount::end::Draining;
 use crate::mount::explain;
 use crate::mount::following::Stream;
 use crate::mount::known::{self, Known};
-use crate::mount::waking::Waking;
-use crate::mount::writing::{self, Applying, Begun};
+use crate::mount::waking;
+use crate::mount::writing::{self, Begun};
 use crate::pins::Pins;
 use crate::read::Reader;
 use crate::secret::Secret;
+use crate::task::Task;
 use crate::thumbnails::Thumbnails;
 use crate::tokens::{MemoryStore, TokenStore};
 use crate::warm::{Pinning, Warmer};
@@ -39,10 +40,10 @@ pub(super) struct Rooms {
     /// What is owed to the server; where the mount is read-only, why it is.
     pub(super) debts: Result<Arc<Debts>, String>,
     /// Applies what becomes of what was written.
-    _applying: Option<Applying>,
-    _freshening: Freshening,
-    _keeping: Keeping,
-    _waking: Waking,
+    _applying: Option<Task>,
+    _freshening: Task,
+    _keeping: Task,
+    _waking: Task,
     /// What others change; until it is followed.
     pub(super) stream: Option<Stream>,
 }
@@ -122,9 +123,9 @@ pub(super) async fn build(plan: &MountPlan, draining: &Draining) -> Result<Rooms
     {
         known.keep(store);
     }
-    let freshening = Freshening::of(&fs);
-    let keeping = Keeping::of(&fs);
-    let waking = Waking::of(&fs, &api);
+    let freshening = fs::freshen(&fs);
+    let keeping = fs::keep(&fs);
+    let waking = waking::watch_for_sleep(&fs, &api);
     let (debts, applying) = match begun {
         Ok(Begun { owing, news, .. }) => {
             let debts = Arc::new(Debts::new(plan, &fs, owing));

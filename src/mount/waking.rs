@@ -8,11 +8,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::api::Api;
 use crate::fs::Fs;
+use crate::task::Task;
 use crate::watch::{Gap, Happening};
 
 /// How often the clocks are looked at.
@@ -51,20 +51,9 @@ impl Clocks {
     }
 }
 
-/// Looks until it is dropped.
-pub(super) struct Waking(JoinHandle<()>);
-
-impl Waking {
-    /// Tells `fs`, and looks for the server behind `api`. Must be called within a runtime.
-    pub(super) fn of(fs: &Arc<Fs>, api: &Api) -> Self {
-        Self(tokio::spawn(look(Arc::downgrade(fs), api.clone())))
-    }
-}
-
-impl Drop for Waking {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+/// Tells `fs`, and looks for the server behind `api`. Must be called within a runtime.
+pub(super) fn watch_for_sleep(fs: &Arc<Fs>, api: &Api) -> Task {
+    Task::spawn(look(Arc::downgrade(fs), api.clone()))
 }
 
 async fn look(fs: Weak<Fs>, api: Api) {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::task::JoinHandle;
 
 use crate::api::{Api, PagePosition, Site};
 use crate::config::{Account, MountPlan};
@@ -14,6 +13,7 @@ use crate::mount::debts::Debts;
 use crate::mount::explain;
 use crate::read::Reader;
 use crate::staging::{self, Local, Staging};
+use crate::task::Task;
 use crate::upload::{News, Uploader};
 use crate::uri::FileSystem;
 
@@ -79,23 +79,10 @@ pub(super) fn begin(
     })
 }
 
-/// Applies what became of files; its drop ends that.
-pub(super) struct Applying(JoinHandle<()>);
-
-impl Drop for Applying {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Tells `fs` what became of files, and `debts` before that.
-pub(super) fn apply(
-    fs: &Arc<Fs>,
-    mut news: UnboundedReceiver<News>,
-    debts: &Arc<Debts>,
-) -> Applying {
+pub(super) fn apply(fs: &Arc<Fs>, mut news: UnboundedReceiver<News>, debts: &Arc<Debts>) -> Task {
     let (fs, debts) = (Arc::clone(fs), Arc::clone(debts));
-    Applying(tokio::spawn(async move {
+    Task::spawn(async move {
         while let Some(news) = news.recv().await {
             debts.heard(&news);
             fs.keep_delivered(&news);
@@ -105,5 +92,5 @@ pub(super) fn apply(
                 debts.applied();
             }
         }
-    }))
+    })
 }

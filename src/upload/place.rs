@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::api::{Api, Error};
 use crate::entry::Tree;
 use crate::model::{EntityId, FileId, FileInfo, FileKind};
 use crate::staging::Place;
+use crate::task::Task;
 use crate::uri::{FileSystem, FileUri};
 
 /// How long it is believed where a folder is, while one file after the other goes there.
@@ -63,19 +63,10 @@ struct Asked {
     number: u64,
     answer: Answer,
     /// What brings it on while nobody waits for it.
-    _anew: Option<Background>,
+    _anew: Option<Task>,
 }
 
 type Answer = Shared<BoxFuture<'static, Result<FileUri, Error>>>;
-
-/// A task that ends with this.
-struct Background(JoinHandle<()>);
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 impl Folder {
     fn is_older(&self, age: Duration, now: Instant) -> bool {
@@ -163,7 +154,7 @@ impl Places {
         let task = answer.clone();
         let anew = anew.then(|| {
             // Who needs it once it is too old asks again, and is told of a failure.
-            Background(tokio::spawn(async move { drop(task.await) }))
+            Task::spawn(async move { drop(task.await) })
         });
         Asked {
             number,

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::fitting::fitting;
@@ -22,6 +21,7 @@ use crate::failure::chain;
 use crate::fs::{self, Below, FileBelow};
 use crate::model::FileId;
 use crate::pins::{Pin, Pins};
+use crate::task::Task;
 
 /// How long news is let gather before a round begins.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -41,15 +41,6 @@ const RETRY: Duration = Duration::from_secs(15);
 /// What is pinned in one mount, and how much of it is here.
 #[derive(Clone)]
 pub struct Pinning(Arc<Shared>);
-
-/// Follows what is pinned until it is dropped.
-pub struct Following(AbortHandle);
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// How a pin stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,9 +106,9 @@ impl Pinning {
     }
 
     /// Begins to follow. Must be called within a runtime.
-    pub fn follow(&self) -> Following {
+    pub fn follow(&self) -> Task {
         let shared = Arc::clone(&self.0);
-        Following(tokio::spawn(async move { shared.follow().await }).abort_handle())
+        Task::spawn(async move { shared.follow().await })
     }
 
     /// Pins what is at `path` below the mount point, if the cache has room for all of it beside what is pinned already.
