@@ -45,6 +45,7 @@ mod storms;
 mod support;
 mod sweeps;
 mod thumbnails;
+mod together;
 mod walks;
 mod ways;
 mod write;
