@@ -47,6 +47,7 @@ mod storms;
 mod support;
 mod sweeps;
 mod thumbnails;
+mod together;
 mod walks;
 mod ways;
 mod write;
