@@ -42,6 +42,8 @@ pub(super) struct StatusSource {
     anonymous: bool,
     memory_budget_bytes: u64,
     cache_dir: PathBuf,
+    /// With what is for folders.
+    cache_size_bytes: u64,
     passthrough: Passthrough,
     site: Site,
     api: Api,
@@ -70,6 +72,7 @@ impl StatusSource {
             anonymous: matches!(plan.account, Account::Anonymous),
             memory_budget_bytes: plan.read.memory_bytes,
             cache_dir: plan.cache_dir.clone(),
+            cache_size_bytes: plan.cache_size_bytes,
             passthrough,
             site: rooms.site.clone(),
             api: rooms.api.clone(),
@@ -213,7 +216,10 @@ impl StatusSource {
             memory_budget_bytes: self.memory_budget_bytes,
             dir: self.cache_dir.clone(),
             disk_bytes: disk.disk_bytes,
-            disk_limit_bytes: disk.limit_bytes,
+            disk_limit_bytes: match disk.limit_bytes {
+                0 => 0,
+                _ => self.cache_size_bytes,
+            },
             damaged_blocks: disk.damaged_blocks,
             unkept_bytes: disk.unkept_bytes,
             passthrough: off_reason.map_or("on", |_| "off").to_owned(),
