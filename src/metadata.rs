@@ -311,22 +311,37 @@ impl Metadata {
             return None;
         }
         let state = self.state.lock().unwrap();
-        let is_recent = |folder: &Folder| {
+        self.due_in(&state, now).next()
+    }
+
+    /// [`Metadata::hold`]s all that are due.
+    pub fn hold_due(&self, now: Instant) -> Vec<FileKey> {
+        let due: Vec<_> = {
+            let state = self.state.lock().unwrap();
+            self.due_in(&state, now).collect()
+        };
+        due.iter().for_each(|folder| self.hold(folder));
+        due
+    }
+
+    fn due_in<'a>(&self, state: &'a State, now: Instant) -> impl Iterator<Item = FileKey> + 'a {
+        let ttl = self.ttl;
+        let is_recent = move |folder: &Folder| {
             let used = folder.used;
-            used.is_some_and(|used| now.saturating_duration_since(used) < self.ttl)
+            used.is_some_and(|used| now.saturating_duration_since(used) < ttl)
         };
         // What was used last comes first.
-        let mut recent = state
+        let recent = state
             .folders
             .iter()
-            .take_while(|(_, folder)| is_recent(folder));
-        let due = recent.find(|(_, folder)| {
+            .take_while(move |(_, folder)| is_recent(folder));
+        let due = recent.filter(move |(_, folder)| {
             folder.listing.as_ref().is_some_and(|listed| {
                 let age = now.saturating_duration_since(listed.asked);
                 let took = listed.asked.saturating_duration_since(listed.began);
-                let is_old = age >= self.ttl * 2 / 3 && age >= took * LISTINGS_APART;
+                let is_old = age >= ttl * 2 / 3 && age >= took * LISTINGS_APART;
                 let is_used = folder.used >= Some(listed.began);
-                is_old && is_used && listed.believed && !listed.held && age < self.ttl
+                is_old && is_used && listed.believed && !listed.held && age < ttl
             })
         });
         due.map(|(key, _)| key.clone())
@@ -338,6 +353,15 @@ impl Metadata {
         let folder = state.folders.peek_mut(folder);
         if let Some(listed) = folder.and_then(|folder| folder.listing.as_mut()) {
             listed.held = true;
+        }
+    }
+
+    /// The listing of `folder` is believed no longer than its time.
+    pub fn release(&self, folder: &FileKey) {
+        let mut state = self.state.lock().unwrap();
+        let folder = state.folders.peek_mut(folder);
+        if let Some(listed) = folder.and_then(|folder| folder.listing.as_mut()) {
+            listed.held = false;
         }
     }
 
@@ -826,6 +850,18 @@ mod tests {
         listed(100, 101);
         kept.check("a", 102, "1");
         assert!(!due(112), "it takes its time to come");
+    }
+
+    #[test]
+    fn all_folders_that_are_due_can_be_held_beyond_their_time_and_released() {
+        let kept = Kept::new();
+        kept.check("a", 3, "1");
+        assert_eq!(kept.metadata.hold_due(kept.at(9)), []);
+        assert_eq!(kept.metadata.hold_due(kept.at(12)), [key("d")]);
+        assert_eq!(kept.metadata.hold_due(kept.at(13)), []);
+        kept.check("a", 40, "1");
+        kept.metadata.release(&key("d"));
+        kept.check("a", 40, "?");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Folders in use are listed anew before what is known of them is too old, so that nobody who uses them has to wait.
 //!
 //! One after the other, with pauses; while a new listing is on its way the old one counts, also where the network swallows the
-//! question.
+//! question, and so do those of other folders until it is known whether it does.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -47,12 +47,13 @@ async fn keep_fresh(fs: Weak<Fs>) {
             };
             let began = Instant::now();
             fs.namespace.metadata.hold(&due);
-            under_way.spawn(async move { fs.list_anew(&due).await });
+            let listing = Arc::clone(&fs);
+            under_way.spawn(async move { listing.list_anew(&due).await });
             if under_way.len() >= UNDER_WAY {
                 under_way.join_next().await;
-            } else {
+            } else if timeout(PATIENCE, under_way.join_next()).await.is_err() {
                 // One that is long in coming holds up none of the others.
-                let _ = timeout(PATIENCE, under_way.join_next()).await;
+                fs.bridge_silence().await;
             }
             sleep(began.elapsed().min(PATIENCE) * PAUSES).await;
         }
@@ -60,6 +61,23 @@ async fn keep_fresh(fs: Weak<Fs>) {
 }
 
 impl Fs {
+    /// Until it is known whether the server has fallen silent, folders in use count beyond their time: who looks at one is not
+    /// to be the one that finds out.
+    async fn bridge_silence(&self) {
+        let metadata = &self.namespace.metadata;
+        let mut held = Vec::new();
+        let answer = self.api.ping();
+        tokio::pin!(answer);
+        loop {
+            held.extend(metadata.hold_due(Instant::now()));
+            let answered = timeout(PATIENCE, &mut answer).await.is_ok();
+            if answered || self.api.reach().is_down() {
+                break;
+            }
+        }
+        held.iter().for_each(|folder| metadata.release(folder));
+    }
+
     /// Lists `folder` once more. Where that fails, who uses it next is told why.
     async fn list_anew(&self, folder: &FileKey) {
         let space = &self.namespace;
