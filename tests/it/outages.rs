@@ -303,7 +303,8 @@ fn storm(dir: &Path, length: Duration) {
         format!("{why}\nthe daemon's log is in {}", kept.display())
     };
     assert!(done > 50, "hardly anything was done");
-    assert!(failed > 0, "the storm was hardly met");
+    // A short one may have been of troubles that nobody but the daemon meets.
+    assert!(failed > 0 || length <= SHORT, "the storm was hardly met");
     let mut wrong = watcher.all_wrong();
     let began = Instant::now();
     let synced = shell::output(mounted.home.program().arg("sync").arg(&root));
