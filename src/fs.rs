@@ -483,12 +483,13 @@ impl Fs {
                 return Ok((node, entry, Some(shown.local)));
             }
             let entry = space.current(ino, &node).await?.what;
-            match (is_here(&entry.entity), self.local_of(ino)) {
-                (false, _) => return Ok((node, entry, None)),
-                // Nobody had it open any more, and it has no name.
-                (true, None) => return Err(Error::Gone),
-                // Written to in this moment.
-                (true, Some(_)) => {}
+            if !is_here(&entry.entity) {
+                return Ok((node, entry, None));
+            }
+            // It was written to in this moment, or delivered. What was neither nobody had open any more, and it has no name.
+            match space.node_and_local(ino).ok_or(Error::NotFound)? {
+                (now, None) if is_here(&now.entry.entity) => return Err(Error::Gone),
+                _ => {}
             }
         }
     }

@@ -347,11 +347,6 @@ impl Fs {
         Ok(self.owing()?.uploader.hold(local).await)
     }
 
-    /// The local file behind an inode.
-    pub(super) fn local_of(&self, ino: Ino) -> Option<Shown> {
-        self.namespace.node_and_local(ino)?.1
-    }
-
     /// A local file for what is open as `ino` and read as the version `entity` up to now. It shows at once wherever `ino`
     /// does; where that has no name any more, it never goes to the server. The one that is there already, if one is. Where
     /// the name shows what was written over another version, it gets a place of its own beside that once it is delivered.

@@ -17,6 +17,14 @@ mod renames;
 mod stays;
 mod versions;
 
+impl Fs {
+    /// The content of `ino`, which is here.
+    fn local_of(&self, ino: Ino) -> Arc<Local> {
+        let (_, shown) = self.namespace.node_and_local(ino).unwrap();
+        shown.expect("it is here").local
+    }
+}
+
 /// One drive, mounted.
 struct Mounted {
     server: Arc<Server>,

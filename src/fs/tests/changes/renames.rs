@@ -652,7 +652,7 @@ async fn what_is_renamed_before_the_news_of_its_delivery_keeps_the_new_name() {
     assert_eq!(mounted.ino("moved").await, ino);
     // Once more, with another content owed already.
     mounted.overwrite("moved", b"second").await;
-    let local = mounted.fs.local_of(ino).unwrap().local;
+    let local = mounted.fs.local_of(ino);
     mounted.owing.uploader.deliver(&local).await.unwrap();
     mounted.fill(&local, b"the third");
     mounted.mv("moved", "a/moved.txt").await;

@@ -186,7 +186,7 @@ async fn late_news_of_an_older_content_does_not_show_that_once_a_newer_one_is_de
         fs.truncate(open, content.len() as u64).await.unwrap();
         fs.flush(open).await.unwrap();
         // It is there, and the news of it waits.
-        let local = fs.local_of(ino).unwrap().local;
+        let local = fs.local_of(ino);
         uploader.deliver(&local).await.unwrap();
     }
     for heard in 0..2 {
@@ -217,7 +217,7 @@ async fn what_is_saved_and_delivered_while_older_news_is_applied_shows_on() {
         fs.write(open, 0, content, false).unwrap();
         fs.truncate(open, content.len() as u64).await.unwrap();
         fs.flush(open).await.unwrap();
-        let local = fs.local_of(ino).unwrap().local;
+        let local = fs.local_of(ino);
         let generation = local.generation();
         uploader.deliver(&local).await.unwrap();
         let info = fs
@@ -228,7 +228,7 @@ async fn what_is_saved_and_delivered_while_older_news_is_applied_shows_on() {
         first.get_or_insert((info, generation));
     }
     // As far as the news of the first one got before the second was written.
-    let local = fs.local_of(ino).unwrap().local;
+    let local = fs.local_of(ino);
     let (shown, at) = fs.namespace.locals.numbered(local.id()).unwrap();
     let (info, generation) = first.unwrap();
     let above = info.uri.parent();
@@ -255,7 +255,7 @@ async fn who_looks_at_a_file_while_it_becomes_clean_sees_its_newest_version() {
     fs.write(open, 0, b"much longer than it was", false)
         .unwrap();
     fs.flush(open).await.unwrap();
-    let local = fs.local_of(ino).unwrap().local;
+    let local = fs.local_of(ino);
     mounted.owing.uploader.deliver(&local).await.unwrap();
     // As far as stat(2) got before the news was applied.
     let before = space.inodes.node(ino).unwrap();
