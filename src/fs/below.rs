@@ -5,7 +5,6 @@
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::entry::{Entry, FileKey};
 use crate::inodes::{Ino, Node};
@@ -154,12 +153,7 @@ impl Fs {
             let (listing, _) = space.listings.believed(&folder.key, now)?;
             Some(listing)
         };
-        if let Some(listing) = known(Instant::now()) {
-            return Ok(listing);
-        }
-        if space.recall(&folder.key).await
-            && let Some(listing) = known(Instant::now())
-        {
+        if let Some(listing) = space.known_or_recalled(&folder.key, known).await {
             return Ok(listing);
         }
         let listing = space.listings.list(&folder.key, &folder.uri);

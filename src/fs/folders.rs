@@ -150,12 +150,7 @@ async fn begin(space: &Namespace, ino: Ino) -> Result<Origin, Error> {
         let (listing, asked) = space.listings.believed(&key, now)?;
         Some(Origin::Listing(listing, asked))
     };
-    if let Some(known) = known(Instant::now()) {
-        return Ok(known);
-    }
-    if space.recall(&key).await
-        && let Some(known) = known(Instant::now())
-    {
+    if let Some(known) = space.known_or_recalled(&key, known).await {
         return Ok(known);
     }
     let folder = space.folder(ino)?;

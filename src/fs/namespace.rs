@@ -200,12 +200,7 @@ impl Namespace {
             return Ok(self.belief(None, Instant::now()));
         }
         let known = |now| self.metadata.name(key, name, now);
-        if let Some(belief) = known(Instant::now()) {
-            return Ok(belief);
-        }
-        if self.recall(key).await
-            && let Some(belief) = known(Instant::now())
-        {
+        if let Some(belief) = self.known_or_recalled(key, known).await {
             return Ok(belief);
         }
         let found = self.find(&self.folder(parent)?, name).await;

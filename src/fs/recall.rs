@@ -120,6 +120,21 @@ impl Recalling {
 }
 
 impl Namespace {
+    /// What is `known` of `folder`, or is once that was recalled.
+    pub(super) async fn known_or_recalled<T>(
+        &self,
+        folder: &FileKey,
+        known: impl Fn(Instant) -> Option<T>,
+    ) -> Option<T> {
+        if let Some(known) = known(Instant::now()) {
+            return Some(known);
+        }
+        match self.recall(folder).await {
+            true => known(Instant::now()),
+            false => None,
+        }
+    }
+
     /// What was known of `folder` before this mount is known again, where the server cannot be asked or it counts by its age.
     /// Whether that was so.
     pub(super) async fn recall(&self, folder: &FileKey) -> bool {
