@@ -89,29 +89,34 @@ impl<'a> Follower<'a> {
         (follower, greeting)
     }
 
-    /// Closes the stream, and waits until the server knows. Gives the id.
+    /// Closes the client's only stream, and waits until the server knows. Gives the id.
     pub(crate) async fn leave(self) -> String {
-        let (subject, id) = (self.subject, self.id.clone());
-        self.leave_one_of_two().await;
-        if subject.site.test_server_behind().is_some() {
-            let (site, id) = (Arc::clone(&subject.site), id.clone());
-            // Not here, where the connection has yet to be closed.
-            let waiting = tokio::task::spawn_blocking(move || {
-                site.server().wait_until_away(&id);
-            });
-            waiting.await.expect("the server sees it");
-        }
-        id
+        self.leave_others(0).await
     }
 
     /// Closes one of two streams of the same client.
     async fn leave_one_of_two(self) {
-        let subject = self.subject;
+        self.leave_others(1).await;
+    }
+
+    /// Closes the stream, and waits until the server knows that the client has `others` left.
+    async fn leave_others(self, others: usize) -> String {
+        let (subject, id) = (self.subject, self.id.clone());
         drop(self);
-        // A real server does not tell that it knows; it does before it has answered twice.
-        for _ in 0..2 {
-            subject.list(&subject.at("")).await.expect(0);
+        if subject.site.test_server_behind().is_some() {
+            let (site, id) = (Arc::clone(&subject.site), id.clone());
+            // Not here, where the connection has yet to be closed.
+            let waiting = tokio::task::spawn_blocking(move || {
+                site.server().wait_for_event_streams_of(&id, others);
+            });
+            waiting.await.expect("the server sees it");
+        } else {
+            // A real server does not tell that it knows; it does before it has answered twice.
+            for _ in 0..2 {
+                subject.list(&subject.at("")).await.expect(0);
+            }
         }
+        id
     }
 
     /// The next frame; none at the end.

@@ -325,10 +325,10 @@ impl Server {
         self.wait_for_streams(None, count);
     }
 
-    /// Waits until the server has seen that a client closed its streams of events. It panics after 30 s.
+    /// Waits until the server has seen that a client closed its streams of events but `count`. It panics after 30 s.
     #[track_caller]
-    pub fn wait_until_away(&self, client: &str) {
-        self.wait_for_streams(Some(client), 0);
+    pub fn wait_for_event_streams_of(&self, client: &str, count: usize) {
+        self.wait_for_streams(Some(client), count);
     }
 
     #[track_caller]
