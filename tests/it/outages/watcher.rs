@@ -35,6 +35,11 @@ impl Watcher {
         }
     }
 
+    /// How long it has been watching.
+    pub(super) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// From now on the weather is so.
     pub(super) fn weather(&self, weather: String) {
         self.seen.lock().unwrap().weather = weather;

@@ -22,6 +22,9 @@ const MOST: usize = 60;
 /// What a name begins with that a file has while something takes its place.
 const ASIDE: &str = ".cloudreve-fuse-";
 
+/// Calls that are told of what is amiss.
+const HISTORY: usize = 60;
+
 /// What a program reads in a call.
 const PIECE_BYTES: usize = 128 << 10;
 
@@ -66,6 +69,8 @@ pub(super) struct Worker<'a> {
     doubts: Vec<Doubt>,
     unknown: Unknown,
     counter: u64,
+    /// Every call: when, what, and whether it was done.
+    history: Vec<String>,
     pub(super) done: u64,
     pub(super) failed: u64,
 }
@@ -82,6 +87,7 @@ impl<'a> Worker<'a> {
             doubts: Vec::new(),
             unknown: Unknown::new(),
             counter: 0,
+            history: Vec::new(),
             done: 0,
             failed: 0,
         }
@@ -158,8 +164,14 @@ impl<'a> Worker<'a> {
     /// Runs a call and notes how long it took; nothing where it failed as it may.
     fn call<T>(&mut self, what: &str, run: impl FnOnce(&Path) -> io::Result<T>) -> Option<T> {
         let root = self.root.clone();
-        let what = format!("{}: {what}", self.name);
-        let came = self.watcher.call(&what, || run(&root));
+        let began = self.watcher.age();
+        let came = self
+            .watcher
+            .call(&format!("{}: {what}", self.name), || run(&root));
+        let outcome = if came.is_some() { "done" } else { "failed" };
+        let ended = self.watcher.age();
+        self.history
+            .push(format!("{began:.2?}-{ended:.2?} {what}: {outcome}"));
         match came {
             Some(_) => self.done += 1,
             None => self.failed += 1,
@@ -451,14 +463,17 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// In what `found`, all that is in his folder afterwards, is not what it must be.
+    /// In what `found`, all that is in his folder afterwards, is not what it must be, with what was done to it.
     pub(super) fn amiss(&self, found: &Tree) -> Vec<String> {
         let mut found = found.clone();
         let mut amiss = Vec::new();
+        let mut note = |path: &str, what: String| {
+            amiss.push(format!("{what}\n{}", self.history_of(path)));
+        };
         for (path, right) in &self.tree {
             let there = found.remove(path);
             if there.as_ref() != Some(right) {
-                amiss.push(format!("{path} is {there:?} and must be {right:?}"));
+                note(path, format!("{path} is {there:?} and must be {right:?}"));
             }
         }
         for path in &self.unknown {
@@ -468,21 +483,44 @@ impl<'a> Worker<'a> {
         for doubt in self.doubts.iter().rev() {
             let paths: BTreeSet<_> = doubt.before.keys().chain(doubt.done.keys()).collect();
             let there: Tree = paths
-                .into_iter()
-                .filter_map(|path| found.remove_entry(path))
+                .iter()
+                .filter_map(|path| found.remove_entry(*path))
                 .collect();
             if there != doubt.before && there != doubt.done {
                 let Doubt {
                     what, before, done, ..
                 } = doubt;
-                amiss.push(format!(
-                    "after {what}, which failed, there is {there:?}, and not {before:?} or {done:?}"
-                ));
+                let first = paths.first().map_or("", |path| path);
+                note(
+                    first,
+                    format!(
+                        "after {what}, which failed, there is {there:?}, and not {before:?} or {done:?}"
+                    ),
+                );
             }
         }
-        amiss.extend(found.keys().map(|path| format!("nobody made {path}")));
+        for path in found.keys() {
+            note(path, format!("nobody made {path}"));
+        }
         amiss
     }
+
+    /// The calls in which one of the path's own numbers comes up: no two names have the same.
+    fn history_of(&self, path: &str) -> String {
+        let numbers: BTreeSet<_> = path.split(['/', ' ']).filter(is_number).collect();
+        let is_of = |line: &&String| {
+            line.split([' ', '/', ':'])
+                .any(|word| numbers.contains(word))
+        };
+        let lines: Vec<_> = self.history.iter().filter(is_of).collect();
+        let last = lines.len().saturating_sub(HISTORY);
+        let lines = lines[last..].iter().map(|line| format!("    {line}"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn is_number(word: &&str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn join(folder: &str, name: &str) -> String {
