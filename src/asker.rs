@@ -1,10 +1,11 @@
-//! The program that asked, as long as it lives.
+//! The program that asked, as long as it lives, and as long as it may be kept.
 //!
 //! A program that is killed stays in its call until that is answered: fuser knows no FUSE_INTERRUPT, by which the kernel
 //! would tell. So who answers looks by himself, now and then, whether the one that asked is about to die, and waits for
 //! nothing more then. Promises: what nobody asked for waits as long as it likes; what is given up is dropped, so it is to be
 //! something that may be dropped at any time.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ const PERIOD: Duration = Duration::from_millis(200);
 
 tokio::task_local! {
     static ASKER: Asker;
+    /// Until when it waits at most, for all that is done for it together; none: for each thing as long as that may take.
+    static LATEST: Cell<Option<Instant>>;
 }
 
 /// A thread in a system call that is answered here.
@@ -67,9 +70,33 @@ pub async fn unless_killed<F: Future>(future: F) -> Option<F::Output> {
     }
 }
 
-/// Waits for `future` until `deadline`, unless who asked is killed first.
+/// `work`, in which all that is waited for by way of this room is waited for until `latest`: several things one after the
+/// other that each take almost as long as they may are no longer than one that takes too long.
+pub fn hurried<F: Future>(latest: Instant, work: F) -> impl Future<Output = F::Output> {
+    LATEST.scope(Cell::new(Some(latest)), work)
+}
+
+/// `work`, which may take its time also where what it is part of is [`hurried`], and whose time does not count there.
+pub async fn unhurried<F: Future>(work: F) -> F::Output {
+    let began = Instant::now();
+    let done = LATEST.scope(Cell::default(), work).await;
+    // An error is that of nobody in a hurry.
+    let _ = LATEST.try_with(|latest| {
+        let took = began.elapsed();
+        latest.set(latest.get().map(|latest| latest + took));
+    });
+    done
+}
+
+/// `deadline`, or what is earlier and counts for all that is done for who asked.
+pub fn no_later_than(deadline: Instant) -> Instant {
+    let latest = LATEST.try_with(Cell::get).unwrap_or_default();
+    latest.map_or(deadline, |latest| latest.min(deadline))
+}
+
+/// Waits for `future` until `deadline`, or that of the whole, unless who asked is killed first.
 pub async fn until<F: Future>(deadline: Instant, future: F) -> Result<F::Output, GaveUp> {
-    match timeout_at(deadline, unless_killed(future)).await {
+    match timeout_at(no_later_than(deadline), unless_killed(future)).await {
         Ok(Some(done)) => Ok(done),
         Ok(None) => Err(GaveUp::Killed),
         Err(_) => Err(GaveUp::TooLong),
@@ -98,6 +125,7 @@ fn is_killed(status: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
 
     const FOR_EVER: Duration = Duration::from_secs(3600);
 
@@ -129,5 +157,21 @@ mod tests {
         let waited = me.scope(within(Duration::from_secs(60), never()));
         assert_eq!(waited.await, Err(GaveUp::TooLong));
         assert_eq!(me.scope(within(FOR_EVER, async { 7 })).await, Ok(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_things_that_each_take_their_time_take_no_longer_than_the_whole_may() {
+        let began = Instant::now();
+        let slow = || within(Duration::from_secs(3), sleep(Duration::from_secs(2)));
+        let never = || within(Duration::from_secs(3), std::future::pending::<()>());
+        let all = hurried(began + Duration::from_secs(5), async {
+            let leisure = unhurried(async { sleep(Duration::from_secs(20)).await });
+            let done = [slow().await, leisure.map(Ok).await, slow().await];
+            (done, [never().await, never().await])
+        });
+        let (done, given_up) = all.await;
+        assert_eq!(done, [Ok(()), Ok(()), Ok(())]);
+        assert_eq!(given_up, [Err(GaveUp::TooLong), Err(GaveUp::TooLong)]);
+        assert_eq!(began.elapsed().as_secs(), 25, "five, and twenty at leisure");
     }
 }

@@ -57,6 +57,7 @@ pub use told::Maker;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -65,6 +66,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::api::{Api, Delete, Site};
+use crate::asker;
 use crate::attributes::ShownTimes;
 use crate::cache::Whole;
 use crate::entry::{Entry, Kind};
@@ -89,6 +91,9 @@ use probing::probe;
 use removals::Removals;
 use sizes::FolderSizes;
 use space::Quota;
+
+/// What a change of several calls may take longer than one of them.
+const SLACK: Duration = Duration::from_secs(2);
 
 /// How the drive is shown.
 #[derive(Debug, Clone)]
@@ -342,6 +347,13 @@ impl Fs {
         if self.all_removed(&self.root()).await.is_err() {
             log::warn!("the server did not confirm what was deleted last");
         }
+    }
+
+    /// `change`, for which whoever asked waits hardly longer than for one call that is not answered, however many it takes.
+    /// What had to stay half done by then is finished or taken back later.
+    pub fn in_time<T>(&self, change: impl Future<Output = T>) -> impl Future<Output = T> {
+        let latest = Instant::now() + self.namespace.options.timeout + SLACK;
+        asker::hurried(latest.into(), change)
     }
 
     fn next_gone(&self) -> u64 {

@@ -650,7 +650,10 @@ impl Filesystem for Adapter {
             ("mkdir", request),
             (parent, name),
             reply,
-            move |fs| async move { fs.make_folder(Ino(parent.0), &made, maker).await },
+            move |fs| async move {
+                fs.in_time(fs.make_folder(Ino(parent.0), &made, maker))
+                    .await
+            },
         );
     }
 
@@ -659,7 +662,7 @@ impl Filesystem for Adapter {
         self.serve_plain(
             ("unlink", request, parent),
             reply,
-            move |fs| async move { fs.unlink(Ino(parent.0), &name).await },
+            move |fs| async move { fs.in_time(fs.unlink(Ino(parent.0), &name)).await },
             move |notices| notices.name(Ino(parent.0), &gone),
         );
     }
@@ -669,7 +672,7 @@ impl Filesystem for Adapter {
         self.serve_plain(
             ("rmdir", request, parent),
             reply,
-            move |fs| async move { fs.remove_folder(Ino(parent.0), &name).await },
+            move |fs| async move { fs.in_time(fs.remove_folder(Ino(parent.0), &name)).await },
             move |notices| notices.name(Ino(parent.0), &gone),
         );
     }
@@ -724,7 +727,7 @@ impl Filesystem for Adapter {
         self.serve_plain(
             ("rename", request, parent),
             reply,
-            move |fs| async move { fs.rename(from, &name, to, &new_name, how).await },
+            move |fs| async move { fs.in_time(fs.rename(from, &name, to, &new_name, how)).await },
             unheard,
         );
     }

@@ -34,17 +34,17 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// Waits for `timeout` from `now`.
+    /// Waits for `timeout` from `now`, or as long as who asked waits for all of it.
     pub(super) fn new(timeout: Duration, now: Instant) -> Self {
         Self {
             timeout,
-            deadline: now + timeout,
+            deadline: asker::no_later_than(now + timeout),
         }
     }
 
     /// Bytes came at `now`.
     pub(super) fn extend(&mut self, now: Instant) {
-        self.deadline = now + self.timeout;
+        self.deadline = asker::no_later_than(now + self.timeout);
     }
 
     /// What is left of it at `now`.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::api;
+use crate::asker;
 use crate::entity::Entity;
 use crate::entry::{Entry, FileKey};
 use crate::model::FileId;
@@ -70,7 +71,7 @@ impl Fs {
         let local = local.map_err(disk)?;
         let held = self.hold(&local).await?;
         let file = over.file.clone();
-        let done = match self.copied(&local, entry, from).await {
+        let done = match asker::unhurried(self.copied(&local, entry, from)).await {
             Ok(()) => {
                 self.copy_replaces(&local, entry, from, to, over, target)
                     .await

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::api;
+use crate::asker;
 use crate::crash::{self, Point};
 use crate::entry::{Entry, FileKey};
 use crate::inodes::Ino;
@@ -373,7 +374,7 @@ impl Fs {
         over: Base,
         target: &Found,
     ) -> Result<bool, Error> {
-        self.bring(&shown.local, from, base).await?;
+        asker::unhurried(self.bring(&shown.local, from, base)).await?;
         shown.local.durable().await.map_err(disk)?;
         // First, for it may be refused. Whatever happens now, all of the content is here, and has a place and a name.
         let now = self.now_under(from, &base.file, &base.entity.id).await?;

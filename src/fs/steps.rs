@@ -12,6 +12,7 @@ use std::time::{Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::api;
+use crate::asker;
 use crate::crash::{self, Point};
 use crate::entry::stable_hash;
 use crate::model::{EntityId, FileId, FileInfo};
@@ -360,7 +361,8 @@ impl Fs {
                     Ok(Some(info)) if *info.id.0 != **file => {
                         // Somebody put it there a moment before.
                         log::warn!("{from} was another file than expected, and stays");
-                        self.unlocked(|| self.moved(&to, &from)).await?;
+                        let back = self.unlocked(|| self.moved(&to, &from));
+                        asker::unhurried(back).await?;
                         Err(api::Error::Changed)
                     }
                     moved => moved,
