@@ -68,7 +68,7 @@ impl Fs {
         let Some(id) = on_server(found) else {
             return Ok(None);
         };
-        match (self.now_at(end, &id, None).await?, found) {
+        match (self.now_at(end, &id).await?, found) {
             (Now::Same, _) => Ok(Some(id)),
             // Its content is here.
             (Now::Nothing, Found::Local(_)) => Ok(None),

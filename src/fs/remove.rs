@@ -111,7 +111,7 @@ impl Fs {
             return Err(self.removals.unsent());
         }
         // Somebody may have put that elsewhere since, and another file in its place.
-        let now = self.now_at(end, file, None).await?;
+        let now = self.now_at(end, file).await?;
         let noted = match now {
             Now::Same => self.delete_beneath(end, local, file).await?,
             Now::Nothing | Now::Another => None,
@@ -264,7 +264,7 @@ impl Fs {
         // In the trash each file has a place of its own.
         let now = match end.folder.flat {
             true => Now::Same,
-            false => self.now_at(end, id, None).await?,
+            false => self.now_at(end, id).await?,
         };
         match now {
             Now::Same => self.delete(end, id).await,
@@ -309,26 +309,21 @@ impl Fs {
         }
     }
 
-    /// What has the name of the file `id` by now, which was at `end`; with `seen`, in that version. Calls to the server go by
-    /// path, so this comes right before each that drops or moves what was seen a moment ago.
-    pub(super) async fn now_at(
-        &self,
-        end: &End,
-        id: &FileId,
-        seen: Option<&EntityId>,
-    ) -> Result<Now, Error> {
-        let is_seen = |info: &FileInfo| seen.is_none_or(|seen| *seen == info.entity);
-        self.now_where(end, id, is_seen).await
+    /// What has the name of the file `id` by now, which was at `end`. Calls to the server go by path, so this comes right before
+    /// each that drops or moves what was seen a moment ago.
+    pub(super) async fn now_at(&self, end: &End, id: &FileId) -> Result<Now, Error> {
+        let (now, _) = self.now_where(end, id, |_| true).await?;
+        Ok(now)
     }
 
-    /// As [`Fs::now_at`], for content over the version `seen`, of which an empty one may be seen as well: nothing is lost with it,
-    /// and an upload of ours that was stopped may have put it there first.
+    /// As [`Fs::now_at`], for what was seen in the version `seen`, of which an empty one may be seen as well: nothing is lost with
+    /// it, and an upload of ours that was stopped may have put it there first. With the version that is there.
     pub(super) async fn now_under(
         &self,
         end: &End,
         id: &FileId,
         seen: &EntityId,
-    ) -> Result<Now, Error> {
+    ) -> Result<(Now, Option<EntityId>), Error> {
         let is_empty = |info: &FileInfo| info.size_bytes == 0 && info.upload_session().is_none();
         let is_seen = |info: &FileInfo| *seen == info.entity || is_empty(info);
         self.now_where(end, id, is_seen).await
@@ -339,15 +334,26 @@ impl Fs {
         end: &End,
         id: &FileId,
         is_seen: impl Fn(&FileInfo) -> bool,
-    ) -> Result<Now, Error> {
+    ) -> Result<(Now, Option<EntityId>), Error> {
         let found = self.whats_at(&end.uri()).await;
-        let now = match found.map_err(|error| self.refused(&end.folder, error))? {
-            Some(info) if info.id == *id && is_seen(&info) => return Ok(Now::Same),
-            Some(_) => Now::Another,
+        let found = found.map_err(|error| self.refused(&end.folder, error))?;
+        let now = match &found {
+            Some(info) if info.id == *id && is_seen(info) => Now::Same,
+            Some(info) => {
+                log::debug!(
+                    "{} is {} in version {} by now",
+                    info.uri,
+                    info.id.0,
+                    info.entity.0
+                );
+                Now::Another
+            }
             None => Now::Nothing,
         };
-        self.doubt(end);
-        Ok(now)
+        if now != Now::Same {
+            self.doubt(end);
+        }
+        Ok((now, found.map(|info| info.entity)))
     }
 
     /// What was removed from `parent` under `name`, and not yet by the server, is; or it waits for the server, which hears of

@@ -310,7 +310,7 @@ impl Fs {
     /// The server's file `base`, over which there is content here, goes from one name to the other. False where it is not at
     /// the first any more: then the content alone goes, which is over it wherever it is, or made anew.
     async fn move_base(&self, base: &FileId, from: &End, to: &End) -> Result<bool, Error> {
-        if self.now_at(from, base, None).await? != Now::Same {
+        if self.now_at(from, base).await? != Now::Same {
             return Ok(false);
         }
         self.foretell(base, from, to).await?;
@@ -377,7 +377,7 @@ impl Fs {
         asker::unhurried(self.bring(&shown.local, from, base)).await?;
         shown.local.durable().await.map_err(disk)?;
         // First, for it may be refused. Whatever happens now, all of the content is here, and has a place and a name.
-        let now = self.now_under(from, &base.file, &base.entity.id).await?;
+        let (now, _) = self.now_under(from, &base.file, &base.entity.id).await?;
         if now == Now::Same {
             self.delete(from, &base.file).await?;
         }
@@ -422,7 +422,7 @@ impl Fs {
 
     /// An error where `entry` is not at `from` any more.
     async fn is_still(&self, from: &End, entry: &Entry) -> Result<(), Error> {
-        match self.now_at(from, &entry.id, None).await? {
+        match self.now_at(from, &entry.id).await? {
             Now::Same => Ok(()),
             Now::Nothing => Err(Error::NotFound),
             Now::Another => Err(Error::Gone),
@@ -547,14 +547,16 @@ impl Fs {
         let key = target.key(to, self)?;
         self.is_still(from, entry).await?;
         self.foretell(&entry.id, from, to).await?;
-        let seen = has_version(target).then_some(&over.entity.id);
-        let now = self.now_at(to, &over.file, seen).await?;
+        let (now, seen) = match has_version(target) {
+            true => self.now_under(to, &over.file, &over.entity.id).await?,
+            false => (self.now_at(to, &over.file).await?, None),
+        };
         let mut steps = self.plan_way(&entry.id, from, to).steps;
         match now {
             Now::Same => {
                 let parked = to.folder.uri.child(aside(&over.file, &to.stored));
                 steps.insert(0, Step::shift(&over.file, &to.uri(), &parked));
-                steps.push(Step::delete(&over.file, &parked, seen));
+                steps.push(Step::delete(&over.file, &parked, seen.as_ref()));
             }
             Now::Nothing => {}
             Now::Another => return Err(Error::Busy(api::Error::Changed)),

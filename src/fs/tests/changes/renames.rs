@@ -408,6 +408,19 @@ async fn a_large_file_of_the_servers_is_swapped_for_another_one() {
 }
 
 #[tokio::test]
+async fn an_upload_that_was_stopped_at_its_beginning_does_not_keep_its_file_from_being_swapped() {
+    let mounted = Mounted::new(large).await;
+    mounted.overwrite("two.txt", b"edited").await;
+    // The empty version that stands there until the content follows.
+    mounted.server.put("two.txt", "");
+    let large = mounted.id("large.bin");
+    mounted.mv("large.bin", "two.txt").await;
+    assert_eq!(mounted.on_server(""), ["two.txt"], "nothing is left aside");
+    assert_eq!(mounted.id("two.txt"), large);
+    assert!(mounted.is_all_done());
+}
+
+#[tokio::test]
 async fn a_swap_that_is_refused_in_the_middle_is_taken_back() {
     let mounted = Mounted::new(large).await;
     let before = (mounted.id("large.bin"), mounted.id("two.txt"));
