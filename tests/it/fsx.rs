@@ -27,6 +27,9 @@ const LONGEST_RUN: u64 = 10_000;
 /// Times that the daemon is killed, where `CLOUDREVE_TEST_FSX_KILLS` does not say it.
 const KILLS: u64 = 20;
 
+/// Most operations before a kill, where `CLOUDREVE_TEST_FSX_BETWEEN_KILLS` does not say it.
+const BETWEEN_KILLS: u64 = 1_500;
+
 /// More operations than there will be before a kill.
 const UNTIL_KILLED: u64 = 1_000_000;
 
@@ -244,19 +247,20 @@ fn lies_between(found: &[u8], before: &[u8], after: &[u8], what: &str) {
 #[ignore = "needs fsx, and takes a minute; .ci/run installs it and runs this"]
 fn what_fsx_did_is_there_after_a_kill() {
     let kills = from_environment("CLOUDREVE_TEST_FSX_KILLS").unwrap_or(KILLS);
+    let between = from_environment("CLOUDREVE_TEST_FSX_BETWEEN_KILLS").unwrap_or(BETWEEN_KILLS);
     let server = Server::start(Options::default()).unwrap();
     let options = ["--upload-delay", "100ms"];
     let mut mount = Mounted::new(&server, "cloudreve://my/", &options);
     let seed = seed();
     let mut dice = dice(seed);
-    let mut longest = 0;
+    let (mut longest, mut all) = (0, 0);
     for kill in 0..kills {
         let seed = seed.wrapping_add(kill);
         let file = mount.path("file");
         let fsx = Fsx::new(&mount);
         let mut run = fsx.spawn(&file, LARGE_AND_SYNCED, seed, UNTIL_KILLED, true);
         let log = fsx.log(&file);
-        let enough = 1 + dice(1500);
+        let enough = 1 + dice(between);
         shell::wait_until("fsx works", || begun(&log) >= enough);
         shell::kill(mount.pid(), libc::SIGKILL);
         mount.wait();
@@ -272,13 +276,14 @@ fn what_fsx_did_is_there_after_a_kill() {
         let what = format!("seed {seed}, operation {last}");
         lies_between(&found, &left(last - 1), &left(last), &what);
         longest = longest.max(last);
+        all += last;
         // Every other time the next run begins while this one's file is still owed.
         if kill % 2 == 1 || kill + 1 == kills {
             mount.sync();
             assert!(server.content("file") == Some(found), "{what}");
         }
     }
-    println!("{kills} kills, at most {longest} operations before one");
+    println!("{kills} kills in {all} operations, at most {longest} before one");
     assert_eq!(mount.status()["conflicts"], serde_json::json!([]));
     assert!(mount.end().success(), "{}", mount.log());
 }
