@@ -25,6 +25,8 @@ const LONG_WAIT: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(super) struct Late {
     plans: Mutex<Vec<(StepsId, Plan)>>,
+    /// Held by who finishes them: another one who does, and finds none, is not to think that they are finished.
+    finishing: tokio::sync::Mutex<()>,
     added: Arc<Notify>,
     task: Mutex<Option<Task>>,
 }
@@ -47,6 +49,7 @@ impl Fs {
     /// Tries once to finish what is late, for no longer than any call may wait each. Tells what is left.
     pub(super) async fn finish_late(&self) -> Outcome {
         let space = &self.namespace;
+        let _finishing = self.late.finishing.lock().await;
         let plans = std::mem::take(&mut *self.late.plans.lock().unwrap());
         let (mut left, mut worst) = (Vec::new(), Outcome::Done);
         for (id, plan) in plans {
@@ -71,6 +74,11 @@ impl Fs {
         // Ahead of what was added meanwhile.
         self.late.plans.lock().unwrap().splice(0..0, left);
         worst
+    }
+
+    /// Whether anything is late.
+    pub fn has_late(&self) -> bool {
+        !self.late.plans.lock().unwrap().is_empty()
     }
 
     async fn finish_one(&self, id: StepsId, plan: &Plan) -> Outcome {

@@ -1,5 +1,7 @@
 //! Renamed, replaced, exchanged.
 
+use std::pin::pin;
+
 use super::*;
 use crate::fs::steps::{Plan, Step};
 
@@ -447,6 +449,30 @@ async fn a_swap_that_could_neither_go_on_nor_back_is_undone_at_the_next_start() 
     let mounted = mounted.again().await;
     assert_eq!((mounted.id("large.bin"), mounted.id("two.txt")), before);
     assert!(mounted.is_all_done());
+}
+
+#[tokio::test]
+async fn who_wants_all_of_it_done_waits_for_what_is_being_taken_back_by_another() {
+    let mounted = Mounted::new(large).await;
+    let before = (mounted.id("large.bin"), mounted.id("two.txt"));
+    let refused = Fault::on(Route::Rename).code(403, "no").after(1);
+    mounted.server.fail(refused);
+    let done = mounted.rename("large.bin", "two.txt", REPLACE).await;
+    assert!(done.is_err() && mounted.fs.has_late());
+    mounted.server.clear_faults();
+    mounted.server.fail(Fault::on(Route::Info).stall());
+    let fs = Arc::clone(&mounted.fs);
+    let other = tokio::spawn(async move { fs.settle().await });
+    let server = Arc::clone(&mounted.server);
+    let asked = tokio::task::spawn_blocking(move || server.wait_for_requests(1));
+    asked.await.unwrap();
+    let mut settled = pin!(mounted.fs.settle());
+    assert!(futures_util::poll!(settled.as_mut()).is_pending());
+    mounted.server.clear_faults();
+    settled.await;
+    assert_eq!((mounted.id("large.bin"), mounted.id("two.txt")), before);
+    assert!(mounted.is_all_done());
+    other.await.unwrap();
 }
 
 /// A swap of `new.txt` for `old.txt`, which is at `old` by now, noted and not done with.
