@@ -505,22 +505,20 @@ impl<'a> Worker<'a> {
         amiss
     }
 
-    /// The calls in which one of the path's own numbers comes up: no two names have the same.
+    /// The last calls in which the path's own name comes up, which nothing else has.
     fn history_of(&self, path: &str) -> String {
-        let numbers: BTreeSet<_> = path.split(['/', ' ']).filter(is_number).collect();
+        let name = name(path);
         let is_of = |line: &&String| {
-            line.split([' ', '/', ':'])
-                .any(|word| numbers.contains(word))
+            line.match_indices(name).any(|(at, _)| {
+                let after = line[at + name.len()..].chars().next();
+                after.is_none_or(|after| !after.is_ascii_digit())
+            })
         };
         let lines: Vec<_> = self.history.iter().filter(is_of).collect();
         let last = lines.len().saturating_sub(HISTORY);
         let lines = lines[last..].iter().map(|line| format!("    {line}"));
         lines.collect::<Vec<_>>().join("\n")
     }
-}
-
-fn is_number(word: &&str) -> bool {
-    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn join(folder: &str, name: &str) -> String {

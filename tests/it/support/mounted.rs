@@ -36,7 +36,8 @@ impl Home {
         self.root.path().join(name)
     }
 
-    /// The program with this home's directories and nothing else of the environment that it listens to.
+    /// The program with this home's directories and nothing else of the environment that it listens to; what it is to say in
+    /// its log, by hand, is `CLOUDREVE_TEST_LOG`.
     pub(crate) fn program(&self) -> Command {
         let mut command = Command::new(BINARY);
         for (key, _) in std::env::vars_os() {
@@ -56,6 +57,9 @@ impl Home {
             .env("CLOUDREVE_CONTROL", self.path("run"))
             .env_remove("NOTIFY_SOCKET")
             .env_remove("RUST_LOG");
+        if let Some(log) = std::env::var_os("CLOUDREVE_TEST_LOG") {
+            command.env("RUST_LOG", log);
+        }
         command
     }
 }
