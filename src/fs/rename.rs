@@ -10,6 +10,8 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::try_join_all;
+
 use crate::api;
 use crate::asker;
 use crate::crash::{self, Point};
@@ -182,17 +184,17 @@ impl Fs {
         source: &Found,
         target: Option<&Found>,
     ) -> Result<Stopped, Error> {
-        let mut held = Vec::new();
+        let mut stopped = Vec::new();
         for found in [Some(source), target].into_iter().flatten() {
             if let Found::Local(shown) = found {
-                held.push(self.hold(&shown.local).await?);
+                stopped.push(Arc::clone(&shown.local));
             }
         }
         if source.kind() == FileKind::Folder {
-            for shown in self.below(&from.uri()) {
-                held.push(self.hold(&shown.local).await?);
-            }
+            let below = self.below(&from.uri()).into_iter();
+            stopped.extend(below.map(|shown| shown.local));
         }
+        let held = try_join_all(stopped.iter().map(|local| self.hold(local))).await?;
         Ok(Stopped { _held: held })
     }
 

@@ -21,6 +21,7 @@ use super::queue::{Queue, Rules, Stage};
 use super::roll::Roll;
 use super::{Complete, News, Options, Owed, Undelivered};
 use crate::api::{Api, Error};
+use crate::asker;
 use crate::staging::{Local, LocalId, Staging, State};
 
 /// How often it is asked whether the network is back, while uploads fail for the lack of it.
@@ -418,13 +419,10 @@ impl Fleet {
         state.queue.hold(id, Instant::now());
     }
 
-    /// As [`Fleet::grounded`], but waits no longer than somebody waits for the network.
+    /// As [`Fleet::grounded`], but waits no longer than somebody waits for the network, or for all that this is a part of.
     pub(super) async fn grounded_soon(&self, local: &Arc<Local>) {
         let longest = self.courier.options.timeout;
-        if tokio::time::timeout(longest, self.grounded(local))
-            .await
-            .is_err()
-        {
+        if asker::within(longest, self.grounded(local)).await.is_err() {
             log::info!(
                 "the upload of {} could not be stopped in time",
                 local.place().uri()
