@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use super::attempt::{Attempt, Content};
 use super::body::{Flight, blocking};
 use super::deliver::{Courier, Landed, OUTDATED, Step, there};
-use super::outcome::{Failure, of_name};
+use super::outcome::{Failure, is_refusal, of_name};
 use super::place::Target;
 use super::proof::{Proof, Witness};
+use super::send::withdraw;
 use super::told::of_empty;
 use super::verdict::{below, came_between, is_near};
 use super::{Options, Overwrite, conflict};
@@ -288,14 +289,22 @@ impl Courier {
         content: &Content,
     ) -> Result<Step, Failure> {
         let (uri, over) = match &target {
-            Target::New(uri) => match self.new_file(flight, uri).await {
-                Ok(info) => {
-                    crash::pass(Point::EmptyMade);
-                    return self.land(flight, there(info, content)).await;
+            Target::New(uri) => {
+                // Where its answer is lost, who unlinks it meanwhile must know that there may be one.
+                let (_, lost) = self.intend(flight, uri, (None, None), content).await?;
+                let made = self.new_file(flight, uri).await;
+                if made.as_ref().is_err_and(is_refusal) {
+                    withdraw(flight, lost).await?;
                 }
-                Err(Error::Exists) => return self.taken(flight, &target, content).await,
-                Err(error) => return Err(error.into()),
-            },
+                return match made {
+                    Ok(info) => {
+                        crash::pass(Point::EmptyMade);
+                        self.land(flight, there(info, content)).await
+                    }
+                    Err(Error::Exists) => self.taken(flight, &target, content).await,
+                    Err(error) => Err(error.into()),
+                };
+            }
             Target::Over { uri, entity, .. } => (uri, entity),
         };
         if let Target::Over { empty: true, .. } = &target {

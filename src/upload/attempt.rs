@@ -44,7 +44,7 @@ pub(super) struct Attempt {
     #[serde(default)]
     pub(super) copied: Option<Over>,
     /// When it began, in seconds since 1970 by the server's clock.
-    pub(super) began: u64,
+    began: u64,
     /// The server's answer; none while that is awaited.
     pub(super) session: Option<Session>,
     /// What the storage has.
@@ -214,10 +214,14 @@ impl Attempt {
             && self.sample == content.sample
     }
 
+    /// When it began, by the server's clock.
+    pub(super) fn began(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(self.began)
+    }
+
     /// Whether a session may yet come of it that is not there now: its answer was lost, and not long ago.
     pub(super) fn may_come_late(&self, server_now: SystemTime) -> bool {
-        let began = UNIX_EPOCH + Duration::from_secs(self.began);
-        self.session.is_none() && server_now < began + LATE
+        self.session.is_none() && server_now < self.began() + LATE
     }
 
     /// What `lost` asked for may still come, and is as good as the answer to this one where it asked for the same.

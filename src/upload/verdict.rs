@@ -62,7 +62,8 @@ pub(super) fn judge(attempt: &Attempt, look: Option<(&FileInfo, &[Version])>) ->
         id: info.entity.clone(),
         size_bytes: info.size_bytes,
     };
-    if info.size_bytes == attempt.size_bytes && is_near(info.updated, attempt.modified()) {
+    let has_its_time = is_near(info.updated, attempt.modified()) || is_made_empty(attempt, info);
+    if info.size_bytes == attempt.size_bytes && has_its_time {
         return Verdict::There {
             beneath: below(versions, &current.id),
             entity: current,
@@ -99,12 +100,17 @@ pub(super) fn is_near(one: SystemTime, other: SystemTime) -> bool {
     apart <= SAME_TIME
 }
 
+/// A new file of no bytes, made after the intent was noted: it has the server's time.
+fn is_made_empty(attempt: &Attempt, info: &FileInfo) -> bool {
+    attempt.over.is_none() && attempt.size_bytes == 0 && info.created + SLACK >= attempt.began()
+}
+
 /// An unfinished version of our size, made after the intent was noted. Those of others are older, or refused ours.
 fn may_be_ours(attempt: &Attempt, info: &FileInfo, versions: &[Version]) -> bool {
     let Some(newest) = versions.first() else {
         return false;
     };
-    let began = std::time::UNIX_EPOCH + Duration::from_secs(attempt.began);
+    let began = attempt.began();
     let is_new = attempt.over.is_none();
     newest.entity.size_bytes == attempt.size_bytes
         && newest.entity.id != info.entity

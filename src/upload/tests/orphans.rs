@@ -110,6 +110,65 @@ async fn a_new_file_whose_answer_was_lost_goes_where_it_was_unlinked_before_anyb
     }
 }
 
+/// An empty file is made at the server as `f`, and the answer is lost, as all later ones.
+async fn made_unheard(drive: &Drive, run: &Run) -> Arc<Local> {
+    let unheard = Fault::on(Route::Create).reset_before_headers();
+    drive.server.fail(unheard);
+    let local = run.save("f", b"");
+    until(|| drive.content("f").is_some()).await;
+    cut(drive);
+    local
+}
+
+#[tokio::test]
+async fn an_empty_file_whose_answer_was_lost_goes_where_it_was_unlinked_before_anybody_knew() {
+    for is_killed in [false, true] {
+        let drive = Drive::new();
+        let mut run = drive.run();
+        let old = made_unheard(&drive, &run).await;
+        let held = run.uploader.hold(&old).await;
+        old.unlink().unwrap();
+        drop((held, old));
+        if is_killed {
+            run.kill().await;
+            drive.api.drain().await;
+            drive.server.clear_faults();
+            run = drive.run();
+        }
+        mend(&drive, &run);
+        check(&drive, &run, None).await;
+    }
+}
+
+#[tokio::test]
+async fn an_empty_file_whose_answer_was_lost_goes_also_where_it_was_written_to_and_unlinked() {
+    let drive = Drive::new();
+    let run = drive.run();
+    let local = made_unheard(&drive, &run).await;
+    let now = SystemTime::now();
+    local.write(0, b"more", now).unwrap();
+    local.stage(now).unwrap();
+    run.uploader.staged(&local);
+    let held = run.uploader.hold(&local).await;
+    local.unlink().unwrap();
+    drop((held, local));
+    mend(&drive, &run);
+    check(&drive, &run, None).await;
+}
+
+#[tokio::test]
+async fn an_empty_file_whose_answer_was_lost_is_the_base_of_what_replaced_it() {
+    let drive = Drive::new();
+    let run = drive.run();
+    let old = made_unheard(&drive, &run).await;
+    let file = drive.server.file_id("f");
+    replace(&run, &old, None, b"newer").await;
+    drop(old);
+    mend(&drive, &run);
+    check(&drive, &run, Some(b"newer")).await;
+    assert_eq!(drive.server.file_id("f"), file);
+}
+
 #[tokio::test]
 async fn an_upload_that_could_not_be_cancelled_is_no_conflict_with_what_replaced_its_file() {
     for is_killed in [false, true] {
