@@ -34,8 +34,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinHandle;
 
-use crate::api::{Api, Delete};
-use crate::model::FileInfo;
+use crate::api::{Api, Delete, Error};
+use crate::entry::FileKey;
+use crate::model::{EntityId, FileId, FileInfo};
 use crate::staging::{Local, Place, Staging, Untold};
 use fleet::Fleet;
 use tell::Teller;
@@ -182,6 +183,25 @@ impl Uploader {
         };
         self.fleet.grounded_soon(local).await;
         held
+    }
+
+    /// Clears away what is left at the server of files that were unlinked in `folder` while it did not answer. Whether there was
+    /// any.
+    pub async fn clear_left(&self, folder: &FileKey) -> Result<bool, Error> {
+        let cleared = self.fleet.courier().settle_left_in(folder).await;
+        cleared.map_err(Error::from)
+    }
+
+    /// Whether version `now` of `file` was brought by us over the version `seen`, for a file that was unlinked before anybody
+    /// heard of it.
+    pub async fn is_left(
+        &self,
+        file: &FileId,
+        seen: &EntityId,
+        now: &EntityId,
+    ) -> Result<bool, Error> {
+        let is_left = self.fleet.courier().is_left(file, seen, now).await;
+        is_left.map_err(Error::from)
     }
 
     /// Folders have other places or names than a moment ago: none is looked for where it was.

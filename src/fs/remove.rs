@@ -245,8 +245,18 @@ impl Fs {
             Some(crate::entry::Shortcut::Broken) => return Ok(()),
             None => end.uri(),
         };
-        let page = (space.source.page)(uri, PagePosition::First, PEEK);
-        match within(space.options.timeout, page).await {
+        let page = || {
+            let page = (space.source.page)(uri.clone(), PagePosition::First, PEEK);
+            within(space.options.timeout, page)
+        };
+        let found = match page().await {
+            // What is there may be left of a file that was unlinked here while the server did not answer.
+            Ok(found) if !found.files.is_empty() && self.is_cleared_of_left(&inner).await? => {
+                page().await
+            }
+            found => found,
+        };
+        match found {
             Ok(page) if page.files.is_empty() => Ok(()),
             Ok(_) => Err(Error::NotEmpty),
             // A share that is gone is nothing that could be lost.
@@ -256,6 +266,14 @@ impl Fs {
                 Err(Error::NotFound)
             }
             Err(error) => Err(self.refused(&end.folder, error)),
+        }
+    }
+
+    /// Whether anything was cleared away in the folder `key` that uploads of ours had left there.
+    async fn is_cleared_of_left(&self, key: &FileKey) -> Result<bool, Error> {
+        match &self.owing {
+            Some(owing) => Ok(owing.uploader.clear_left(key).await?),
+            None => Ok(false),
         }
     }
 

@@ -408,6 +408,11 @@ impl Fleet {
         }
     }
 
+    /// Who does it.
+    pub(super) fn courier(&self) -> &Courier {
+        &self.courier
+    }
+
     /// Lets no upload of it begin, and stops one that is under way.
     pub(super) fn hold(&self, local: &Arc<Local>) {
         let id = local.id();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
-use super::attempt::{Attempt, Reached};
+use super::attempt::{Attempt, Over, Reached};
 use super::body::{Flight, blocking};
 use super::deliver::{Courier, OUTDATED};
 use super::outcome::Failure;
@@ -16,7 +16,7 @@ use super::verdict::Verdict;
 use crate::api::Error;
 use crate::entity::Entity;
 use crate::entry::{FileKey, Tree};
-use crate::model::{FileId, FileInfo};
+use crate::model::{EntityId, FileId, FileInfo};
 use crate::staging::{Local, LocalId, Place, Staging, State, StepsId};
 use crate::uri::{FileSystem, FileUri};
 
@@ -83,6 +83,14 @@ impl Orphan {
             steps: Some(steps),
             held: false,
         })
+    }
+
+    /// What is noted of its try by now.
+    fn newest(&self) -> Option<Attempt> {
+        match &self.local {
+            Some(local) => Attempt::noted(&local.delivery()),
+            None => Some(self.attempt.clone()),
+        }
     }
 
     fn text(&self) -> Option<String> {
@@ -247,15 +255,51 @@ impl Courier {
         Ok(())
     }
 
+    /// Settles what is left of files that were in `folder`, of which one sees nothing here. Whether there was any.
+    pub(super) async fn settle_left_in(&self, folder: &FileKey) -> Result<bool, Failure> {
+        let is_left = |orphan: &Orphan| !orphan.held && orphan.place.folder == *folder;
+        let _turn = self.orphans.turn.lock().await;
+        let left = self
+            .orphans
+            .those(|orphan| is_left(orphan) && orphan.is_one());
+        for orphan in &left {
+            self.settle_orphan(orphan, None).await?;
+        }
+        Ok(!left.is_empty())
+    }
+
+    /// Whether version `now` of `file` came of a try over the version `seen` whose file is no more: it is ours, though nobody
+    /// has heard of it.
+    pub(super) async fn is_left(
+        &self,
+        file: &FileId,
+        seen: &EntityId,
+        now: &EntityId,
+    ) -> Result<bool, Failure> {
+        let is_over = |over: &Over| over.file() == *file && over.entity() == *seen;
+        let is_of_it = |orphan: &Orphan| orphan.attempt.over.as_ref().is_some_and(is_over);
+        let _turn = self.orphans.turn.lock().await;
+        for orphan in self
+            .orphans
+            .those(|orphan| is_of_it(orphan) && orphan.is_one())
+        {
+            let Some(newest) = orphan.newest() else {
+                continue;
+            };
+            let achieved = self.achieved(&orphan.place, &newest).await?;
+            if achieved.is_some_and(|(_, entity)| entity.id == *now) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     async fn settle_orphan(
         &self,
         orphan: &Orphan,
         heir: Option<&Arc<Flight>>,
     ) -> Result<(), Failure> {
-        let newest = match &orphan.local {
-            Some(local) => Attempt::noted(&local.delivery()),
-            None => Some(orphan.attempt.clone()),
-        };
+        let newest = orphan.newest();
         let may_come = newest
             .as_ref()
             .is_some_and(|attempt| attempt.may_come_late(self.api.server_now()));
@@ -282,6 +326,8 @@ impl Courier {
                 None if orphan.attempt.over.is_none() && info.entity == entity.id => {
                     self.delete_orphan(&info.id, &entity).await?;
                 }
+                // Its file is to be deleted: who does that asks whose version this is.
+                None if self.staging.clearing().has(&info.uri) => return Ok(()),
                 // A version more of a file that somebody else may have.
                 None => {}
             }

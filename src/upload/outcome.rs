@@ -38,6 +38,17 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// For who asked the server something, and delivers nothing.
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Api(error) => error,
+            Failure::Blocked(blocked) => Self::Local(blocked.words),
+            Failure::Disk(error) => Self::Local(error.to_string()),
+        }
+    }
+}
+
 impl From<Failure> for Undelivered {
     fn from(failure: Failure) -> Self {
         match failure {

@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use crate::api;
 use crate::entry::FileKey;
 use crate::listing::name_of;
-use crate::model::{FileId, FileInfo};
+use crate::model::{EntityId, FileId, FileInfo};
 use crate::staging::{LocalId, Place, Staging, StepsId};
 use crate::uri::FileUri;
 
@@ -292,20 +292,20 @@ impl Fs {
         };
         let mut folders: HashMap<Option<FileUri>, Vec<Removal>> = HashMap::new();
         let looks = due.into_iter().map(|removal| async move {
-            let there = self.whats_at(&removal.uri).await;
+            let there = self.is_still_there(&removal).await;
             (removal, there)
         });
         let mut looks = futures_util::stream::iter(looks).buffer_unordered(LOOKS);
         while let Some((removal, there)) = looks.next().await {
             match there {
-                Ok(Some(info)) if removal.gathered.is(&info) => {
+                Ok(Some(true)) => {
                     folders
                         .entry(removal.uri.parent())
                         .or_default()
                         .push(removal);
                 }
                 Ok(None) => decide(&removal, Fate::Gone),
-                Ok(Some(_)) => decide(&removal, Fate::Changed),
+                Ok(Some(false)) => decide(&removal, Fate::Changed),
                 Err(error) => shared.is_to_wait(removal.noted, &error),
             }
         }
@@ -323,6 +323,27 @@ impl Fs {
             // What waited for these places goes there now.
             owing.uploader.wake();
         }
+    }
+
+    /// Whether what was seen is at the place of `removal`; none where nothing is. What an upload of ours brought there that was
+    /// not answered in time is as good as seen.
+    async fn is_still_there(&self, removal: &Removal) -> Result<Option<bool>, api::Error> {
+        let Some(info) = self.whats_at(&removal.uri).await? else {
+            return Ok(None);
+        };
+        let gathered = &removal.gathered;
+        if gathered.is(&info) {
+            return Ok(Some(true));
+        }
+        let (Some(seen), Some(owing)) = (&gathered.seen, &self.owing) else {
+            return Ok(Some(false));
+        };
+        if *info.id.0 != *gathered.removed {
+            return Ok(Some(false));
+        }
+        let (seen, uploader) = (EntityId(seen.as_str().into()), &owing.uploader);
+        let is_ours = uploader.is_left(&info.id, &seen, &info.entity).await?;
+        Ok(Some(is_ours))
     }
 
     /// What the server says to each of `batch`.

@@ -80,3 +80,51 @@ async fn a_batch_is_sent_also_where_nobody_waits_for_it_any_more() {
     assert_eq!(mounted.on_server("a"), names[8..]);
     assert_eq!(mounted.names("a").await, names[8..]);
 }
+
+impl Mounted {
+    /// All of `local`, which is at `path`, gets to the server, and its answer is lost, as all later ones.
+    async fn lands_unheard(&self, path: &str, local: &Arc<Local>, content: &[u8]) {
+        self.server.fail(Fault::on(Route::UploadChunk).stall());
+        let (uploader, local) = (Arc::clone(&self.owing.uploader), Arc::clone(local));
+        tokio::spawn(async move { uploader.deliver(&local).await });
+        let landed = async {
+            while self.server.content(path).as_deref() != Some(content) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let landed = tokio::time::timeout(Duration::from_secs(10), landed);
+        landed.await.expect("it lands");
+        self.server.fail(Fault::everywhere().reset_before_headers());
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_nobody_heard_of_goes_with_the_file_that_was_unlinked() {
+    let mounted = Mounted::new(|server| drop(server.put("one.txt", "one"))).await;
+    let local = mounted.overwrite("one.txt", b"edited").await;
+    mounted.lands_unheard("one.txt", &local, b"edited").await;
+    mounted.unlink("one.txt").await.unwrap();
+    drop(local);
+    mounted.server.clear_faults();
+    mounted.owing.uploader.wake();
+    let gone = async {
+        while !mounted.on_server("").is_empty() {
+            mounted.fs.settle().await;
+        }
+    };
+    let gone = tokio::time::timeout(Duration::from_secs(20), gone);
+    gone.await.expect("it is deleted");
+    assert_eq!(mounted.names("").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_folder_is_empty_in_which_only_an_upload_is_that_nobody_heard_of() {
+    let mounted = Mounted::new(|server| drop(server.mkdir("a"))).await;
+    let local = mounted.write("a/new", b"new").await;
+    mounted.lands_unheard("a/new", &local, b"new").await;
+    mounted.unlink("a/new").await.unwrap();
+    drop(local);
+    mounted.server.clear_faults();
+    mounted.rmdir("a").await.unwrap();
+    assert_eq!(mounted.on_server(""), [""; 0]);
+}
