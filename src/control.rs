@@ -14,7 +14,8 @@ pub use ask::{ask, follow, outlast};
 pub use place::{mounts, socket_path};
 pub use server::{Answering, Answers, Socket, Tell};
 pub use words::{
-    BelowPoint, Deletions, NotFetched, OwedFile, OwedSum, PinStatus, Progress, StaysHere, Why,
+    BelowPoint, Changes, Deletions, NotFetched, OwedFile, OwedSum, PinStatus, Progress, StaysHere,
+    Why,
 };
 
 use std::path::PathBuf;
@@ -110,6 +111,9 @@ pub struct Status {
     /// What is deleted here and not on the server.
     #[serde(default)]
     pub deletions: Deletions,
+    /// What is made or renamed here and not on the server.
+    #[serde(default)]
+    pub changes: Changes,
     /// What is here and owed to nobody, because of its name.
     #[serde(default)]
     pub local_only: StaysHere,

@@ -39,6 +39,7 @@ mod sweep;
 mod tests;
 mod told;
 mod touched;
+mod unheard;
 mod xattrs;
 
 pub use crate::listing::{Order, OrderBy};
@@ -54,6 +55,7 @@ pub use recall::{Recall, Root, keep};
 pub use removals::Unremoved;
 pub use rename::RenameHow;
 pub use told::Maker;
+pub use unheard::{Astray, Pending};
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -333,6 +335,7 @@ impl Fs {
             news: Notify::new(),
         };
         owed.iter().for_each(|local| fs.watch(Arc::clone(local)));
+        fs.show_unheard();
         fs.show_owed(owed);
         fs.finish_steps().await;
         Ok(Arc::new(fs))
@@ -347,6 +350,7 @@ impl Fs {
         if self.all_removed(&self.root()).await.is_err() {
             log::warn!("the server did not confirm what was deleted last");
         }
+        self.be_heard(true).await;
     }
 
     /// `change`, for which whoever asked waits hardly longer than for one call that is not answered, however many it takes.

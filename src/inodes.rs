@@ -97,6 +97,8 @@ pub struct Inodes {
     site: StableHash,
     root: FileUri,
     table: Mutex<Table>,
+    /// Where the server has what it has not heard to be renamed.
+    elsewhere: Mutex<HashMap<FileKey, FileUri>>,
 }
 
 impl Inodes {
@@ -110,6 +112,24 @@ impl Inodes {
                 slots: HashMap::from_iter([(Ino::ROOT, slot)]),
                 numbers: HashMap::new(),
             }),
+            elsewhere: Mutex::default(),
+        }
+    }
+
+    /// The server has the file or folder `key` at `uri`, wherever it shows, until that is none.
+    pub fn is_elsewhere(&self, key: FileKey, uri: Option<FileUri>) {
+        let mut elsewhere = self.elsewhere.lock().unwrap();
+        match uri {
+            Some(uri) => elsewhere.insert(key, uri),
+            None => elsewhere.remove(&key),
+        };
+    }
+
+    fn elsewhere(&self, key: impl FnOnce() -> Option<FileKey>) -> Option<FileUri> {
+        let elsewhere = self.elsewhere.lock().unwrap();
+        match elsewhere.is_empty() {
+            true => None,
+            false => elsewhere.get(&key()?).cloned(),
         }
     }
 
@@ -351,7 +371,10 @@ impl Inodes {
             return Some(self.root.clone());
         }
         let node = self.node(ino)?;
-        Some(self.folder_uri(node.parent)?.child(node.entry.segment()))
+        match self.elsewhere(|| Some(node.key())) {
+            Some(uri) => Some(uri),
+            None => Some(self.folder_uri(node.parent)?.child(node.entry.segment())),
+        }
     }
 
     /// The names on the way to `ino` from the mount's root. None where it is forgotten, or lies in a circle.
@@ -380,6 +403,12 @@ impl Inodes {
         let mut at = ino;
         for _ in 0..DEPTH_MAX {
             let slot = table.slots.get(&at)?;
+            if base.is_none()
+                && let Some(uri) = self.elsewhere(|| Some(slot.node().key()))
+            {
+                let names = names.into_iter().rev();
+                return Some(names.fold(uri, |uri, name| uri.child(name)));
+            }
             let start = match (at, slot.entry.shortcut.as_deref()) {
                 (Ino::ROOT, _) => Some(&self.root),
                 (_, Some(Shortcut::To(uri))) => Some(uri),

@@ -54,7 +54,7 @@ use crate::staging::slot::Slot;
 use crate::staging::untold::Untolds;
 use crate::uri::FileUri;
 
-pub use clearing::Clearing;
+pub use clearing::{Clearing, is_made, made_id};
 pub use local::{Loan, Local, Origin, There};
 pub use stays::LocalOnly;
 pub use untold::Untold;
@@ -373,6 +373,12 @@ impl Staging {
     pub async fn go_on(&self, id: StepsId, steps: String) -> io::Result<()> {
         let (slot, id) = self.slot_of(id)?;
         on_disk(move || slot.set_steps(id, steps)).await
+    }
+
+    /// As [`Staging::go_on`], and it survives the end of the process when this returns, a power cut only from the next flush on.
+    pub fn go_on_lightly(&self, id: StepsId, steps: String) -> io::Result<()> {
+        let (slot, id) = self.slot_of(id)?;
+        slot.set_steps_lightly(id, steps)
     }
 
     /// They are finished, or undone.

@@ -37,13 +37,25 @@ use tokio::task::JoinHandle;
 use crate::api::{Api, Delete, Error};
 use crate::entry::FileKey;
 use crate::model::{EntityId, FileId, FileInfo};
+use crate::names::ServerName;
 use crate::staging::{Local, Place, Staging, Untold};
+use crate::uri::FileUri;
 use fleet::Fleet;
 use tell::Teller;
 
 /// Whether a note among the steps of a staging is one that the uploader finishes.
 pub(crate) fn is_note(text: &str) -> bool {
     orphans::is_note(text) || detour::is_note(text)
+}
+
+/// Where the folder of `place` is now; where that is gone, the nearest that there still is above where it was.
+pub(crate) async fn folder_of(api: &Api, place: &Place) -> Result<FileUri, Error> {
+    place::find(api.clone(), place.clone()).await
+}
+
+/// Whether files and folders of `place` are found by their identity, wherever they are.
+pub(crate) fn has_ids(place: &Place) -> bool {
+    place::has_ids(place)
 }
 
 /// What becomes of the old content of a file that is overwritten.
@@ -217,6 +229,12 @@ impl Uploader {
     /// How many [`News`] were sent: all that concern what [`Uploader::deliver`] said is there are among them.
     pub fn told(&self) -> u64 {
         self.fleet.told()
+    }
+
+    /// The name under which what belongs in `place` is kept beside something else that has its name: the `nth` that is tried,
+    /// from 1 on.
+    pub fn name_beside(&self, place: &Place, nth: u32) -> ServerName {
+        self.fleet.name_beside(place, nth)
     }
 
     /// Something is to be told of a file ([`Staging::tell`]): after the delay.

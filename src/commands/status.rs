@@ -13,8 +13,8 @@ use crate::commands::{print, print_json, table};
 use crate::config;
 use crate::config::environment::Environment;
 use crate::control::{
-    self, Answer, CacheStatus, Deletions, OwedFile, OwedSum, PinStatus, ReadingStatus, Request,
-    ServerStatus, Status, StaysHere,
+    self, Answer, CacheStatus, Changes, Deletions, OwedFile, OwedSum, PinStatus, ReadingStatus,
+    Request, ServerStatus, Status, StaysHere,
 };
 use crate::failure::Failure;
 use crate::mountpoint::{self, Condition};
@@ -146,6 +146,7 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
     rows.push(("daemon", daemon));
     rows.extend(owed_rows(status));
     rows.extend(deletion_rows(&status.deletions));
+    rows.extend(change_rows(&status.changes));
     rows.extend(local_only(&status.local_only));
     rows.extend(status.pins.iter().map(|pin| ("pinned", pinned(pin))));
     let each = |title, texts: &[String]| {
@@ -204,6 +205,38 @@ fn deletion_rows(deletions: &Deletions) -> Vec<(&'static str, String)> {
         ("refused", text)
     }));
     rows
+}
+
+fn change_rows(changes: &Changes) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    if changes.waiting > 0 {
+        let sum = match changes.waiting {
+            1 => "1 file or folder of which the server has not heard".to_owned(),
+            n => format!("{n} files and folders of which the server has not heard"),
+        };
+        rows.push(("changed", sum));
+    }
+    let waiting = changes.files.iter().take(DELETIONS_SHOWN);
+    rows.extend(waiting.map(|file| ("file", changed_file(file))));
+    let more = changes.waiting.saturating_sub(DELETIONS_SHOWN as u64);
+    if more > 0 {
+        rows.push(("file", format!("… and {more} more")));
+    }
+    rows
+}
+
+fn changed_file(file: &OwedFile) -> String {
+    let mut text = match &file.renamed_from {
+        Some(from) => format!("{}: renamed here from {from}", file.path),
+        None => format!("{}: made here", file.path),
+    };
+    if let Some(why) = &file.last_reason {
+        text = format!("{text}, {why}");
+    }
+    if let Some(at) = &file.next_try {
+        text = format!("{text}, next try at {at}");
+    }
+    text
 }
 
 fn deleted_file(file: &OwedFile) -> String {
@@ -497,6 +530,7 @@ mod tests {
             owed_files: Vec::new(),
             owed_sum: OwedSum::default(),
             deletions: Deletions::default(),
+            changes: Changes::default(),
             local_only: StaysHere::default(),
             pins: Vec::new(),
             conflicts: Vec::new(),
@@ -623,6 +657,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_made_or_renamed_only_here_is_told_one_by_one() {
+        let made = OwedFile {
+            path: "/mnt/a/x".into(),
+            state: "made".into(),
+            ..OwedFile::default()
+        };
+        let renamed = OwedFile {
+            path: "/mnt/a/y".into(),
+            state: "renamed".into(),
+            renamed_from: Some("/mnt/a/z".into()),
+            last_reason: Some("somebody has it open".into()),
+            ..OwedFile::default()
+        };
+        let shown = text(&Mount::Alive(Box::new(Status {
+            changes: Changes {
+                waiting: 2,
+                files: vec![made, renamed],
+            },
+            ..status()
+        })));
+        for line in [
+            "  changed  2 files and folders of which the server has not heard",
+            "  file     /mnt/a/x: made here",
+            "  file     /mnt/a/y: renamed here from /mnt/a/z, somebody has it open",
+        ] {
+            assert!(shown.lines().any(|is| is == line), "{line}: {shown}");
+        }
+    }
+
+    #[test]
     fn what_stays_here_is_told_apart_from_what_is_owed() {
         let shown = text(&Mount::Alive(Box::new(Status {
             local_only: StaysHere {
@@ -673,6 +737,7 @@ mod tests {
             "owed_sum",
             "ending",
             "deletions",
+            "changes",
             "local_only",
         ] {
             json.as_object_mut().unwrap().remove(field);

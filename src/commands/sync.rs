@@ -184,9 +184,11 @@ fn text(outcome: &Outcome) -> String {
 
 fn left(file: &OwedFile) -> String {
     let reason = file.last_reason.as_deref();
-    let otherwise = match is_deleted(file) {
-        true => "deleted here, and the server could not be told",
-        false => "not delivered",
+    let otherwise = match file.state.as_str() {
+        "deleted" => "deleted here, and the server could not be told",
+        "made" => "made here, and the server could not be told",
+        "renamed" => "renamed here, and the server could not be told",
+        _ => "not delivered",
     };
     let mut line = format!("{}: {}", file.path, reason.unwrap_or(otherwise));
     // What blocks it may be the reason itself.

@@ -50,7 +50,8 @@ pub struct OwedFile {
     /// Where it is in the mount; where it lies behind a shortcut, its URI.
     pub path: String,
     /// `open`: written to and not closed, so owed only then; `waiting`, `uploading`, `retrying`; `blocked`: of no use to
-    /// try before somebody does something; `deleted`: gone here and still on the server.
+    /// try before somebody does something; `deleted`: gone here and still on the server; `made`: a folder that is here and
+    /// not on the server; `renamed`: of another name or in another folder there.
     pub state: String,
     /// Its size.
     pub size_bytes: u64,
@@ -72,6 +73,8 @@ pub struct OwedFile {
     pub base_entity: Option<String>,
     /// The name it goes by because another version has its place.
     pub kept_as: Option<String>,
+    /// Where the server has it, of what is renamed here.
+    pub renamed_from: Option<String>,
 }
 
 /// A file or folder that could not be fetched. Fields are added, never renamed.
@@ -124,6 +127,18 @@ pub struct OwedSum {
     pub untold: u64,
     /// Files deleted here that the server still has.
     pub undeleted: u64,
+    /// Folders made here, and files and folders renamed here, of which the server has not heard.
+    pub unheard: u64,
+}
+
+/// Folders made here, and files and folders renamed here, of which the server has not heard. Fields are added, never renamed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Changes {
+    /// How many wait for the server.
+    pub waiting: u64,
+    /// Those that wait, a hundred at most.
+    pub files: Vec<OwedFile>,
 }
 
 /// Files that are deleted here and not on the server. Fields are added, never renamed.

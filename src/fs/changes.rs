@@ -26,6 +26,7 @@ use super::namespace::{Folder, within};
 use super::removals::to_clear;
 use super::root::PEEK;
 use super::steps::is_aside;
+use super::unheard::take_in;
 use super::{Error, Fs};
 
 /// First wait for a lock of somebody else; each further one is twice as long, up to [`LOCK_WAIT_MAX`].
@@ -537,10 +538,11 @@ pub fn drop_copies(staging: &Staging) {
 }
 
 /// No new file goes where what was deleted is still to be deleted on the server, since before the process before this one
-/// ended. Before anything is delivered.
+/// ended; nor where what was made or renamed here is still to be told. Before anything is delivered.
 pub fn clear_first(staging: &Staging) {
     let places = to_clear(staging).into_iter();
     places.for_each(|place| staging.clearing().add(place));
+    take_in(staging);
 }
 
 /// An entry of the same file under another name.

@@ -1,7 +1,7 @@
 //! Making files and folders.
 //!
-//! A new file is made here: the server hears of it when it is closed. A folder is made there at once, for what is to lie in
-//! it needs one.
+//! A new file is made here: the server hears of it when it is closed. A folder is made there at once, so that others see it;
+//! where the server cannot be reached it is made here, and the server hears of it later (`unheard`).
 
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl Fs {
         Ok((space.count_local(parent, name, &shown)?, local))
     }
 
-    /// mkdir(2), on the server, in the call; counts one lookup.
+    /// mkdir(2), on the server, in the call, where it can be reached; counts one lookup.
     pub async fn make_folder(
         &self,
         parent: Ino,
@@ -53,19 +53,32 @@ impl Fs {
         maker: Maker,
     ) -> Result<Believed, Error> {
         self.sent_off(parent, name).await?;
-        self.is_cleared(parent, name).await?;
+        self.clear(parent, name).await?;
         let end = self.free_end(parent, name).await?;
-        self.parent_is_there(parent).await?;
         let told = self.of_maker(parent, maker, FileKind::Folder, None)?;
         let told = named(told.map(Arc::new), end.full.as_ref());
+        let may_wait = self.may_wait(&end);
+        if may_wait && self.has_to_wait(&end) {
+            let made = self.make_folder_here(&end, told).await;
+            self.touch(parent);
+            return made;
+        }
+        self.is_cleared(parent, name).await?;
+        self.parent_is_there(parent).await?;
         let info = match self.folder_made(&end, told.as_deref()).await {
             Ok(info) => {
                 crash::pass(Point::FolderMade);
                 info
             }
             Err(error) => {
+                let error = self.refused(&end.folder, error);
+                if may_wait && self.namespace.is_of_the_wire(&error) {
+                    let made = self.make_folder_here(&end, told).await;
+                    self.touch(parent);
+                    return made;
+                }
                 self.doubt(&end);
-                return Err(self.refused(&end.folder, error));
+                return Err(error);
             }
         };
         if info.kind != FileKind::Folder {

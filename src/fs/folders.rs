@@ -6,7 +6,7 @@
 //! the server yet, shows all the same: in its place where the listing has the name, else behind the listing's end.
 
 use std::collections::{BTreeSet, HashSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use crate::entry::{Entry, FileKey, Kind};
 use crate::inodes::Ino;
 use crate::listing::{Progress, Reached};
 use crate::metadata::Listing;
+use crate::staging::is_made;
 
 use super::handles::Handles;
 use super::locals::{Locals, Shown};
@@ -26,6 +27,9 @@ const BATCH: usize = 256;
 
 /// Places of `.` and `..`; the listing's entries follow.
 const DOTS: u64 = 2;
+
+/// Of the listing of a folder that the server has not heard of, which has nothing in it: no version that any other has.
+const MADE_VERSION: u64 = u64::MAX;
 
 /// The open folders of a drive.
 pub(super) struct Folders {
@@ -130,7 +134,10 @@ impl Folders {
 /// Whether a listing of `ino` is not all that shows there.
 fn is_overlaid(space: &Namespace, ino: Ino) -> Result<bool, Error> {
     let key = space.folder_key(ino)?;
-    Ok(space.locals.any_in(&key) || space.leaving.any_in(&key))
+    Ok(space.locals.any_in(&key)
+        || space.leaving.any_in(&key)
+        || space.unheard.any_in(&key)
+        || is_made(&key.id))
 }
 
 impl Reading {
@@ -146,6 +153,10 @@ impl Reading {
 /// A listing of `ino` to read from: a believed one at once, else one that is under way and has its first page.
 async fn begin(space: &Namespace, ino: Ino) -> Result<Origin, Error> {
     let key = space.folder_key(ino)?;
+    if is_made(&key.id) {
+        let nothing = Arc::new(Listing::new(Vec::new(), MADE_VERSION, false));
+        return Ok(Origin::Listing(nothing, Instant::now()));
+    }
     let known = |now| {
         let (listing, asked) = space.listings.believed(&key, now)?;
         Some(Origin::Listing(listing, asked))
@@ -207,6 +218,7 @@ struct Reader<'a, 'b> {
 /// What shows over the listing, so that nobody looks for what there is none of.
 struct Overlay {
     locals: bool,
+    unheard: bool,
     leaving: bool,
     own: bool,
 }
@@ -215,6 +227,7 @@ impl Overlay {
     fn of(space: &Namespace, key: &FileKey) -> Self {
         Self {
             locals: space.locals.any_in(key),
+            unheard: space.unheard.any_in(key),
             leaving: space.leaving.any_in(key),
             own: space.metadata.has_own(key),
         }
@@ -277,9 +290,12 @@ impl Reader<'_, '_> {
         if at >= reading.behind.len() {
             let locals = self.space.locals.in_folder(&self.key).into_iter();
             let locals = locals.map(|(name, _)| name.into_boxed_os_str());
+            let unheard = self.space.unheard.names_in(&self.key).into_iter();
+            let unheard = unheard.map(OsString::into_boxed_os_str);
             let own = self.space.metadata.added(&self.key);
             let before: HashSet<Box<OsStr>> = reading.behind.iter().cloned().collect();
             let new: BTreeSet<_> = locals
+                .chain(unheard)
                 .chain(own)
                 .filter(|name| listing.get(name).is_none() && !before.contains(name))
                 .collect();
@@ -295,6 +311,11 @@ impl Reader<'_, '_> {
             && let Some(shown) = space.locals.named(&self.key, name)
         {
             return Now::Local(shown);
+        }
+        if (self.overlay.unheard || entry.is_none())
+            && let Some(entry) = space.unheard.named(&self.key, name)
+        {
+            return Now::Known(entry);
         }
         if self.overlay.leaving && space.leaving.has(&self.key, name) {
             return Now::Nothing;

@@ -40,6 +40,7 @@ async fn keep_fresh(fs: Weak<Fs>) {
         if let Some(fs) = fs.upgrade() {
             fs.finish_steps().await;
             fs.finish_waiting(false).await;
+            fs.be_heard(false).await;
         }
         while let Some(fs) = fs.upgrade() {
             let Some(due) = fs.namespace.metadata.due(Instant::now()) else {

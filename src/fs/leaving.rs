@@ -35,6 +35,18 @@ impl Leaving {
         }
     }
 
+    /// As [`Leaving::take`], where it stands for `id`.
+    pub(super) fn take_of(&self, folder: &FileKey, name: &OsStr, id: &FileId) {
+        let is_it = {
+            let folders = self.folders.lock().unwrap();
+            let names = folders.get(folder);
+            names.and_then(|names| names.get(name)) == Some(id)
+        };
+        if is_it {
+            self.take(folder, name);
+        }
+    }
+
     /// Whether `name` in `folder` shows no more.
     pub(super) fn has(&self, folder: &FileKey, name: &OsStr) -> bool {
         let folders = self.folders.lock().unwrap();

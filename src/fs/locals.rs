@@ -30,6 +30,8 @@ struct State {
     folders: HashMap<FileKey, BTreeMap<OsString, FileKey>>,
     keyed: HashMap<FileKey, Kept>,
     numbers: HashMap<LocalId, FileKey>,
+    /// What folders that were made here are known as since the server has them.
+    became: HashMap<FileKey, FileKey>,
     /// Keys without a name at which they are swept next.
     sweep_at: usize,
 }
@@ -67,6 +69,7 @@ impl Locals {
     pub(super) fn show(&self, folder: &FileKey, name: &OsStr, shown: Shown) {
         let mut state = self.state.lock().unwrap();
         state.take_name(&shown.key);
+        let folder = state.now(folder).clone();
         let names = state.folders.entry(folder.clone()).or_default();
         if let Some(before) = names.insert(name.to_owned(), shown.key.clone())
             && before != shown.key
@@ -80,7 +83,7 @@ impl Locals {
         let kept = Kept {
             id,
             local: Held::Here(shown.local),
-            at: Some((folder.clone(), name.to_owned())),
+            at: Some((folder, name.to_owned())),
         };
         state.put(shown.key, kept);
     }
@@ -101,14 +104,14 @@ impl Locals {
     /// What shows under `name` in `folder`.
     pub(super) fn named(&self, folder: &FileKey, name: &OsStr) -> Option<Shown> {
         let state = self.state.lock().unwrap();
-        let key = state.folders.get(folder)?.get(name)?;
+        let key = state.folders.get(state.now(folder))?.get(name)?;
         state.shown(key)
     }
 
     /// All that show in `folder`, in the order of their names.
     pub(super) fn in_folder(&self, folder: &FileKey) -> Vec<(OsString, Shown)> {
         let state = self.state.lock().unwrap();
-        let names = state.folders.get(folder).into_iter().flatten();
+        let names = state.folders.get(state.now(folder)).into_iter().flatten();
         names
             .filter_map(|(name, key)| Some((name.clone(), state.shown(key)?)))
             .collect()
@@ -116,7 +119,27 @@ impl Locals {
 
     /// Whether any shows in `folder`.
     pub(super) fn any_in(&self, folder: &FileKey) -> bool {
-        self.state.lock().unwrap().folders.contains_key(folder)
+        let state = self.state.lock().unwrap();
+        state.folders.contains_key(state.now(folder))
+    }
+
+    /// The folder `made` is known as `there` from now on, with all that shows in it.
+    pub(super) fn refolder(&self, made: &FileKey, there: &FileKey) {
+        let mut state = self.state.lock().unwrap();
+        state.became.insert(made.clone(), there.clone());
+        let Some(names) = state.folders.remove(made) else {
+            return;
+        };
+        for (name, key) in &names {
+            if let Some(kept) = state.keyed.get_mut(key) {
+                kept.at = Some((there.clone(), name.clone()));
+            }
+        }
+        state
+            .folders
+            .entry(there.clone())
+            .or_default()
+            .extend(names);
     }
 
     /// All that show anywhere.
@@ -285,6 +308,10 @@ impl Kept {
 }
 
 impl State {
+    fn now<'a>(&'a self, folder: &'a FileKey) -> &'a FileKey {
+        self.became.get(folder).unwrap_or(folder)
+    }
+
     fn shown(&self, key: &FileKey) -> Option<Shown> {
         Some(Shown {
             key: key.clone(),

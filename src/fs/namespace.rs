@@ -19,7 +19,7 @@ use crate::metadata::{Belief, Known, Listing, Metadata};
 use crate::model::{EntityId, FileInfo, FileKind};
 use crate::names::{NAME_MAX_BYTES, ServerName, Stored};
 use crate::reach::Reach;
-use crate::staging::{Staging, State};
+use crate::staging::{Staging, State, is_made};
 use crate::uri::{FileSystem, FileUri};
 
 use super::access::Access;
@@ -31,6 +31,7 @@ use super::root::{self, root_entry, root_key};
 use super::sizes::FolderSizes;
 use super::steps::removed;
 use super::touched::Touched;
+use super::unheard::Unheard;
 use super::{Attr, Believed, Error, Lookup, Options};
 
 /// How long a question for one name waits for a listing of its folder that is under way.
@@ -55,6 +56,7 @@ pub(super) struct Namespace {
     pub(super) source: Source,
     pub(super) locals: Locals,
     pub(super) leaving: Arc<Leaving>,
+    pub(super) unheard: Unheard,
     pub(super) touched: Touched,
     /// None where nothing may be changed.
     pub(super) staging: Option<Arc<Staging>>,
@@ -145,6 +147,7 @@ impl Namespace {
             source,
             locals: Locals::default(),
             leaving: Arc::default(),
+            unheard: Unheard::default(),
             touched: Touched::default(),
             staging,
             shown,
@@ -196,7 +199,11 @@ impl Namespace {
         key: &FileKey,
         name: &OsStr,
     ) -> Result<Belief<Option<Arc<Entry>>>, Error> {
-        if self.leaving.has(key, name) {
+        if let Some(entry) = self.unheard.named(key, name) {
+            return Ok(self.belief(Some(entry), Instant::now()));
+        }
+        // What the server has not heard of is not there.
+        if self.leaving.has(key, name) || is_made(&key.id) {
             return Ok(self.belief(None, Instant::now()));
         }
         let known = |now| self.metadata.name(key, name, now);
@@ -307,6 +314,10 @@ impl Namespace {
             let entry = Locals::entry(&shown, &node.entry.name);
             return Ok(self.belief(entry, Instant::now()));
         }
+        if let Some(entry) = self.unheard.entry(&node.key()) {
+            self.inodes.renew(ino, &entry);
+            return Ok(self.belief(entry, Instant::now()));
+        }
         if is_nameless(&node.entry.id) {
             return Ok(self.belief(Arc::clone(&node.entry), Instant::now()));
         }
@@ -399,7 +410,7 @@ impl Namespace {
         }
         let node = self.inodes.node(ino).ok_or(Error::NotFound)?;
         match node.entry.kind {
-            FileKind::Folder => Ok(node.key()),
+            FileKind::Folder => Ok(self.unheard.now(node.key())),
             FileKind::File => Err(Error::NotAFolder),
         }
     }

@@ -14,7 +14,7 @@
 mod waiting;
 
 pub use waiting::Unremoved;
-pub(super) use waiting::to_clear;
+pub(super) use waiting::{pause_after, to_clear};
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -33,7 +33,7 @@ use crate::entry::{Entry, FileKey, Tree};
 use crate::metadata::Metadata;
 use crate::model::{EntityId, FileId};
 use crate::reach::Reach;
-use crate::staging::{LocalId, Staging, StepsId};
+use crate::staging::{LocalId, Place, Staging, StepsId};
 use crate::uri::FileUri;
 
 use super::changes::{End, is_lost};
@@ -238,6 +238,11 @@ impl Removals {
             true => self.shared.send(vec![folder.clone()]).await,
             false => Ok(()),
         }
+    }
+
+    /// Whether what had the name of `place` is still to be deleted on the server.
+    pub(super) fn any_at(&self, place: &Place) -> bool {
+        self.shared.waits_at(place)
     }
 
     /// What waits for the server cannot be sent to it.

@@ -215,6 +215,10 @@ impl Fs {
             Found::Known(entry) if entry.kind == FileKind::Folder => entry,
             _ => return Err(Error::NotAFolder),
         };
+        if self.remove_made(&end, &entry).await? {
+            self.touch(parent);
+            return Ok(());
+        }
         self.is_empty(&end, &entry).await?;
         self.delete(&end, &entry.id).await?;
         self.believe(&end, None);
@@ -236,9 +240,8 @@ impl Fs {
             },
             false => key.clone(),
         };
-        if space.locals.any_in(&key) || space.locals.any_in(&inner) {
-            return Err(Error::NotEmpty);
-        }
+        self.is_empty_here(&key)?;
+        self.is_empty_here(&inner)?;
         self.removals.send(&key).await?;
         let uri = match entry.shortcut.as_deref() {
             Some(crate::entry::Shortcut::To(uri)) => uri.clone(),
@@ -385,13 +388,22 @@ impl Fs {
         }
     }
 
-    /// An error where what was removed from `parent` under `name` waits for the server still.
-    pub(super) async fn is_cleared(&self, parent: Ino, name: &OsStr) -> Result<(), Error> {
+    /// Tells the server of what was removed from `parent` under `name` or renamed here, if it can be reached.
+    pub(super) async fn clear(&self, parent: Ino, name: &OsStr) -> Result<(), Error> {
         let space = &self.namespace;
         let key = space.folder_key(parent)?;
         if space.leaving.has(&key, name) {
             self.finish_waiting(true).await;
+            self.be_heard(true).await;
         }
+        Ok(())
+    }
+
+    /// An error where what was removed from `parent` under `name` waits for the server still.
+    pub(super) async fn is_cleared(&self, parent: Ino, name: &OsStr) -> Result<(), Error> {
+        self.clear(parent, name).await?;
+        let space = &self.namespace;
+        let key = space.folder_key(parent)?;
         match space.leaving.has(&key, name) {
             true => Err(self.removals.unsent()),
             false => Ok(()),

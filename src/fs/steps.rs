@@ -24,6 +24,7 @@ use super::Fs;
 use super::changes::{Owing, disk, is_lost};
 use super::removals::Gathered;
 use super::remove::Going;
+use super::unheard::is_note;
 use super::{Error, namespace::Folder};
 
 /// What the names of files that are aside for a moment begin with.
@@ -400,6 +401,8 @@ impl Fs {
                 Ok(removal) => gathered.push((id, removal)),
                 // The uploader finishes it.
                 Err(_) if crate::upload::is_note(&text) => {}
+                // It shows, and is told when its time has come.
+                Err(_) if is_note(&text) => {}
                 Err(_) => steps.push((id, text)),
             }
         }

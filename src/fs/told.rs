@@ -195,6 +195,9 @@ impl Fs {
             ..attributes
         };
         self.namespace.touched.forget(&entry.id);
+        if self.tell_made(ino, entry, &attributes)? {
+            return Ok(());
+        }
         if ino == Ino::ROOT || is_nameless(&entry.id) {
             // The server keeps nothing of either (→ api part 1 §9.3).
             owing.staging.remember(entry.id.clone(), attributes);

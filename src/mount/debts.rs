@@ -18,9 +18,9 @@ use tokio::sync::watch;
 
 use crate::cli::values::show_moment;
 use crate::config::MountPlan;
-use crate::control::{Answer, Deletions, OwedFile, OwedSum, Progress, StaysHere, Tell};
+use crate::control::{Answer, Changes, Deletions, OwedFile, OwedSum, Progress, StaysHere, Tell};
 use crate::failure::chain;
-use crate::fs::{Fs, Owing, Unremoved, is_copy};
+use crate::fs::{Astray, Fs, Owing, Unremoved, is_copy};
 use crate::staging::{self, Local, LocalId, Staging, State};
 use crate::upload::{News, Owed, Undelivered, Uploader};
 use crate::uri::{FileSystem, FileUri};
@@ -174,6 +174,7 @@ impl Debts {
             disk_bytes: self.staging.disk_bytes(),
             untold: self.staging.to_tell().len() as u64,
             undeleted: self.fs.unremoved().len() as u64,
+            unheard: self.fs.unheard().len() as u64,
             ..told::sum(files.iter().map(|file| file.brief), rate)
         };
         (
@@ -197,6 +198,32 @@ impl Debts {
             refused,
             refused_files: told(&last),
         }
+    }
+
+    /// What is made or renamed here and not on the server.
+    pub(super) fn changes(&self) -> Changes {
+        let waiting = self.fs.unheard();
+        let shown = waiting.iter().take(DELETIONS_LISTED);
+        Changes {
+            waiting: waiting.len() as u64,
+            files: shown.map(|one| told::unheard(one, &self.shown)).collect(),
+        }
+    }
+
+    /// What was made or renamed at or below `path` and the server has not heard of.
+    fn unheard(&self, path: &Path) -> Vec<OwedFile> {
+        let waiting = self.fs.unheard().into_iter();
+        let within = waiting.filter(|one| self.shown.is_within(&one.place.uri(), path));
+        within.map(|one| told::unheard(&one, &self.shown)).collect()
+    }
+
+    /// A line for each change that came to something else than was wanted, but the first `before`.
+    fn astray(&self, before: u64) -> Vec<(FileUri, String)> {
+        let (count, last) = self.fs.astray();
+        let new = usize::try_from(count - before).unwrap_or(usize::MAX);
+        let new = last.iter().skip(last.len().saturating_sub(new));
+        let line = |one: &Astray| format!("{}: {}", one.words, self.shown.path(&one.uri));
+        new.map(|one| (one.uri.clone(), line(one))).collect()
     }
 
     /// What was deleted at or below `path` and the server still has: what waits for it, and what it refused but the first
@@ -237,6 +264,7 @@ impl Debts {
         told::in_short(&OwedSum {
             untold: self.staging.to_tell().len() as u64,
             undeleted: self.fs.unremoved().len() as u64,
+            unheard: self.fs.unheard().len() as u64,
             ..told::sum(files.into_values(), rate)
         })
     }
@@ -263,7 +291,9 @@ impl Debts {
         });
         let ended = self.conflicts.lock().unwrap();
         let ended: Vec<String> = ended.all().map(str::to_owned).collect();
-        ended.into_iter().chain(coming).take(LISTED_MAX).collect()
+        let astray = self.astray(0).into_iter().map(|(_, line)| line);
+        let all = ended.into_iter().chain(astray).chain(coming);
+        all.take(LISTED_MAX).collect()
     }
 
     /// The one at `path` below the mount point, as it is told.
@@ -327,6 +357,7 @@ impl Debts {
     pub(super) async fn sync(&self, path: &Path, tell: &Tell) -> Answer {
         let conflicts_before = self.conflicts.lock().unwrap().count();
         let (refused_before, _) = self.fs.refused_removals();
+        let (astray_before, _) = self.fs.astray();
         let open = self.closed_below(path).await;
         let mut owed = self.owed_below(path);
         owed.extend(open);
@@ -354,11 +385,14 @@ impl Debts {
             }
         };
         self.caught_up().await;
-        let undeleted = self.undeleted(path, refused_before);
+        let mut undeleted = self.undeleted(path, refused_before);
+        undeleted.extend(self.unheard(path));
         let more_undeleted = undeleted.len().saturating_sub(LISTED_MAX);
         let undeleted = undeleted.into_iter().take(LISTED_MAX);
         let conflicts = self.conflicts.lock().unwrap();
         let new = conflicts.since(conflicts_before);
+        let astray = self.astray(astray_before);
+        let new = new.chain(&astray);
         let new = new.filter(|(uri, _)| self.shown.is_within(uri, path));
         Answer::Synced {
             files: waited_for.files(),
@@ -518,7 +552,11 @@ impl Debts {
         let paths = places.map(|place| self.shown.path_of(&place));
         let deleted = self.fs.unremoved().into_iter();
         let deleted = deleted.map(|one| format!("{} (deleted)", self.shown.path_of(&one.place)));
-        let mut paths: Vec<_> = paths.chain(deleted).collect();
+        let unheard = self.fs.unheard().into_iter().map(|one| {
+            let word = told::unheard_word(&one);
+            format!("{} ({word})", self.shown.path_of(&one.place))
+        });
+        let mut paths: Vec<_> = paths.chain(deleted).chain(unheard).collect();
         let more = paths.len().saturating_sub(LISTED_MAX) as u64;
         paths.truncate(LISTED_MAX);
         (paths, more)

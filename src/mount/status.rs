@@ -129,6 +129,7 @@ impl StatusSource {
             Err(because) => (because.clone(), Default::default(), Vec::new()),
         };
         let deletions = self.debts.as_ref().map(|debts| debts.deletions());
+        let changes = self.debts.as_ref().map(|debts| debts.changes());
         let local_only = self.debts.as_ref().map(|debts| debts.stays_here());
         let mut next_steps = standing.next_steps();
         next_steps.extend(wanted);
@@ -169,6 +170,7 @@ impl StatusSource {
             owed_files,
             owed_sum,
             deletions: deletions.unwrap_or_default(),
+            changes: changes.unwrap_or_default(),
             local_only: local_only.unwrap_or_default(),
             pins: self.pins(),
             conflicts,

@@ -1,30 +1,147 @@
-//! Places that are to be cleared on the server before anything new may get there.
+//! What is to happen on the server before anything new may get there.
 //!
-//! What was deleted here and not yet there has its name there still: a new file of that name waits until it is gone.
-//! Remembers, and asks nobody.
+//! What was deleted here and not yet there has its name there still: a new file of that name waits until it is gone. So does
+//! one whose name is left by what was renamed here, what lies in a folder that was made here, and the content of a file that
+//! was renamed here, until the server has heard of that. Remembers, and asks nobody.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
 
+use crate::entry::FileKey;
+use crate::model::FileId;
+use crate::names::ServerName;
 use crate::uri::FileUri;
+
+use super::{Base, Place};
+
+/// What the id of a folder begins with that was made here.
+const MADE: &str = "local:folder:";
+
+/// The id of a folder that was made here, until the server has given it one.
+pub fn made_id(number: u64) -> FileId {
+    FileId(format!("{MADE}{number:016x}").into())
+}
+
+/// Whether this is the id of a folder that was made here.
+pub fn is_made(id: &FileId) -> bool {
+    id.0.starts_with(MADE)
+}
 
 /// The places of one mount.
 #[derive(Debug, Default)]
-pub struct Clearing(Mutex<HashSet<FileUri>>);
+pub struct Clearing(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    places: HashSet<FileUri>,
+    names: HashSet<(FileKey, ServerName)>,
+    folders: HashSet<FileId>,
+    files: HashSet<FileId>,
+}
 
 impl Clearing {
     /// What is at `place` is to go first.
     pub fn add(&self, place: FileUri) {
-        self.0.lock().unwrap().insert(place);
+        self.0.lock().unwrap().places.insert(place);
     }
 
     /// It is gone, or stays for good.
     pub fn done(&self, place: &FileUri) {
-        self.0.lock().unwrap().remove(place);
+        self.0.lock().unwrap().places.remove(place);
     }
 
     /// Whether a new file has to wait before it gets to `place`.
     pub fn has(&self, place: &FileUri) -> bool {
-        self.0.lock().unwrap().contains(place)
+        self.0.lock().unwrap().places.contains(place)
+    }
+
+    /// The folder `id`, which was made here, is to be made there first.
+    pub fn add_folder(&self, id: FileId) {
+        self.0.lock().unwrap().folders.insert(id);
+    }
+
+    /// It is there, or nobody wants it any more.
+    pub fn folder_done(&self, id: &FileId) {
+        self.0.lock().unwrap().folders.remove(id);
+    }
+
+    /// The file `id` is to leave `home` first, where the server has it.
+    pub fn add_move(&self, id: FileId, home: &Place) {
+        let mut state = self.0.lock().unwrap();
+        state.names.insert((home.folder.clone(), home.name.clone()));
+        state.files.insert(id);
+    }
+
+    /// It has left, or stays.
+    pub fn move_done(&self, id: &FileId, home: &Place) {
+        let mut state = self.0.lock().unwrap();
+        let name = (home.folder.clone(), home.name.clone());
+        state.names.remove(&name);
+        state.files.remove(id);
+    }
+
+    /// Why content that belongs in `place`, over `base`, cannot go to the server yet; none where it can.
+    pub fn waits(&self, place: &Place, base: Option<&Base>) -> Option<&'static str> {
+        let state = self.0.lock().unwrap();
+        if state.folders.contains(&place.folder.id) {
+            return Some("its folder is to be made first");
+        }
+        match base {
+            Some(base) if state.files.contains(&base.file) => {
+                Some("it is to get its new name first")
+            }
+            Some(_) => None,
+            None => {
+                let name = (place.folder.clone(), place.name.clone());
+                let is_left = state.names.contains(&name);
+                is_left.then_some("what had its name is to get its new one first")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entity::Entity;
+    use crate::entry::Tree;
+    use crate::model::EntityId;
+
+    fn place(folder: &FileId, name: &str) -> Place {
+        Place {
+            folder: FileKey {
+                tree: Tree::MAIN,
+                id: folder.clone(),
+            },
+            folder_uri: FileUri::my(),
+            name: ServerName::from_wire(name.as_bytes()),
+            full: None,
+        }
+    }
+
+    #[test]
+    fn content_waits_for_its_folder_for_its_files_name_and_for_who_leaves_its_own() {
+        let clearing = Clearing::default();
+        let (made, there, file) = (made_id(7), FileId("d".into()), FileId("f".into()));
+        let base = Base {
+            file: file.clone(),
+            entity: Entity {
+                id: EntityId("e".into()),
+                size_bytes: 0,
+            },
+            visible_bytes: 0,
+        };
+        assert!(is_made(&made) && !is_made(&there));
+        let (inner, old) = (place(&made, "a"), place(&there, "old"));
+        clearing.add_folder(made.clone());
+        assert!(clearing.waits(&inner, None).is_some());
+        clearing.folder_done(&made);
+        assert!(clearing.waits(&inner, None).is_none());
+        clearing.add_move(file.clone(), &old);
+        assert!(clearing.waits(&old, None).is_some());
+        assert!(clearing.waits(&place(&there, "new"), Some(&base)).is_some());
+        assert!(clearing.waits(&place(&there, "new"), None).is_none());
+        clearing.move_done(&file, &old);
+        assert!(clearing.waits(&old, Some(&base)).is_none());
     }
 }

@@ -361,9 +361,15 @@ impl Slot {
     /// As [`Slot::begin`], of what need not survive a power cut before the next flush.
     pub(super) fn begin_lightly(&self, steps: String) -> io::Result<StepsId> {
         let id = self.next_steps();
+        self.set_steps_lightly(id, steps)?;
+        Ok(self.steps_id(id))
+    }
+
+    /// As [`Slot::set_steps`], of what need not survive a power cut before the next flush.
+    pub(super) fn set_steps_lightly(&self, id: i64, steps: String) -> io::Result<()> {
         self.journal.commit(Change::Steps(id, steps.clone()))?;
         self.steps.lock().unwrap().insert(id, steps);
-        Ok(self.steps_id(id))
+        Ok(())
     }
 
     fn next_steps(&self) -> i64 {

@@ -116,6 +116,7 @@ impl Courier {
             return Ok(step);
         }
         self.inherit(flight).await?;
+        self.may_go(flight)?;
         let Some(target) = self.target(flight, &content).await? else {
             return Ok(Step::Again);
         };
@@ -146,6 +147,15 @@ impl Courier {
         match step {
             Err(Failure::Blocked(_)) if self.shorten(&refused).await => Ok(Step::Again),
             step => step,
+        }
+    }
+
+    /// An error where the server is to hear first of what was made or renamed here.
+    fn may_go(&self, flight: &Flight) -> Result<(), Failure> {
+        let (place, base) = (flight.local.place(), flight.local.base());
+        match self.staging.clearing().waits(&place, base.as_ref()) {
+            Some(why) => Err(Failure::Api(Error::Local(why.to_owned()))),
+            None => Ok(()),
         }
     }
 

@@ -19,10 +19,11 @@ use super::outcome::Failure;
 use super::place::Places;
 use super::queue::{Queue, Rules, Stage};
 use super::roll::Roll;
-use super::{Complete, News, Options, Owed, Undelivered};
+use super::{Complete, News, Options, Owed, Undelivered, conflict};
 use crate::api::{Api, Error};
 use crate::asker;
-use crate::staging::{Local, LocalId, Staging, State};
+use crate::names::ServerName;
+use crate::staging::{Local, LocalId, Place, Staging, State};
 
 /// How often it is asked whether the network is back, while uploads fail for the lack of it.
 const PULSE: Duration = Duration::from_secs(5);
@@ -263,6 +264,16 @@ impl Fleet {
         self.told.fetch_add(1, Ordering::AcqRel);
         // Nobody listens at the end of a mount.
         let _ = self.news.send(news);
+    }
+
+    /// See [`Uploader::name_beside`](super::Uploader::name_beside).
+    pub(super) fn name_beside(&self, place: &Place, nth: u32) -> ServerName {
+        let Options { host, names, .. } = &self.courier.options;
+        let whole = match &place.full {
+            Some(full) => full.as_bytes(),
+            None => place.name.as_bytes(),
+        };
+        conflict::name(whole, host, SystemTime::now(), nth, *names)
     }
 
     /// See [`Uploader::told`](super::Uploader::told).

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::api::{Api, Error};
 use crate::entry::Tree;
 use crate::model::{EntityId, FileId, FileInfo, FileKind};
-use crate::staging::Place;
+use crate::staging::{Place, is_made};
 use crate::task::Task;
 use crate::uri::{FileSystem, FileUri};
 
@@ -171,9 +171,9 @@ impl Places {
 }
 
 /// Where the folder of `place` is, or what is left of it.
-async fn find(api: Api, place: Place) -> Result<FileUri, Error> {
+pub(super) async fn find(api: Api, place: Place) -> Result<FileUri, Error> {
     let id = &place.folder.id;
-    let known = match has_ids(&place) && !id.0.is_empty() {
+    let known = match has_ids(&place) && !id.0.is_empty() && !is_made(id) {
         true => by_id(&api, id).await,
         false => Err(Error::NotFound),
     };
@@ -194,7 +194,7 @@ async fn by_id(api: &Api, id: &FileId) -> Result<FileInfo, Error> {
 }
 
 /// Whether files are asked for by identity there: the server answers that for one's own files only.
-fn has_ids(place: &Place) -> bool {
+pub(super) fn has_ids(place: &Place) -> bool {
     place.folder.tree == Tree::MAIN
         && matches!(place.folder_uri.file_system(), FileSystem::My { .. })
 }

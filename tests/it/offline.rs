@@ -1,5 +1,6 @@
 //! A server that cannot be reached: what is known counts until it is back, and its return is noticed.
 
+mod folders;
 mod removals;
 mod states;
 

@@ -84,7 +84,7 @@ pub(in crate::fs) fn to_clear(staging: &Staging) -> Vec<FileUri> {
 }
 
 /// After so many tries that failed.
-fn pause_after(tries: u32) -> Duration {
+pub(in crate::fs) fn pause_after(tries: u32) -> Duration {
     PAUSE
         .saturating_mul(1 << tries.saturating_sub(1).min(16))
         .min(PAUSE_MAX)
@@ -215,6 +215,16 @@ impl Shared {
             postponed.tries = postponed.tries.saturating_add(1);
             postponed.due = Instant::now() + pause_after(postponed.tries);
         }
+    }
+
+    /// Whether one of what had the name of `place` waits.
+    pub(super) fn waits_at(&self, place: &Place) -> bool {
+        let state = self.waiting.0.lock().unwrap();
+        let mut waiting = state.removals.iter().map(|waiting| &waiting.removal);
+        waiting.any(|removal| {
+            removal.gathered.folder().as_ref() == Some(&place.folder)
+                && removal.uri.name() == Some(&place.name)
+        })
     }
 
     fn any_waits(&self) -> bool {

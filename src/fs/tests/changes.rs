@@ -15,6 +15,7 @@ mod names;
 mod removals;
 mod renames;
 mod stays;
+mod unheard;
 mod versions;
 
 impl Fs {
@@ -62,6 +63,7 @@ impl Mounted {
         })
         .unwrap();
         drop_copies(&staging);
+        clear_first(&staging);
         let owed = staging.owed();
         let (uploader, news) = Uploader::new(
             api.clone(),

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::pace::Rate;
 use crate::cli::values::{show_moment, show_size};
 use crate::control::{OwedFile, OwedSum};
-use crate::fs::Unremoved;
+use crate::fs::{Pending, Unremoved};
 use crate::names::{NamePolicy, ServerName, Stored};
 use crate::staging::{Delivery, LocalId, Place};
 use crate::uri::FileUri;
@@ -185,6 +185,7 @@ pub(super) fn tell(file: &Seen, shown: &Shown) -> OwedFile {
         eta_seconds: None,
         base_entity: file.base_entity.clone(),
         kept_as: delivery.conflict.clone(),
+        renamed_from: None,
     }
 }
 
@@ -196,6 +197,27 @@ pub(super) fn deleted(file: &Unremoved, shown: &Shown) -> OwedFile {
         tries: file.tries,
         last_reason: file.why.clone(),
         next_try: file.next_try.map(show_moment),
+        ..OwedFile::default()
+    }
+}
+
+/// What the server has not heard of, in a word.
+pub(super) fn unheard_word(one: &Pending) -> &'static str {
+    match one.home {
+        Some(_) => "renamed",
+        None => "made",
+    }
+}
+
+/// A folder that is made here, or what is renamed here, and not on the server.
+pub(super) fn unheard(one: &Pending, shown: &Shown) -> OwedFile {
+    OwedFile {
+        path: shown.path_of(&one.place),
+        state: unheard_word(one).to_owned(),
+        tries: one.tries,
+        last_reason: one.why.clone(),
+        next_try: one.next_try.map(show_moment),
+        renamed_from: one.home.as_ref().map(|home| shown.path_of(home)),
         ..OwedFile::default()
     }
 }
@@ -231,6 +253,7 @@ pub(super) fn in_short(sum: &OwedSum) -> Option<String> {
     let files = match sum.files {
         0 if sum.untold > 0 => return Some(untold(sum.untold)),
         0 if sum.undeleted > 0 => return Some(undeleted(sum.undeleted)),
+        0 if sum.unheard > 0 => return Some(unheard_sum(sum.unheard)),
         0 => return None,
         1 => "1 file is".to_owned(),
         n => format!("{n} files are"),
@@ -248,6 +271,14 @@ fn undeleted(files: u64) -> String {
     match files {
         1 => "1 file that was deleted is still on the server".to_owned(),
         n => format!("{n} files that were deleted are still on the server"),
+    }
+}
+
+/// How many changes there are of which the server is to hear.
+fn unheard_sum(changes: u64) -> String {
+    match changes {
+        1 => "1 file or folder is made or renamed here and not on the server".to_owned(),
+        n => format!("{n} files and folders are made or renamed here and not on the server"),
     }
 }
 

@@ -1,0 +1,330 @@
+//! Folders made here, and new names given here, of which the server has not heard: it could not be reached.
+//!
+//! They show over all that the server says, and are noted in the journal before the call returns, so that they survive the
+//! process. Each file or folder has one such change at most, from where the server has it (its *home*) to where it shows:
+//! what is renamed twice goes there in one way, and what comes home again was never gone. Until the server has heard, places
+//! are the server's: a URI of what lies below a renamed folder leads by that folder's home, and what goes there is found.
+//!
+//! This room remembers, and asks nobody; `hearing` tells the server.
+
+mod hearing;
+mod making;
+mod notes;
+mod renaming;
+
+pub(super) use notes::{is_note, take_in};
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::sync::{Arc, Mutex};
+use std::time::{Instant, SystemTime};
+
+use crate::entry::{Entry, FileKey, Tree};
+use crate::inodes::Inodes;
+use crate::listing::name_of;
+use crate::model::FileId;
+use crate::names::NamePolicy;
+use crate::staging::{Place, Staging, StepsId, is_made};
+use crate::uri::FileUri;
+
+use super::leaving::Leaving;
+use super::removals::pause_after;
+
+/// Conflicts that are remembered by name.
+const ASTRAY_MAX: usize = 100;
+
+/// All of a mount.
+#[derive(Default)]
+pub(super) struct Unheard {
+    state: Mutex<State>,
+    /// Held by who tells the server of a change, or makes another one of it.
+    pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    changes: HashMap<FileKey, Change>,
+    /// The names under which they show, by folder.
+    names: HashMap<FileKey, BTreeMap<OsString, FileKey>>,
+    /// What folders that were made here are known as since the server has them.
+    became: HashMap<FileKey, FileKey>,
+    /// Notes of those, which last until nothing is known by the old id.
+    mapped: Vec<StepsId>,
+    /// In which order they were made.
+    next: u64,
+    astray: Vec<Astray>,
+    astray_count: u64,
+}
+
+/// What the server has not heard of a file or folder.
+#[derive(Debug, Clone)]
+pub(super) struct Change {
+    noted: StepsId,
+    order: u64,
+    /// What shows.
+    pub(super) entry: Arc<Entry>,
+    /// Where it shows.
+    pub(super) place: Place,
+    /// Where the server has it; none of a folder that was made here.
+    pub(super) home: Option<Place>,
+    tries: u32,
+    why: Option<String>,
+    due: Instant,
+}
+
+/// A folder that is made here, or a file or folder that was renamed here, and not on the server.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// Where it shows.
+    pub place: Place,
+    /// Where the server has it; none where it was made here.
+    pub home: Option<Place>,
+    /// Why the server has not heard; none where nobody tried.
+    pub why: Option<String>,
+    /// Tries that failed.
+    pub tries: u32,
+    /// When it is tried next; none where that is not to be said.
+    pub next_try: Option<SystemTime>,
+}
+
+/// A change that did not come to be as it was made, because somebody else was faster.
+#[derive(Debug, Clone)]
+pub struct Astray {
+    /// Where the file or folder is now, or was to be.
+    pub uri: FileUri,
+    /// What became of it, in words.
+    pub words: String,
+}
+
+impl Change {
+    /// Tells it apart from all others.
+    pub(super) fn key(&self) -> FileKey {
+        key_of(&self.entry.id)
+    }
+}
+
+/// What the file `id` at `place` is called here.
+fn shown_name(place: &Place, id: &FileId, names: NamePolicy) -> OsString {
+    name_of(&place.name, place.full.as_deref(), id, names)
+}
+
+/// Changes wait in what is mounted itself only: elsewhere nothing is found by its id.
+fn key_of(id: &FileId) -> FileKey {
+    FileKey {
+        tree: Tree::MAIN,
+        id: id.clone(),
+    }
+}
+
+impl Unheard {
+    /// Whether there are any.
+    pub(super) fn is_any(&self) -> bool {
+        !self.state.lock().unwrap().changes.is_empty()
+    }
+
+    /// What shows under `name` in `folder`.
+    pub(super) fn named(&self, folder: &FileKey, name: &OsStr) -> Option<Arc<Entry>> {
+        let state = self.state.lock().unwrap();
+        let key = state.names.get(state.now(folder))?.get(name)?;
+        Some(Arc::clone(&state.changes.get(key)?.entry))
+    }
+
+    /// The names in `folder` that such changes gave.
+    pub(super) fn names_in(&self, folder: &FileKey) -> Vec<OsString> {
+        let state = self.state.lock().unwrap();
+        let names = state.names.get(state.now(folder));
+        names
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .cloned()
+            .collect()
+    }
+
+    /// Whether any shows in `folder`.
+    pub(super) fn any_in(&self, folder: &FileKey) -> bool {
+        let state = self.state.lock().unwrap();
+        state.names.contains_key(state.now(folder))
+    }
+
+    /// What waits of the file or folder `key`.
+    pub(super) fn keyed(&self, key: &FileKey) -> Option<Change> {
+        self.state.lock().unwrap().changes.get(key).cloned()
+    }
+
+    /// What shows of the file or folder `key`, if something of it waits.
+    pub(super) fn entry(&self, key: &FileKey) -> Option<Arc<Entry>> {
+        let state = self.state.lock().unwrap();
+        Some(Arc::clone(&state.changes.get(key)?.entry))
+    }
+
+    /// As what the folder `key` is known now: the server has given it an id since.
+    pub(super) fn now(&self, key: FileKey) -> FileKey {
+        match is_made(&key.id) {
+            true => self.state.lock().unwrap().now(&key).clone(),
+            false => key,
+        }
+    }
+
+    /// What has its home at `place`, and shows elsewhere.
+    pub(super) fn away_from(&self, place: &Place) -> Option<Change> {
+        let state = self.state.lock().unwrap();
+        let mut changes = state.changes.values();
+        let is_there = |change: &&Change| {
+            let home = change.home.as_ref();
+            home.is_some_and(|home| home.folder == place.folder && home.name == place.name)
+        };
+        changes.find(is_there).cloned()
+    }
+
+    /// All, in the order in which they were made.
+    fn all(&self) -> Vec<Change> {
+        let state = self.state.lock().unwrap();
+        let mut all: Vec<_> = state.changes.values().cloned().collect();
+        all.sort_by_key(|change| change.order);
+        all
+    }
+
+    /// `change` waits from now on, in place of what waited of the same file, which had the same home.
+    fn put(&self, change: Change, around: &Around<'_>) {
+        let key = change.key();
+        let before = {
+            let mut state = self.state.lock().unwrap();
+            let before = state.changes.insert(key.clone(), change.clone());
+            if let Some(before) = &before {
+                state.take_name(&key, &before.place.folder);
+            }
+            let name = change.entry.name.to_os_string();
+            let names = state.names.entry(change.place.folder.clone());
+            names.or_default().insert(name, key);
+            before
+        };
+        if before.is_none() {
+            around.begin(&change);
+        }
+    }
+
+    /// Nothing waits of `key` any more.
+    fn take(&self, key: &FileKey, around: &Around<'_>) -> Option<Change> {
+        let change = {
+            let mut state = self.state.lock().unwrap();
+            let change = state.changes.remove(key)?;
+            state.take_name(key, &change.place.folder);
+            change
+        };
+        around.end(&change);
+        Some(change)
+    }
+
+    /// The next number in the order.
+    fn next(&self) -> u64 {
+        let mut state = self.state.lock().unwrap();
+        state.next += 1;
+        state.next
+    }
+
+    /// The folder `made` is known as `there` from now on, and shows by what the server says.
+    fn became(&self, made: &Change, there: &FileKey) {
+        let mut state = self.state.lock().unwrap();
+        state.became.insert(made.key(), there.clone());
+        state.mapped.push(made.noted);
+        if let Some(names) = state.names.remove(&made.key()) {
+            state.names.entry(there.clone()).or_default().extend(names);
+        }
+    }
+
+    /// What has failed `error` is tried again later; one that did not get through says nothing of the next.
+    fn is_to_wait(&self, key: &FileKey, why: String, got_through: bool) {
+        let mut state = self.state.lock().unwrap();
+        let Some(change) = state.changes.get_mut(key) else {
+            return;
+        };
+        change.why = Some(why);
+        if got_through {
+            change.tries = change.tries.saturating_add(1);
+            change.due = Instant::now() + pause_after(change.tries);
+        }
+    }
+
+    fn is_astray(&self, uri: FileUri, words: String) {
+        log::warn!("{words}: {uri}");
+        let mut state = self.state.lock().unwrap();
+        state.astray_count += 1;
+        state.astray.push(Astray { uri, words });
+        if state.astray.len() > ASTRAY_MAX {
+            state.astray.remove(0);
+        }
+    }
+
+    /// What waits for the server.
+    pub(super) fn pending(&self) -> Vec<Pending> {
+        let (now, clock) = (Instant::now(), SystemTime::now());
+        let told = |change: Change| {
+            let next_try = clock + change.due.saturating_duration_since(now);
+            Pending {
+                place: change.place,
+                home: change.home,
+                why: change.why,
+                tries: change.tries,
+                next_try: (change.tries > 0).then_some(next_try),
+            }
+        };
+        self.all().into_iter().map(told).collect()
+    }
+
+    /// Those that came to something else since the mount began: how many, and the last of them.
+    pub(super) fn astray(&self) -> (u64, Vec<Astray>) {
+        let state = self.state.lock().unwrap();
+        (state.astray_count, state.astray.clone())
+    }
+}
+
+impl State {
+    fn now<'a>(&'a self, folder: &'a FileKey) -> &'a FileKey {
+        self.became.get(folder).unwrap_or(folder)
+    }
+
+    fn take_name(&mut self, key: &FileKey, folder: &FileKey) {
+        if let Some(names) = self.names.get_mut(folder) {
+            names.retain(|_, shown| shown != key);
+            if names.is_empty() {
+                self.names.remove(folder);
+            }
+        }
+    }
+}
+
+/// What goes by such changes.
+struct Around<'a> {
+    staging: &'a Staging,
+    leaving: &'a Leaving,
+    inodes: &'a Inodes,
+    names: NamePolicy,
+}
+
+impl Around<'_> {
+    fn begin(&self, change: &Change) {
+        let (key, clearing) = (change.key(), self.staging.clearing());
+        match &change.home {
+            Some(home) => {
+                let name = shown_name(home, &key.id, self.names);
+                self.leaving.add(&home.folder, &name, key.id.clone());
+                clearing.add_move(key.id.clone(), home);
+                self.inodes.is_elsewhere(key, Some(home.uri()));
+            }
+            None => clearing.add_folder(key.id),
+        }
+    }
+
+    fn end(&self, change: &Change) {
+        let (key, clearing) = (change.key(), self.staging.clearing());
+        match &change.home {
+            Some(home) => {
+                let name = shown_name(home, &key.id, self.names);
+                self.leaving.take_of(&home.folder, &name, &key.id);
+                clearing.move_done(&key.id, home);
+                self.inodes.is_elsewhere(key, None);
+            }
+            None => clearing.folder_done(&key.id),
+        }
+    }
+}

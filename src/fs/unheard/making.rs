@@ -1,0 +1,172 @@
+//! Folders that are made here, and removed or changed before the server has heard of them.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::attributes::Attributes;
+use crate::entry::{Entry, FileKey};
+use crate::fs::changes::{End, disk};
+use crate::fs::locals::differing;
+use crate::fs::{Believed, Error, Fs};
+use crate::inodes::Ino;
+use crate::model::{EntityId, FileKind};
+use crate::staging::{Place, Staging, is_made, made_id};
+use crate::upload::has_ids;
+
+use super::{Around, Change};
+
+impl Fs {
+    pub(super) fn around<'a>(&'a self, staging: &'a Staging) -> Around<'a> {
+        let space = &self.namespace;
+        Around {
+            staging,
+            leaving: &space.leaving,
+            inodes: &space.inodes,
+            names: space.options.names,
+        }
+    }
+
+    /// Whether a change at `end` may wait for the server: it is found again by its ids.
+    pub(in crate::fs) fn may_wait(&self, end: &End) -> bool {
+        has_ids(&end.place()) && !end.folder.flat
+    }
+
+    /// Whether a new name at `end` has to wait: the server cannot be reached, its folder is not there, or what had the name is
+    /// still to leave it.
+    pub(in crate::fs) fn has_to_wait(&self, end: &End) -> bool {
+        let (space, place) = (&self.namespace, end.place());
+        space.is_down()
+            || is_made(&place.folder.id)
+            || space.leaving.has(&place.folder, &end.name)
+            || space.unheard.away_from(&place).is_some()
+    }
+
+    /// A folder at `end`, of which the server hears later; counts one lookup. `told` is told of it.
+    pub(in crate::fs) async fn make_folder_here(
+        &self,
+        end: &End,
+        told: Option<Arc<Attributes>>,
+    ) -> Result<Believed, Error> {
+        let (owing, space) = (self.owing()?, &self.namespace);
+        let _turn = space.unheard.turn.lock().await;
+        // Its folder may have come to be known by another id, and somebody may have taken the name.
+        let (end, found) = self.end(end.parent, &end.name).await?;
+        if found.is_some() {
+            return Err(Error::Exists);
+        }
+        let number = getrandom::u64().map_err(|error| disk(std::io::Error::other(error)))?;
+        let now = SystemTime::now();
+        let entry = Arc::new(Entry {
+            id: made_id(number),
+            kind: FileKind::Folder,
+            name: end.name.as_os_str().into(),
+            segment: differing(&end.name, end.stored.clone()),
+            size_bytes: 0,
+            created: now,
+            updated: now,
+            entity: space.empty.clone().unwrap_or(EntityId("".into())),
+            owned: true,
+            shared: false,
+            unfinished: false,
+            thumbless: false,
+            shortcut: None,
+            attributes: told,
+        });
+        self.note(&owing.staging, Arc::clone(&entry), end.place(), None)?;
+        let counted = space.inodes.count(end.parent, &entry, Some(&entry));
+        let (ino, _) = counted.ok_or(Error::NotFound)?;
+        Ok(space.believed(ino, &entry, None, space.metadata.ttl()))
+    }
+
+    /// `entry`, which the server has at `home`, shows at `place`, and waits for the server to hear of that.
+    pub(super) fn note(
+        &self,
+        staging: &Staging,
+        entry: Arc<Entry>,
+        place: Place,
+        home: Option<Place>,
+    ) -> Result<(), Error> {
+        let unheard = &self.namespace.unheard;
+        let mut change = Change {
+            noted: crate::staging::StepsId(0),
+            order: unheard.next(),
+            entry,
+            place,
+            home,
+            tries: 0,
+            why: None,
+            due: Instant::now(),
+        };
+        let text = change.text(None).map_err(disk)?;
+        let before = unheard.keyed(&change.key());
+        change.noted = match &before {
+            Some(before) => {
+                let noted = before.noted;
+                staging.go_on_lightly(noted, text).map_err(disk)?;
+                noted
+            }
+            None => staging.begin_lightly(text).map_err(disk)?,
+        };
+        unheard.put(change, &self.around(staging));
+        Ok(())
+    }
+
+    /// Nothing is to be told of `change` any more.
+    pub(super) fn is_over(&self, change: &Change) {
+        let Ok(owing) = self.owing() else {
+            return;
+        };
+        let around = self.around(&owing.staging);
+        self.namespace.unheard.take(&change.key(), &around);
+        if let Err(error) = owing.staging.done_soon(change.noted) {
+            log::error!("a change could not be noted as done: {error}");
+        }
+    }
+
+    /// Removes the folder `entry` at `end` if the server has not heard of it; whether that was so.
+    pub(in crate::fs) async fn remove_made(&self, end: &End, entry: &Entry) -> Result<bool, Error> {
+        let space = &self.namespace;
+        if !is_made(&entry.id) {
+            return Ok(false);
+        }
+        let _turn = space.unheard.turn.lock().await;
+        let key = self.key_in(end.parent, &entry.id)?;
+        let Some(change) = space.unheard.keyed(&key) else {
+            return Ok(false);
+        };
+        self.is_empty_here(&key)?;
+        self.is_over(&change);
+        self.retire(&key)?;
+        Ok(true)
+    }
+
+    /// An error where anything that is here shows in the folder `key`.
+    pub(in crate::fs) fn is_empty_here(&self, key: &FileKey) -> Result<(), Error> {
+        let space = &self.namespace;
+        match space.locals.any_in(key) || space.unheard.any_in(key) {
+            true => Err(Error::NotEmpty),
+            false => Ok(()),
+        }
+    }
+
+    /// `attributes` are told of the folder `entry` when the server hears of it. Whether that waits.
+    pub(in crate::fs) fn tell_made(
+        &self,
+        ino: Ino,
+        entry: &Entry,
+        attributes: &Attributes,
+    ) -> Result<bool, Error> {
+        let (owing, space) = (self.owing()?, &self.namespace);
+        let key = super::key_of(&entry.id);
+        let Some(change) = space.unheard.keyed(&key).filter(|_| is_made(&entry.id)) else {
+            return Ok(false);
+        };
+        let entry = Arc::new(Entry {
+            attributes: Some(Arc::new(attributes.clone())),
+            ..(*change.entry).clone()
+        });
+        space.inodes.renew(ino, &entry);
+        self.note(&owing.staging, entry, change.place, None)?;
+        Ok(true)
+    }
+}

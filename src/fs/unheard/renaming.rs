@@ -1,0 +1,1 @@
+//! Names that are given here, of which the server has not heard.
