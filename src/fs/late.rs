@@ -32,6 +32,11 @@ pub(super) struct Late {
 }
 
 impl Late {
+    /// Whether there is anything to finish.
+    pub(super) fn is_any(&self) -> bool {
+        !self.plans.lock().unwrap().is_empty()
+    }
+
     /// `plan`, which is noted as `id`, is to be finished.
     pub(super) fn add(&self, id: StepsId, plan: Plan) {
         self.plans.lock().unwrap().push((id, plan));

@@ -43,6 +43,7 @@ impl Fs {
             tree: place.folder.tree,
             id: file.clone(),
         };
+        self.retell(&key, &attributes);
         let ino = space.inodes.find(&key);
         let node = ino.and_then(|ino| space.inodes.node(ino));
         let name = match &node {

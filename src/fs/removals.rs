@@ -53,6 +53,12 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// Sent at once to a server that does not say what it takes.
 const BATCH_UNTOLD: usize = 1000;
 
+/// The file that is removed by what is noted as `text`, if that is a removal.
+pub(super) fn removed_by(text: &str) -> Option<FileId> {
+    let gathered = serde_json::from_str::<Gathered>(text).ok()?;
+    Some(FileId(gathered.removed.as_str().into()))
+}
+
 /// The removals that wait, and the task that sends them.
 pub(super) struct Removals {
     shared: Arc<Shared>,
@@ -107,15 +113,15 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    /// Of the file `id` at `end`, which was seen as `seen`.
-    fn of(end: &End, id: &FileId, seen: &EntityId, unlinked: Option<LocalId>) -> Self {
+    /// Of the file `id` at `place`, which was seen as `seen`.
+    fn of(place: &Place, id: &FileId, seen: &EntityId, unlinked: Option<LocalId>) -> Self {
         Self {
             removed: id.to_string(),
-            at: end.uri().to_wire(),
+            at: place.uri().to_wire(),
             seen: Some(seen.0.to_string()),
-            tree: end.folder.key.tree.number(),
-            folder: Some(end.folder.key.id.to_string()),
-            full: end.full.as_deref().map(str::to_owned),
+            tree: place.folder.tree.number(),
+            folder: Some(place.folder.id.to_string()),
+            full: place.full.as_deref().map(str::to_owned),
             unlinked: unlinked.map(|local| local.0),
         }
     }
@@ -178,8 +184,9 @@ impl Removals {
         if !self.shared.is_row(key, Instant::now()) {
             return false;
         }
-        let gathered = Gathered::of(end, &entry.id, &entry.entity, None);
-        let Some(removal) = self.shared.noted(fs, end, gathered) else {
+        let place = end.place();
+        let gathered = Gathered::of(&place, &entry.id, &entry.entity, None);
+        let Some(removal) = self.shared.noted(fs, &place, &end.name, gathered) else {
             return false;
         };
         let batch_max = self.shared.batch_max().await;
@@ -211,11 +218,24 @@ impl Removals {
         seen: &EntityId,
         unlinked: Option<LocalId>,
     ) -> bool {
-        let gathered = Gathered::of(end, id, seen, unlinked);
-        let Some(removal) = self.shared.noted(fs, end, gathered) else {
+        self.postpones_at(fs, &end.place(), &end.name, id, seen, unlinked)
+    }
+
+    /// As [`Removals::postpones`], of what the server has at `place`, which is called `name` here.
+    pub(super) fn postpones_at(
+        &self,
+        fs: &Fs,
+        place: &Place,
+        name: &OsStr,
+        id: &FileId,
+        seen: &EntityId,
+        unlinked: Option<LocalId>,
+    ) -> bool {
+        let gathered = Gathered::of(place, id, seen, unlinked);
+        let Some(removal) = self.shared.noted(fs, place, name, gathered) else {
             return false;
         };
-        self.shared.wait_for_server(&end.folder.key, [removal]);
+        self.shared.wait_for_server(&place.folder, [removal]);
         true
     }
 
@@ -328,8 +348,9 @@ impl Shared {
         row.or_insert_with(|| Row::new(now)).goes_on(now)
     }
 
-    /// The removal of what is at `end`, once it is noted; none where it cannot be.
-    fn noted(&self, fs: &Fs, end: &End, gathered: Gathered) -> Option<Removal> {
+    /// The removal of what is at `place`, called `name` here, once it is noted; none where it cannot be.
+    fn noted(&self, fs: &Fs, place: &Place, name: &OsStr, gathered: Gathered) -> Option<Removal> {
+        let uri = place.uri();
         let staging = self.staging.as_ref()?;
         let note = |text: String| staging.begin_lightly(text);
         match serde_json::to_string(&gathered)
@@ -339,9 +360,9 @@ impl Shared {
             Ok(noted) => Some(Removal {
                 noted,
                 gathered,
-                name: end.name.as_os_str().into(),
-                how: fs.how_to_delete(&end.uri()),
-                uri: end.uri(),
+                name: name.into(),
+                how: fs.how_to_delete(&uri),
+                uri,
                 since: Instant::now(),
             }),
             Err(error) => {

@@ -5,6 +5,7 @@
 //! would delete all that is in it.
 
 use std::ffi::OsStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,16 @@ impl Fs {
     /// unlink(2). Who has the file open goes on with what it was.
     pub async fn unlink(&self, parent: Ino, name: &OsStr) -> Result<(), Error> {
         let (end, found) = self.end(parent, name).await?;
+        let found = found.ok_or(Error::NotFound)?;
+        if found.kind() == FileKind::File && self.unlink_renamed(&end, &found).await? {
+            self.touch(parent);
+            return Ok(());
+        }
+        // The server may have heard of its new name a moment ago.
+        let (end, found) = match found.is_on_server() && self.namespace.unheard.is_any() {
+            true => self.end(parent, name).await?,
+            false => (end, Some(found)),
+        };
         match found.ok_or(Error::NotFound)? {
             Found::Local(shown) => self.unlink_local(&end, shown).await?,
             Found::Known(entry) if entry.kind == FileKind::Folder => return Err(Error::IsAFolder),
@@ -219,6 +230,8 @@ impl Fs {
             self.touch(parent);
             return Ok(());
         }
+        self.is_heard_of(&end, &Found::Known(Arc::clone(&entry)))
+            .await?;
         self.is_empty(&end, &entry).await?;
         self.delete(&end, &entry.id).await?;
         self.believe(&end, None);

@@ -58,6 +58,10 @@ impl Fs {
         let once = || self.rename_once(parent, name, new_parent, new_name, how);
         match (once().await, how) {
             (Err(Error::Gone | Error::Exists), RenameHow::Replace) => once().await?,
+            // What was not begun, or is done in one call, waits until it can be reached.
+            (Err(error), _) if self.namespace.is_of_the_wire(&error) && !self.late.is_any() => {
+                once().await?;
+            }
             (done, _) => done?,
         }
         self.touch(parent);
@@ -77,7 +81,7 @@ impl Fs {
         let source = source.ok_or(Error::NotFound)?;
         self.sent_off(new_parent, new_name).await?;
         if source.is_on_server() {
-            self.is_cleared(new_parent, new_name).await?;
+            self.clear(new_parent, new_name).await?;
         }
         let (mut to, target) = self.end(new_parent, new_name).await?;
         self.may_rename(&from, &source, &to, target.as_ref(), how)?;
@@ -89,6 +93,10 @@ impl Fs {
         if how == RenameHow::Exchange {
             let target = target.ok_or(Error::NotFound)?;
             self.may_leave(&to, &target, &from)?;
+            self.is_cleared(new_parent, new_name).await?;
+            for (end, found) in [(&from, &source), (&to, &target)] {
+                self.is_heard_of(end, found).await?;
+            }
             return self.exchange(&from, source, &to, target).await;
         }
         if target.is_none() {
@@ -100,6 +108,14 @@ impl Fs {
                 Found::Known(entry) => Some(entry.id.clone()),
             };
             self.is_told_apart(&to, file.as_ref()).await?;
+        }
+        if self.rename_has_to_wait(&from, &source, &to, target.as_ref()) {
+            return self
+                .rename_here((parent, name), (new_parent, new_name))
+                .await;
+        }
+        if source.is_on_server() {
+            self.is_cleared(new_parent, new_name).await?;
         }
         if source.kind() == FileKind::Folder {
             self.all_removed(&from.uri()).await?;
@@ -199,7 +215,7 @@ impl Fs {
     }
 
     /// Local files that belong below `folder`.
-    fn below(&self, folder: &FileUri) -> Vec<Shown> {
+    pub(super) fn below(&self, folder: &FileUri) -> Vec<Shown> {
         let all = self.namespace.locals.all().into_iter();
         let is_below = |shown: &Shown| {
             let place = shown.local.place().folder_uri;

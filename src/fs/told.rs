@@ -217,6 +217,11 @@ impl Fs {
 
     /// `entry` was renamed by the server, for which that is a change of content, and is at `to` now: it keeps its times.
     pub(super) fn keep_told(&self, entry: &Entry, to: &End) -> Result<(), Error> {
+        self.keep_told_at(entry, to.place())
+    }
+
+    /// As [`Fs::keep_told`], of what is at `place` now.
+    pub(super) fn keep_told_at(&self, entry: &Entry, place: Place) -> Result<(), Error> {
         let owing = self.owing()?;
         let _turn = self.telling.lock().unwrap();
         let entry = self.namespace.with_untold(entry);
@@ -224,10 +229,10 @@ impl Fs {
         times.changed = SystemTime::now();
         let attributes = Attributes {
             times: Some(times_there(&entry, times)),
-            names: to.full.iter().cloned().collect(),
+            names: place.full.iter().cloned().collect(),
             ..entry.attributes.as_deref().cloned().unwrap_or_default()
         };
-        let told = owing.staging.tell(&entry.id, to.place(), attributes);
+        let told = owing.staging.tell(&entry.id, place, attributes);
         told.map_err(disk)?;
         owing.uploader.tell();
         Ok(())

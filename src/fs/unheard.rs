@@ -22,7 +22,7 @@ use std::time::{Instant, SystemTime};
 use crate::entry::{Entry, FileKey, Tree};
 use crate::inodes::Inodes;
 use crate::listing::name_of;
-use crate::model::FileId;
+use crate::model::{FileId, FileKind};
 use crate::names::NamePolicy;
 use crate::staging::{Place, Staging, StepsId, is_made};
 use crate::uri::FileUri;
@@ -101,6 +101,24 @@ impl Change {
     pub(super) fn key(&self) -> FileKey {
         key_of(&self.entry.id)
     }
+}
+
+/// Where the folder at `uri` shows, where the `folders` that the server has at the first place of each show at the second.
+/// No way there leads through more than `most` of them.
+fn shown_folder(folders: &[(FileUri, Place)], uri: &FileUri, most: usize) -> FileUri {
+    let is_above = |home: &FileUri| {
+        home.file_system() == uri.file_system() && uri.names().starts_with(home.names())
+    };
+    let above = folders.iter().filter(|(home, _)| is_above(home));
+    let nearest = above.max_by_key(|(home, _)| home.names().len());
+    let Some((home, place)) = nearest.filter(|_| most > 0) else {
+        return uri.clone();
+    };
+    let folder = shown_folder(folders, &place.folder_uri, most - 1);
+    let inner = uri.names()[home.names().len()..].iter().cloned();
+    inner.fold(folder.child(place.name.clone()), |uri, name| {
+        uri.child(name)
+    })
 }
 
 /// What the file `id` at `place` is called here.
@@ -205,14 +223,31 @@ impl Unheard {
 
     /// Nothing waits of `key` any more.
     fn take(&self, key: &FileKey, around: &Around<'_>) -> Option<Change> {
+        self.take_leaving(key, around, false)
+    }
+
+    /// As [`Unheard::take`]; where it `stays_away`, nothing shows at its home again.
+    fn take_leaving(&self, key: &FileKey, around: &Around<'_>, stays_away: bool) -> Option<Change> {
         let change = {
             let mut state = self.state.lock().unwrap();
             let change = state.changes.remove(key)?;
             state.take_name(key, &change.place.folder);
             change
         };
-        around.end(&change);
+        around.end(&change, stays_away);
         Some(change)
+    }
+
+    /// `change` has another home than before.
+    fn rehome(&self, change: Change, around: &Around<'_>) {
+        let before = {
+            let mut state = self.state.lock().unwrap();
+            state.changes.insert(change.key(), change.clone())
+        };
+        if let Some(before) = before {
+            around.end(&before, false);
+        }
+        around.begin(&change);
     }
 
     /// The next number in the order.
@@ -252,6 +287,26 @@ impl Unheard {
         state.astray.push(Astray { uri, words });
         if state.astray.len() > ASTRAY_MAX {
             state.astray.remove(0);
+        }
+    }
+
+    /// Where what the server has at `uri` shows: below a folder that was renamed here it has another place.
+    pub(super) fn shown_at(&self, uri: &FileUri) -> FileUri {
+        let folders: Vec<(FileUri, Place)> = {
+            let state = self.state.lock().unwrap();
+            let changes = state.changes.values();
+            let folders = changes.filter(|change| change.entry.kind == FileKind::Folder);
+            let away = folders.filter_map(|change| {
+                let home = change.home.as_ref()?;
+                Some((home.uri(), change.place.clone()))
+            });
+            away.collect()
+        };
+        match (uri.parent(), uri.name()) {
+            (Some(folder), Some(name)) if !folders.is_empty() => {
+                shown_folder(&folders, &folder, folders.len()).child(name.clone())
+            }
+            _ => uri.clone(),
         }
     }
 
@@ -315,16 +370,55 @@ impl Around<'_> {
         }
     }
 
-    fn end(&self, change: &Change) {
+    fn end(&self, change: &Change, stays_away: bool) {
         let (key, clearing) = (change.key(), self.staging.clearing());
         match &change.home {
             Some(home) => {
                 let name = shown_name(home, &key.id, self.names);
-                self.leaving.take_of(&home.folder, &name, &key.id);
+                if !stays_away {
+                    self.leaving.take_of(&home.folder, &name, &key.id);
+                }
                 clearing.move_done(&key.id, home);
                 self.inodes.is_elsewhere(key, None);
             }
             None => clearing.folder_done(&key.id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::ServerName;
+
+    fn uri(text: &str) -> FileUri {
+        FileUri::parse_wire(&format!("cloudreve://my/{text}")).unwrap()
+    }
+
+    #[test]
+    fn what_lies_below_renamed_folders_shows_where_these_do() {
+        let place = |folder: &str, name: &str| Place {
+            folder: key_of(&FileId("any".into())),
+            folder_uri: uri(folder),
+            name: ServerName::from_wire(name.as_bytes()),
+            full: None,
+        };
+        // Two that changed their names with each other, and one that went from one of them into the other.
+        let folders = [
+            (uri("a"), place("", "b")),
+            (uri("b"), place("", "a")),
+            (uri("a/in"), place("b", "out")),
+        ];
+        for (there, here) in [
+            ("c", "c"),
+            ("a", "b"),
+            ("a/x", "b/x"),
+            ("b/x/y", "a/x/y"),
+            ("a/in", "a/out"),
+            ("a/in/x", "a/out/x"),
+        ] {
+            let shown = shown_folder(&folders, &uri(there), folders.len());
+            assert_eq!(shown, uri(here), "{there}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod folders;
 mod removals;
+mod renames;
 mod states;
 
 use std::collections::BTreeSet;

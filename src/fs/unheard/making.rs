@@ -140,6 +140,20 @@ impl Fs {
         Ok(true)
     }
 
+    /// The server heard `attributes` of `key`, which show by what waits of that, if anything does.
+    pub(in crate::fs) fn retell(&self, key: &FileKey, attributes: &Arc<Attributes>) {
+        let (Ok(owing), Some(change)) = (self.owing(), self.namespace.unheard.keyed(key)) else {
+            return;
+        };
+        let entry = Arc::new(Entry {
+            attributes: Some(Arc::clone(attributes)),
+            ..(*change.entry).clone()
+        });
+        if let Err(error) = self.note(&owing.staging, entry, change.place, change.home) {
+            log::error!("what is told of a file could not be noted: {error}");
+        }
+    }
+
     /// An error where anything that is here shows in the folder `key`.
     pub(in crate::fs) fn is_empty_here(&self, key: &FileKey) -> Result<(), Error> {
         let space = &self.namespace;

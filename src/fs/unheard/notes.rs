@@ -1,6 +1,6 @@
 //! What the journal has of folders made here and names given here, and how the next process takes it up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -11,6 +11,7 @@ use crate::attributes::Attributes;
 use crate::entry::{Entry, FileKey};
 use crate::fs::Fs;
 use crate::fs::locals::differing;
+use crate::fs::removals::removed_by;
 use crate::model::{EntityId, FileId, FileKind};
 use crate::names::NamePolicy;
 use crate::staging::{Place, Staging, StepsId, is_made};
@@ -182,11 +183,20 @@ impl Fs {
             .iter()
             .filter_map(|(_, note)| Some((note.unheard.clone(), note.became.clone()?)))
             .collect();
+        let removed = owing.staging.unfinished().into_iter();
+        let removed: HashSet<_> = removed.filter_map(|(_, text)| removed_by(&text)).collect();
         for (noted, note) in notes {
             let id = FileId(note.unheard.as_str().into());
             if note.became.is_some() {
                 // What lay in it was told before anything was delivered.
                 space.unheard.state.lock().unwrap().mapped.push(noted);
+                continue;
+            }
+            if removed.contains(&id) {
+                // The process ended between the two.
+                if let Err(error) = owing.staging.done_soon(noted) {
+                    log::error!("a change could not be noted as done: {error}");
+                }
                 continue;
             }
             let Some(mut place) = note.place.place() else {

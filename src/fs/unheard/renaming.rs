@@ -1,1 +1,323 @@
 //! Names that are given here, of which the server has not heard.
+//!
+//! What the server has keeps its home there until it hears, and shows under its new name. What is replaced is deleted there
+//! first, if it is the version that was seen.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::api;
+use crate::entry::{Entry, FileKey};
+use crate::fs::changes::{End, Found, disk, renamed, stored};
+use crate::fs::locals::{Locals, Shown};
+use crate::fs::{Error, Fs};
+use crate::inodes::Ino;
+use crate::model::{EntityId, FileId, FileKind};
+use crate::staging::{LocalId, Place, is_made};
+use crate::uri::FileUri;
+
+use super::{key_of, shown_name};
+
+/// One who has a new name.
+struct Renamed {
+    key: FileKey,
+    /// As the server has it.
+    entry: Arc<Entry>,
+    /// The content of it that is here.
+    local: Option<Shown>,
+}
+
+impl Fs {
+    /// Whether a rename has to wait for the server: it cannot be reached, or has not heard of something that this depends on.
+    pub(in crate::fs) fn rename_has_to_wait(
+        &self,
+        from: &End,
+        source: &Found,
+        to: &End,
+        target: Option<&Found>,
+    ) -> bool {
+        let unheard = &self.namespace.unheard;
+        if !source.is_on_server() || !self.may_wait(from) || !self.may_wait(to) {
+            return false;
+        }
+        let waits = |found: &Found| {
+            let id = id_on_server(found);
+            id.is_some_and(|id| unheard.keyed(&key_of(&id)).is_some())
+        };
+        self.has_to_wait(to) || waits(source) || target.is_some_and(waits)
+    }
+
+    /// As [`Fs::rename`], of what the server has or is to have, and hears of later.
+    pub(in crate::fs) async fn rename_here(
+        &self,
+        (parent, name): (Ino, &OsStr),
+        (new_parent, new_name): (Ino, &OsStr),
+    ) -> Result<(), Error> {
+        let (owing, space) = (self.owing()?, &self.namespace);
+        let _turn = space.unheard.turn.lock().await;
+        let (from, source) = self.end(parent, name).await?;
+        let source = self.to_be_renamed(&from, source.ok_or(Error::NotFound)?)?;
+        let (mut to, target) = self.end(new_parent, new_name).await?;
+        if target.is_none() {
+            let stored = stored(new_name, space.options.names)?;
+            (to.stored, to.full) = (stored.name, stored.full);
+        }
+        let is_in_whole = to.full.is_none() && from.full.is_none();
+        let is_plain = source.entry.shortcut.is_none() && !source.entry.unfinished;
+        if !is_plain || !(is_in_whole || is_made(&source.key.id)) {
+            return Err(self.untold());
+        }
+        if let Some(target) = &target {
+            self.may_be_replaced(&to, target)?;
+        }
+        let before = space.unheard.keyed(&source.key);
+        let home = match &before {
+            Some(before) => before.home.clone(),
+            None => Some(from.place()),
+        };
+        let place = to.place();
+        let is_home = home.as_ref().is_some_and(|home| is_same(home, &place));
+        let entry = renamed(&source.entry, &to, None);
+        let below = match is_made(&source.key.id) {
+            true => self.below(&from.uri()),
+            false => Vec::new(),
+        };
+        match before.filter(|_| is_home) {
+            Some(before) => {
+                // What was known there is what shows again.
+                let known = Some(Arc::clone(&entry));
+                let (folder, now) = (&place.folder, Instant::now());
+                space.metadata.change_name(folder, &to.name, known, now);
+                self.is_over(&before);
+            }
+            None => self.note(&owing.staging, Arc::clone(&entry), place.clone(), home)?,
+        }
+        match source.local {
+            Some(shown) => self.show_renamed(&shown, &to, &entry)?,
+            None => space.inodes.settle(&source.key, to.parent, &entry),
+        }
+        if let Some(target) = &target {
+            self.is_replaced(&to, target)?;
+        }
+        if is_made(&source.key.id) {
+            self.relocate_below(below, &from.uri(), &to.uri());
+            self.unheard_below(&from.uri(), &to.uri())?;
+        }
+        Ok(())
+    }
+
+    /// What the server is to hear first it has not heard.
+    fn untold(&self) -> Error {
+        match self.namespace.is_down() {
+            true => self.removals.unsent(),
+            false => Error::Busy(api::Error::Locked(Vec::new())),
+        }
+    }
+
+    /// `found` at `end`, as the server has it.
+    fn to_be_renamed(&self, end: &End, found: Found) -> Result<Renamed, Error> {
+        match found {
+            Found::Known(entry) => {
+                let key = self.key_in(end.parent, &entry.id)?;
+                Ok(Renamed {
+                    local: self.namespace.locals.keyed(&key),
+                    key,
+                    entry,
+                })
+            }
+            Found::Local(shown) => {
+                let base = shown.local.base().ok_or(Error::NotFound)?;
+                let key = self.key_in(end.parent, &base.file)?;
+                let known = self.namespace.unheard.entry(&key);
+                let last = || {
+                    let metadata = &self.namespace.metadata;
+                    let last = metadata.last_name(&end.folder.key, &end.name);
+                    last.filter(|entry| entry.id == base.file)
+                };
+                let entry = known.or_else(last).unwrap_or_else(|| {
+                    Arc::new(Entry {
+                        id: base.file.clone(),
+                        entity: base.entity.id.clone(),
+                        size_bytes: base.entity.size_bytes,
+                        ..(*Locals::entry(&shown, &end.name)).clone()
+                    })
+                });
+                Ok(Renamed {
+                    key,
+                    entry,
+                    local: Some(shown),
+                })
+            }
+        }
+    }
+
+    /// Content that is here goes with its file.
+    fn show_renamed(&self, shown: &Shown, to: &End, entry: &Arc<Entry>) -> Result<(), Error> {
+        let space = &self.namespace;
+        shown.local.relocate(to.place(), None).map_err(disk)?;
+        if !space.locals.shows(&shown.key) {
+            // Delivered, and open.
+            space.inodes.settle(&shown.key, to.parent, entry);
+            return Ok(());
+        }
+        let shown = Shown {
+            key: self.key_of(shown),
+            local: Arc::clone(&shown.local),
+        };
+        let entry = Locals::entry(&shown, &to.name);
+        space.inodes.settle(&shown.key, to.parent, &entry);
+        space.locals.show(&to.folder.key, &to.name, shown.clone());
+        self.tell_renamed(&shown)
+    }
+
+    /// An error where nobody can say without the server whether `target` may be replaced.
+    fn may_be_replaced(&self, to: &End, target: &Found) -> Result<(), Error> {
+        match target {
+            Found::Known(entry) if entry.kind == FileKind::Folder && is_made(&entry.id) => {
+                self.is_empty_here(&self.key_in(to.parent, &entry.id)?)
+            }
+            Found::Known(entry) if entry.kind == FileKind::Folder => Err(self.untold()),
+            Found::Known(_) | Found::Local(_) => Ok(()),
+        }
+    }
+
+    /// `target`, which showed at `to`, has no name any more, and is deleted on the server if it is what was seen here.
+    fn is_replaced(&self, to: &End, target: &Found) -> Result<(), Error> {
+        let key = target.key(to, self)?;
+        match target {
+            Found::Known(entry) if is_made(&entry.id) => {
+                if let Some(change) = self.namespace.unheard.keyed(&key) {
+                    self.is_over(&change);
+                }
+            }
+            Found::Known(entry) => self.goes(&to.place(), &entry.id, &entry.entity, None)?,
+            Found::Local(shown) => {
+                if let Some(base) = shown.local.base() {
+                    let local = Some(shown.local.id());
+                    self.goes(&to.place(), &base.file, &base.entity.id, local)?;
+                }
+            }
+        }
+        self.retire(&key)
+    }
+
+    /// The server's file `id`, seen as `seen` at `place`, is to be deleted there, and whatever was to be told of it is not. With
+    /// it goes the local file `unlinked`.
+    fn goes(
+        &self,
+        place: &Place,
+        id: &FileId,
+        seen: &EntityId,
+        unlinked: Option<LocalId>,
+    ) -> Result<(), Error> {
+        let (staging, unheard) = (&self.owing()?.staging, &self.namespace.unheard);
+        let change = unheard.keyed(&key_of(id));
+        let home = change.as_ref().and_then(|change| change.home.as_ref());
+        let home = home.unwrap_or(place);
+        let name = shown_name(home, id, self.namespace.options.names);
+        if !self
+            .removals
+            .postpones_at(self, home, &name, id, seen, unlinked)
+        {
+            return Err(self.untold());
+        }
+        if let Some(change) = &change {
+            unheard.take_leaving(&change.key(), &self.around(staging), true);
+            if let Err(error) = staging.done_soon(change.noted) {
+                log::error!("a change could not be noted as done: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Unlinks `found` at `end` if it has a name of which the server has not heard; whether that was so.
+    pub(in crate::fs) async fn unlink_renamed(
+        &self,
+        end: &End,
+        found: &Found,
+    ) -> Result<bool, Error> {
+        let unheard = &self.namespace.unheard;
+        let waits = || {
+            let id = id_on_server(found)?;
+            unheard.keyed(&key_of(&id))
+        };
+        if waits().is_none() {
+            return Ok(false);
+        }
+        let held = match found {
+            Found::Local(shown) => Some(self.hold(&shown.local).await?),
+            Found::Known(_) => None,
+        };
+        let _turn = unheard.turn.lock().await;
+        let is_so = waits().is_some();
+        if is_so {
+            let key = found.key(end, self)?;
+            self.vanishing(&key).await;
+            self.is_replaced(end, found)?;
+        }
+        drop(held);
+        Ok(is_so)
+    }
+
+    /// The server has what was at `from` at `to` now: what waits below, and where it is to go, is found by that.
+    pub(super) fn unheard_below(&self, from: &FileUri, to: &FileUri) -> Result<(), Error> {
+        let staging = &self.owing()?.staging;
+        for change in self.namespace.unheard.all() {
+            let place = moved(&change.place, from, to);
+            let home = change.home.as_ref().map(|home| moved(home, from, to));
+            if place == change.place && home == change.home {
+                continue;
+            }
+            if let Some(home) = &home {
+                let uri = Some(home.uri());
+                self.namespace.inodes.is_elsewhere(change.key(), uri);
+            }
+            self.note(staging, change.entry, place, home)?;
+        }
+        Ok(())
+    }
+
+    /// An error where something waits of `found` at `end`, or of its folder: the server is told first, if it can be reached.
+    pub(in crate::fs) async fn is_heard_of(&self, end: &End, found: &Found) -> Result<(), Error> {
+        let unheard = &self.namespace.unheard;
+        let waits = || {
+            let id = id_on_server(found);
+            let is_unheard = id.is_some_and(|id| unheard.keyed(&key_of(&id)).is_some());
+            is_unheard || is_made(&end.folder.key.id)
+        };
+        if waits() {
+            self.be_heard(true).await;
+        }
+        match waits() {
+            true => Err(self.untold()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What the server has of it, or is to have.
+fn id_on_server(found: &Found) -> Option<FileId> {
+    match found {
+        Found::Known(entry) => Some(entry.id.clone()),
+        Found::Local(shown) => shown.local.base().map(|base| base.file),
+    }
+}
+
+fn is_same(one: &Place, other: &Place) -> bool {
+    one.folder == other.folder && one.name == other.name
+}
+
+/// `place`, where it is once what was at `from` is at `to`.
+fn moved(place: &Place, from: &FileUri, to: &FileUri) -> Place {
+    let is_there = place.folder_uri.file_system() == from.file_system();
+    let inner = place.folder_uri.names().strip_prefix(from.names());
+    let Some(inner) = inner.filter(|_| is_there) else {
+        return place.clone();
+    };
+    let inner = inner.iter().cloned();
+    Place {
+        folder_uri: inner.fold(to.clone(), |uri, name| uri.child(name)),
+        ..place.clone()
+    }
+}

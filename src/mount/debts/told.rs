@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::pace::Rate;
@@ -76,12 +77,16 @@ impl Brief {
     }
 }
 
+/// Where what the server has at a place shows here.
+pub(super) type ShownAt = Arc<dyn Fn(&FileUri) -> FileUri + Send + Sync>;
+
 /// How paths are shown.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Shown {
     pub(super) point: PathBuf,
     pub(super) root: FileUri,
     pub(super) names: NamePolicy,
+    pub(super) shown_at: ShownAt,
 }
 
 impl Shown {
@@ -102,6 +107,7 @@ impl Shown {
     }
 
     fn path_as(&self, uri: &FileUri, name: Option<OsString>) -> String {
+        let uri = &(self.shown_at)(uri);
         let Some(below) = self.below(uri) else {
             return uri.to_string();
         };
@@ -116,11 +122,13 @@ impl Shown {
     /// Whether it lies at or below `path`, which is below the mount point. What lies elsewhere belongs to the whole
     /// mount alone.
     pub(super) fn is_within(&self, uri: &FileUri, path: &Path) -> bool {
+        let uri = &(self.shown_at)(uri);
         path.as_os_str().is_empty() || self.below_path(uri, path).is_some()
     }
 
     /// Whether it lies at `path`, which is below the mount point.
     pub(super) fn is_at(&self, uri: &FileUri, path: &Path) -> bool {
+        let uri = &(self.shown_at)(uri);
         self.below_path(uri, path).is_some_and(<[_]>::is_empty)
     }
 
@@ -366,6 +374,7 @@ mod tests {
             point: "/mnt/drive".into(),
             root: FileUri::parse_wire(root).unwrap(),
             names: NamePolicy::Encode,
+            shown_at: Arc::new(FileUri::clone),
         }
     }
 

@@ -168,3 +168,289 @@ async fn a_folder_made_without_the_server_survives_the_end_of_the_process() {
     mounted.fs.settle().await;
     assert!(mounted.owing.staging.unfinished().is_empty());
 }
+
+/// A drive of the folder `known` with the files `a` and `b`, the folder `known/dir` with the file `inner`, and the empty folder
+/// `other`, all of which is known, and which cannot be reached.
+async fn apart() -> Mounted {
+    let mounted = Mounted::new(|server| {
+        for name in ["a", "b", "dir/inner"] {
+            server.put(&format!("known/{name}"), format!("content of {name}"));
+        }
+        server.mkdir("other");
+    })
+    .await;
+    for folder in ["", "known", "known/dir", "other"] {
+        mounted.names(folder).await;
+    }
+    mounted.cut_off();
+    mounted
+}
+
+impl Mounted {
+    /// What the server has at `path`.
+    fn said(&self, path: &str) -> Option<String> {
+        let content = self.server.content(path)?;
+        Some(String::from_utf8(content).unwrap())
+    }
+
+    /// The only name beside `name` in `folder` that tells of a conflict.
+    async fn beside(&self, folder: &str, name: &str) -> String {
+        let mut names = self.names(folder).await;
+        names.retain(|other| other.starts_with(&format!("{name} (conflict")));
+        assert_eq!(names.len(), 1, "{names:?}");
+        assert_eq!(self.fs.astray().0, 1);
+        names.remove(0)
+    }
+}
+
+#[tokio::test]
+async fn a_file_renamed_twice_without_the_server_goes_there_in_one_way_and_is_the_same_file() {
+    let mounted = apart().await;
+    let (id, ino) = (
+        mounted.server.file_id("known/a"),
+        mounted.ino("known/a").await,
+    );
+    mounted.mv("known/a", "known/c").await;
+    mounted.mv("known/c", "other/d").await;
+    assert_eq!(mounted.names("known").await, ["b", "dir"]);
+    assert_eq!(mounted.names("other").await, ["d"]);
+    assert_eq!(mounted.ino("other/d").await, ino);
+    assert_eq!(mounted.find("known/a").await, None);
+    assert_eq!(mounted.unheard(), 1);
+    mounted.reunite().await;
+    assert_eq!(mounted.unheard(), 0);
+    assert_eq!(mounted.server.file_id("other/d"), id);
+    assert_eq!(mounted.on_server("known"), ["b", "dir"]);
+    assert_eq!(mounted.names("other").await, ["d"]);
+    assert_eq!(mounted.ino("other/d").await, ino);
+    assert!(mounted.owing.staging.unfinished().is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_comes_home_without_the_server_was_never_gone() {
+    let mounted = apart().await;
+    mounted.mv("known/a", "other/d").await;
+    mounted.mv("other/d", "known/a").await;
+    assert_eq!(mounted.unheard(), 0);
+    assert_eq!(mounted.names("known").await, ["a", "b", "dir"]);
+    assert_eq!(mounted.names("other").await, [""; 0]);
+    mounted.reunite().await;
+    assert_eq!(mounted.on_server("known"), ["a", "b", "dir"]);
+    assert!(mounted.owing.staging.unfinished().is_empty());
+}
+
+#[tokio::test]
+async fn a_file_renamed_and_then_deleted_without_the_server_is_deleted_there() {
+    let mounted = apart().await;
+    mounted.mv("known/a", "known/c").await;
+    mounted.unlink("known/c").await.unwrap();
+    assert_eq!(mounted.names("known").await, ["b", "dir"]);
+    assert_eq!(mounted.unheard(), 0);
+    mounted.reunite().await;
+    assert_eq!(mounted.on_server("known"), ["b", "dir"]);
+    assert_eq!(mounted.names("known").await, ["b", "dir"]);
+}
+
+#[tokio::test]
+async fn a_file_that_replaces_another_one_without_the_server_does_so_there() {
+    let mounted = apart().await;
+    let id = mounted.server.file_id("known/a");
+    mounted.mv("known/a", "known/b").await;
+    assert_eq!(mounted.names("known").await, ["b", "dir"]);
+    mounted.reunite().await;
+    assert_eq!(mounted.on_server("known"), ["b", "dir"]);
+    assert_eq!(mounted.said("known/b").unwrap(), "content of a");
+    assert_eq!(mounted.server.file_id("known/b"), id);
+    assert_eq!(mounted.fs.astray().0, 0);
+}
+
+#[tokio::test]
+async fn what_somebody_else_wrote_to_a_file_that_was_replaced_here_stays_and_ours_goes_beside_it() {
+    let mounted = apart().await;
+    mounted.mv("known/a", "known/b").await;
+    mounted.server.put("known/b", b"theirs".to_vec());
+    mounted.reunite().await;
+    assert_eq!(mounted.said("known/b").unwrap(), "theirs");
+    let beside = mounted.beside("known", "b").await;
+    let ours = mounted.said(&format!("known/{beside}"));
+    assert_eq!(ours.unwrap(), "content of a");
+    assert_eq!(mounted.names("known").await.len(), 3);
+}
+
+#[tokio::test]
+async fn names_that_go_round_without_the_server_go_round_there() {
+    let mounted = apart().await;
+    mounted.mv("known/a", "known/between").await;
+    mounted.mv("known/b", "known/a").await;
+    mounted.mv("known/between", "known/b").await;
+    assert_eq!(mounted.names("known").await, ["a", "b", "dir"]);
+    mounted.reunite().await;
+    assert_eq!(mounted.on_server("known"), ["a", "b", "dir"]);
+    assert_eq!(mounted.said("known/a").unwrap(), "content of b");
+    assert_eq!(mounted.said("known/b").unwrap(), "content of a");
+    assert_eq!(mounted.names("known").await, ["a", "b", "dir"]);
+    assert_eq!(mounted.fs.astray().0, 0);
+}
+
+#[tokio::test]
+async fn an_editor_that_sets_the_old_file_aside_saves_without_the_server() {
+    let mut mounted = apart().await;
+    mounted.mv("known/a", "known/a~").await;
+    let local = mounted.write("known/a", b"new").await;
+    mounted.unlink("known/a~").await.unwrap();
+    assert_eq!(mounted.names("known").await, ["a", "b", "dir"]);
+    mounted.reunite().await;
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.said("known/a").unwrap(), "new");
+    assert_eq!(mounted.on_server("known"), ["a", "b", "dir"]);
+}
+
+#[tokio::test]
+async fn a_file_set_aside_without_the_server_is_there_beside_what_was_made_of_its_name() {
+    let mut mounted = apart().await;
+    let id = mounted.server.file_id("known/a");
+    mounted.mv("known/a", "known/a~").await;
+    let local = mounted.write("known/a", b"new").await;
+    mounted.reunite().await;
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.said("known/a").unwrap(), "new");
+    assert_eq!(mounted.server.file_id("known/a~"), id);
+    assert_eq!(mounted.names("known").await, ["a", "a~", "b", "dir"]);
+}
+
+#[tokio::test]
+async fn what_was_written_to_a_file_goes_where_that_was_renamed_without_the_server() {
+    let mut mounted = apart().await;
+    let id = mounted.server.file_id("known/a");
+    let before = mounted.overwrite("known/a", b"written before").await;
+    mounted.mv("known/a", "other/d").await;
+    mounted.mv("known/b", "known/c").await;
+    let after = mounted.overwrite("known/c", b"written after").await;
+    assert_eq!(mounted.names("known").await, ["c", "dir"]);
+    mounted.reunite().await;
+    for local in [before, after] {
+        mounted.deliver(&local).await;
+    }
+    assert_eq!(mounted.said("other/d").unwrap(), "written before");
+    assert_eq!(mounted.server.file_id("other/d"), id);
+    assert_eq!(mounted.said("known/c").unwrap(), "written after");
+    assert_eq!(mounted.on_server("known"), ["c", "dir"]);
+    assert_eq!(mounted.names("known").await, ["c", "dir"]);
+    assert_eq!(mounted.names("other").await, ["d"]);
+}
+
+#[tokio::test]
+async fn a_folder_renamed_without_the_server_is_there_with_all_that_was_done_in_it() {
+    let mut mounted = apart().await;
+    let ino = mounted.ino("known/dir/inner").await;
+    mounted.unlink("known/a").await.unwrap();
+    let before = mounted.write("known/dir/before", b"before").await;
+    mounted.mv("known/dir", "other/moved").await;
+    assert_eq!(mounted.ino("other/moved/inner").await, ino);
+    let after = mounted.write("other/moved/after", b"after").await;
+    mounted.mv("other/moved/inner", "other/moved/renamed").await;
+    mounted.mkdir("other/moved/made").await.unwrap();
+    mounted.mv("known/b", "other/moved/made/b").await;
+    mounted.mv("other/moved", "last").await;
+    let right = ["after", "before", "made", "renamed"];
+    assert_eq!(mounted.names("last").await, right);
+    assert_eq!(mounted.names("other").await, [""; 0]);
+    assert_eq!(mounted.names("known").await, [""; 0]);
+    mounted.reunite().await;
+    for local in [before, after] {
+        mounted.deliver(&local).await;
+    }
+    assert_eq!(mounted.unheard(), 0);
+    assert_eq!(mounted.on_server(""), ["known", "last", "other"]);
+    assert_eq!(mounted.on_server("last"), right);
+    assert_eq!(mounted.on_server("known"), [""; 0]);
+    assert_eq!(mounted.said("last/made/b").unwrap(), "content of b");
+    assert_eq!(
+        mounted.said("last/renamed").unwrap(),
+        "content of dir/inner"
+    );
+    assert_eq!(mounted.names("last").await, right);
+    assert_eq!(mounted.ino("last/renamed").await, ino);
+    assert_eq!(mounted.fs.astray().0, 0);
+}
+
+#[tokio::test]
+async fn a_folder_made_and_renamed_without_the_server_is_there_under_its_last_name() {
+    let mut mounted = apart().await;
+    mounted.mkdir("made").await.unwrap();
+    let local = mounted.write("made/new", b"new").await;
+    mounted.mv("known/a", "made/a").await;
+    mounted.mv("made", "known/last").await;
+    assert_eq!(mounted.names("known/last").await, ["a", "new"]);
+    mounted.reunite().await;
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.on_server(""), ["known", "other"]);
+    assert_eq!(mounted.on_server("known/last"), ["a", "new"]);
+    assert_eq!(mounted.names("known/last").await, ["a", "new"]);
+}
+
+#[tokio::test]
+async fn a_name_that_somebody_else_gave_meanwhile_stays_theirs_and_ours_goes_beside_it() {
+    let mounted = apart().await;
+    mounted.mv("known/a", "known/c").await;
+    mounted.server.put("known/c", b"theirs".to_vec());
+    mounted.reunite().await;
+    assert_eq!(mounted.said("known/c").unwrap(), "theirs");
+    let beside = mounted.beside("known", "c").await;
+    let ours = mounted.said(&format!("known/{beside}"));
+    assert_eq!(ours.unwrap(), "content of a");
+}
+
+#[tokio::test]
+async fn what_somebody_else_wrote_to_a_renamed_file_meanwhile_is_in_it_under_its_new_name() {
+    let mounted = apart().await;
+    mounted.mv("known/a", "known/c").await;
+    mounted.server.put("known/a", b"theirs and longer".to_vec());
+    mounted.reunite().await;
+    assert_eq!(mounted.on_server("known"), ["b", "c", "dir"]);
+    assert_eq!(mounted.said("known/c").unwrap(), "theirs and longer");
+    let shown = mounted.find("known/c").await.unwrap();
+    assert_eq!(shown.size_bytes, 17);
+    assert_eq!(mounted.fs.astray().0, 0);
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_else_moved_or_deleted_meanwhile_is_where_they_put_it_and_that_is_told()
+ {
+    let mounted = apart().await;
+    mounted.mv("known/a", "known/c").await;
+    mounted.mv("known/b", "known/d").await;
+    mounted.server.rename("known/a", "theirs");
+    mounted.server.trash("known/b");
+    mounted.reunite().await;
+    assert_eq!(mounted.unheard(), 0);
+    assert_eq!(mounted.on_server("known"), ["dir", "theirs"]);
+    assert_eq!(mounted.names("known").await, ["dir", "theirs"]);
+    let (count, told) = mounted.fs.astray();
+    assert_eq!(count, 2);
+    assert!(told[0].words.contains("another place"), "{told:?}");
+    assert!(told[1].words.contains("deleted it"), "{told:?}");
+}
+
+#[tokio::test]
+async fn names_given_without_the_server_survive_the_end_of_the_process() {
+    let mounted = apart().await;
+    mounted.mv("known/dir", "other/moved").await;
+    mounted.mv("known/a", "other/moved/a").await;
+    mounted.mv("known/b", "known/a").await;
+    mounted.mkdir("made").await.unwrap();
+    mounted.mv("known/a", "made/last").await;
+    mounted.server.restart().unwrap();
+    let mounted = mounted.again().await;
+    assert_eq!(mounted.unheard(), 4);
+    assert_eq!(mounted.names("other").await, ["moved"]);
+    assert_eq!(mounted.names("other/moved").await, ["a", "inner"]);
+    assert_eq!(mounted.names("made").await, ["last"]);
+    assert_eq!(mounted.names("known").await, [""; 0]);
+    mounted.fs.settle().await;
+    assert_eq!(mounted.unheard(), 0);
+    assert_eq!(mounted.said("other/moved/a").unwrap(), "content of a");
+    assert_eq!(mounted.said("made/last").unwrap(), "content of b");
+    assert_eq!(mounted.on_server("known"), [""; 0]);
+    assert_eq!(mounted.names("other/moved").await, ["a", "inner"]);
+}
