@@ -19,7 +19,7 @@ use crate::fs::steps::{Plan, aside, is_aside, way};
 use crate::fs::{Error, Fs};
 use crate::model::{FileInfo, FileKind};
 use crate::names::ServerName;
-use crate::staging::{Place, is_made};
+use crate::staging::Place;
 use crate::upload::folder_of;
 use crate::uri::FileUri;
 
@@ -95,7 +95,9 @@ impl Fs {
             return Err(Why::Later);
         };
         let is_in_its_way = |other: Change| other.key() != *key;
-        if is_made(&change.place.folder.id)
+        if unheard
+            .keyed(&change.place.folder)
+            .is_some_and(|above| above.home.is_none())
             || self.removals.any_at(&change.place)
             || unheard.away_from(&change.place).is_some_and(is_in_its_way)
         {

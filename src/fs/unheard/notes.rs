@@ -203,7 +203,8 @@ impl Fs {
                 log::error!("a note of a new name cannot be read, and stays");
                 continue;
             };
-            if let Some(there) = became.get(&*place.folder.id.0) {
+            let there = became.get(&*place.folder.id.0);
+            if let Some(there) = there {
                 place.folder.id = FileId(there.as_str().into());
             }
             let home = note.home.as_ref().and_then(Spot::place);
@@ -221,7 +222,18 @@ impl Fs {
                 why: None,
                 due: Instant::now(),
             };
-            space.unheard.put(change, &self.around(&owing.staging));
+            space
+                .unheard
+                .put(change.clone(), &self.around(&owing.staging));
+            if there.is_some() {
+                // What tells where its folder is does not last.
+                let Change {
+                    entry, place, home, ..
+                } = change;
+                if let Err(error) = self.note(&owing.staging, entry, place, home) {
+                    log::error!("where a change belongs could not be noted: {error}");
+                }
+            }
         }
     }
 }

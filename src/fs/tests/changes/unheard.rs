@@ -454,3 +454,35 @@ async fn names_given_without_the_server_survive_the_end_of_the_process() {
     assert_eq!(mounted.on_server("known"), [""; 0]);
     assert_eq!(mounted.names("other/moved").await, ["a", "inner"]);
 }
+
+#[tokio::test]
+async fn what_waits_in_a_folder_that_the_server_made_finds_it_after_two_ends_of_the_process() {
+    let mounted = apart().await;
+    mounted.mkdir("made").await.unwrap();
+    mounted.mv("known/a", "made/a").await;
+    mounted.write("made/new", b"new").await;
+    mounted.server.restart().unwrap();
+    // The process ends in the moment in which it has noted that the server made the folder.
+    let there = mounted.server.mkdir("made");
+    let staging = &mounted.owing.staging;
+    let (noted, text) = staging.unfinished().remove(0);
+    let mut note: serde_json::Value = serde_json::from_str(&text).unwrap();
+    note["became"] = there.into();
+    staging.go_on(noted, note.to_string()).await.unwrap();
+    mounted.server.fail(Fault::on(Route::Move).status(502));
+    let mounted = mounted.again().await;
+    mounted.fs.settle().await;
+    mounted.fs.settle().await;
+    assert_eq!(mounted.owing.staging.unfinished().len(), 1);
+    let mut mounted = mounted.again().await;
+    assert_eq!(mounted.names("made").await, ["a", "new"]);
+    mounted.server.clear_faults();
+    mounted.fs.settle().await;
+    assert_eq!(mounted.unheard(), 0);
+    for local in mounted.owing.staging.owed() {
+        // It is sent from the first moment on.
+        mounted.deliver(&local).await;
+    }
+    assert_eq!(mounted.on_server("made"), ["a", "new"]);
+    assert_eq!(mounted.on_server(""), ["known", "made", "other"]);
+}
