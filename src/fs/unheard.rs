@@ -5,10 +5,11 @@
 //! what is renamed twice goes there in one way, and what comes home again was never gone. Until the server has heard, places
 //! are the server's: a URI of what lies below a renamed folder leads by that folder's home, and what goes there is found.
 //!
-//! This room remembers, and asks nobody; `hearing` tells the server.
+//! This room remembers, and asks nobody; `hearing` and `moving` tell the server.
 
 mod hearing;
 mod making;
+mod moving;
 mod notes;
 mod renaming;
 
