@@ -326,15 +326,12 @@ impl Metadata {
 
     fn due_in<'a>(&self, state: &'a State, now: Instant) -> impl Iterator<Item = FileKey> + 'a {
         let ttl = self.ttl;
-        let is_recent = move |folder: &Folder| {
-            let used = folder.used;
-            used.is_some_and(|used| now.saturating_duration_since(used) < ttl)
-        };
-        // What was used last comes first.
+        let is_recent = move |used| now.saturating_duration_since(used) < ttl;
+        // What was used last comes first. What nobody has used yet may lie between.
         let recent = state
             .folders
             .iter()
-            .take_while(move |(_, folder)| is_recent(folder));
+            .take_while(move |(_, folder)| folder.used.is_none_or(is_recent));
         let due = recent.filter(move |(_, folder)| {
             folder.listing.as_ref().is_some_and(|listed| {
                 let age = now.saturating_duration_since(listed.asked);
@@ -745,9 +742,14 @@ impl State {
         Some(folder)
     }
 
+    /// Changes what is known of a folder, which is no use of it.
     fn change(&mut self, key: &FileKey, change: impl FnOnce(&mut Folder)) {
-        let before = self.folders.peek(key).map_or(0, Folder::weight);
-        let folder = self.folders.get_or_insert_mut_ref(key, Folder::default);
+        if !self.folders.contains(key) {
+            self.folders.put(key.clone(), Folder::default());
+            self.entries += Folder::default().weight();
+        }
+        let folder = self.folders.peek_mut(key).expect("it is there");
+        let before = folder.weight();
         change(folder);
         self.entries = self.entries - before + folder.weight();
     }
@@ -850,6 +852,20 @@ mod tests {
         listed(100, 101);
         kept.check("a", 102, "1");
         assert!(!due(112), "it takes its time to come");
+    }
+
+    #[test]
+    fn what_is_told_of_folders_that_nobody_uses_does_not_hide_one_that_is_due() {
+        let kept = Kept::new();
+        let entries = listing(&[("1", "a")]);
+        kept.metadata
+            .keep_listing(&key("unused"), entries, kept.start, kept.start);
+        kept.check("a", 3, "1");
+        for folder in ["unused", "unknown"] {
+            kept.metadata
+                .others_changed(&key(folder), "a".as_ref(), kept.at(9));
+        }
+        assert_eq!(kept.metadata.due(kept.at(10)), Some(key("d")));
     }
 
     #[test]
