@@ -31,6 +31,10 @@ use crate::reach::Reach;
 /// Listings that nobody waits for take the server no more of its time than one in so many parts (→ design §6.5).
 const LISTINGS_APART: u32 = 100;
 
+/// How long the kernel believes names and attributes at most (→ design §6.5): who uses a folder asks us for something of it at
+/// least so often.
+pub const KERNEL_TTL: Duration = Duration::from_secs(15);
+
 /// How long what cannot be asked for is believed at a time: what the server says shows soon after it is back.
 const MOMENT: Duration = Duration::from_secs(1);
 
@@ -304,8 +308,8 @@ impl Metadata {
         Some((Arc::clone(listing), folder.listing.as_ref()?.asked))
     }
 
-    /// The folder in use that is to be listed anew next, so that who uses it need not wait: its listing is believed for the
-    /// last third of its time, and was not long in coming.
+    /// The folder in use that is to be listed anew next, so that who uses it need not wait: its listing was not long in coming,
+    /// and is believed for the last third of its time, or not any more since anything may have changed anywhere.
     pub fn due(&self, now: Instant) -> Option<FileKey> {
         if self.reach.is_down() {
             return None;
@@ -326,19 +330,22 @@ impl Metadata {
 
     fn due_in<'a>(&self, state: &'a State, now: Instant) -> impl Iterator<Item = FileKey> + 'a {
         let ttl = self.ttl;
-        let is_recent = move |used| now.saturating_duration_since(used) < ttl;
+        let is_within = move |used, time| now.saturating_duration_since(used) < time;
         // What was used last comes first. What nobody has used yet may lie between.
         let recent = state
             .folders
             .iter()
-            .take_while(move |(_, folder)| folder.used.is_none_or(is_recent));
+            .take_while(move |(_, folder)| folder.used.is_none_or(|used| is_within(used, ttl)));
         let due = recent.filter(move |(_, folder)| {
             folder.listing.as_ref().is_some_and(|listed| {
                 let age = now.saturating_duration_since(listed.asked);
                 let took = listed.asked.saturating_duration_since(listed.began);
-                let is_old = age >= ttl * 2 / 3 && age >= took * LISTINGS_APART;
+                let is_old = listed.believed && age >= ttl * 2 / 3 && age < ttl;
+                let is_doubted = state.others_changed >= Some(listed.began)
+                    && !listed.believed
+                    && folder.used.is_some_and(|used| is_within(used, KERNEL_TTL));
                 let is_used = folder.used >= Some(listed.began);
-                is_old && is_used && listed.believed && !listed.held && age < ttl
+                (is_old || is_doubted) && is_used && !listed.held && age >= took * LISTINGS_APART
             })
         });
         due.map(|(key, _)| key.clone())
@@ -866,6 +873,47 @@ mod tests {
                 .others_changed(&key(folder), "a".as_ref(), kept.at(9));
         }
         assert_eq!(kept.metadata.due(kept.at(10)), Some(key("d")));
+    }
+
+    #[test]
+    fn folders_in_use_are_due_at_once_when_anything_may_have_changed_and_the_last_used_first() {
+        let kept = Kept::new();
+        let due = |seconds| kept.metadata.due(kept.at(seconds));
+        let list = |folder: &str, began, asked| {
+            let (began, asked) = (kept.at(began), kept.at(asked));
+            let entries = listing(&[("1", "a")]);
+            kept.metadata
+                .keep_listing(&key(folder), entries, began, asked);
+        };
+        let look = |folder: &str, seconds| {
+            let at = kept.at(seconds);
+            kept.metadata.name(&key(folder), "a".as_ref(), at);
+        };
+        list("e", 0, 0);
+        list("unused", 0, 0);
+        list("large", 0, 1);
+        for folder in ["large", "d", "e"] {
+            look(folder, 2);
+        }
+        kept.metadata
+            .others_changed(&key("d"), "a".as_ref(), kept.at(3));
+        assert_eq!(due(3), None, "who looks at that one asks for it");
+        kept.metadata.others_changed_anything(kept.at(4));
+        assert_eq!(due(4), Some(key("e")));
+        kept.metadata.hold(&key("e"));
+        kept.metadata.name(&key("e"), "a".as_ref(), kept.at(4));
+        kept.check("a", 4, "?");
+        assert_eq!(due(4), Some(key("d")));
+        list("e", 3, 3);
+        look("e", 4);
+        assert_eq!(due(4), Some(key("e")), "it was asked for before");
+        list("e", 5, 5);
+        list("d", 5, 5);
+        assert_eq!(due(6), None, "listings of the large one take their time");
+        kept.metadata.others_changed_anything(kept.at(6));
+        look("d", 7);
+        assert_eq!(due(21), Some(key("d")));
+        assert_eq!(due(22), None, "nobody has used it for long");
     }
 
     #[test]

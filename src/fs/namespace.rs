@@ -15,7 +15,7 @@ use crate::attributes::Special;
 use crate::entry::{Entry, FileKey};
 use crate::inodes::{Ino, Inodes, Node, Version};
 use crate::listing::{self, Listings, Source, carries_id, is_flat};
-use crate::metadata::{Belief, Known, Listing, Metadata};
+use crate::metadata::{Belief, KERNEL_TTL, Known, Listing, Metadata};
 use crate::model::{EntityId, FileInfo, FileKind};
 use crate::names::{NAME_MAX_BYTES, ServerName, Stored};
 use crate::reach::Reach;
@@ -39,9 +39,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a server is waited for that cannot be reached as far as is known.
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How long the kernel believes names and attributes at most, so that we notice what is in use (→ design §6.5).
-const KERNEL_TTL: Duration = Duration::from_secs(15);
 
 /// Permission bits of a symbolic link, which nobody heeds (→ symlink(7)).
 const LINK_MODE: u16 = 0o777;

@@ -156,3 +156,33 @@ fn who_has_a_file_open_keeps_his_version_and_what_is_written_here_stays() {
     assert_eq!(status["conflicts"].as_array().unwrap().len(), 1);
     assert_eq!(server.names("there").unwrap().len(), 3);
 }
+
+/// The server lets so many changes of `paths` go at once, one after the other.
+fn tell_of(server: &Server, paths: impl Iterator<Item = String>) {
+    let told = paths.map(|path| {
+        let id = server.file_id(&path);
+        let data = format!(r#"{{"type":"modify","file_id":"{id}","from":"/{path}","to":""}}"#);
+        format!("event:event\ndata:{data}\n\n")
+    });
+    server.send_events(&told.collect::<String>());
+}
+
+#[test]
+fn what_is_in_use_is_listed_anew_before_anybody_looks_when_not_all_was_told() {
+    let (server, mount) = drive();
+    server.configure_events(|events| events.loss = true);
+    server.put("here/new.txt", b"new".to_vec());
+    server.remove("there/one.txt");
+    server.reset_counters();
+    // As many as that come of a crowd, of which the server drops the rest.
+    tell_of(&server, std::iter::repeat_n("here/file.txt".to_owned(), 17));
+    shell::wait_until("all four folders are listed", || {
+        server.count(Route::List) == 4
+    });
+    // Those are on their way, and who looks waits for them.
+    assert_eq!(look(&mount, "here"), ["deep", "file.txt", "new.txt"]);
+    assert_eq!(look(&mount, "there"), [""; 0]);
+    look(&mount, "here/deep");
+    look(&mount, "");
+    assert_eq!(server.count(Route::List), 4);
+}
