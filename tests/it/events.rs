@@ -3,7 +3,7 @@
 use std::fs::Metadata;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cloudreve_test_server::{Options, Route, Server};
 
@@ -12,11 +12,17 @@ use crate::support::shell;
 
 /// A drive that is believed for longer than any test takes, and tells what happens at once.
 fn drive() -> (Server, Mounted) {
+    drive_with(|_| {})
+}
+
+/// The same with more on it from the start, by `prepare`.
+fn drive_with(prepare: impl FnOnce(&Server)) -> (Server, Mounted) {
     let server = Server::start(Options::default()).unwrap();
     server.configure_events(|events| events.debounce = Duration::from_millis(20));
     server.put("here/file.txt", b"old".to_vec());
     server.put("here/deep/other.txt", b"other".to_vec());
     server.put("there/one.txt", b"one".to_vec());
+    prepare(&server);
     let mount = Mounted::new(&server, "cloudreve://my/", &["--metadata-ttl", "10m"]);
     server.wait_for_event_streams(1);
     for folder in ["", "here", "here/deep", "there"] {
@@ -185,4 +191,61 @@ fn what_is_in_use_is_listed_anew_before_anybody_looks_when_not_all_was_told() {
     look(&mount, "here/deep");
     look(&mount, "");
     assert_eq!(server.count(Route::List), 4);
+}
+
+#[test]
+fn each_changed_name_costs_one_question_at_most() {
+    let many = |number: usize| format!("many/{number}.txt");
+    let (server, mount) = drive_with(|server| {
+        (0..300).for_each(|number| drop(server.put(&many(number), b"old".to_vec())));
+    });
+    look(&mount, "many");
+    server.reset_counters();
+    for number in [3, 50, 77, 120, 200, 255, 299] {
+        server.put(&many(number), b"newer".to_vec());
+    }
+    server.put("here/new.txt", b"new".to_vec());
+    server.put("here/file.txt", b"newer".to_vec());
+    server.rename("there/one.txt", "mark.txt");
+    shell::wait_until("what is told last shows", || {
+        stat(&mount, "there/mark.txt").is_some()
+    });
+    let names = |folder: &str| look(&mount, folder).len();
+    assert_eq!((names("many"), names("here"), names("there")), (300, 3, 1));
+    for number in [3, 299] {
+        assert_eq!(stat(&mount, &many(number)).unwrap().size(), 5);
+    }
+    let asked = server.count(Route::List) + server.count(Route::Info);
+    assert!(asked <= 10, "ten changes: {:?}", server.requests());
+}
+
+/// What the daemon has used of a core so far.
+fn cpu_time(mount: &Mounted) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", mount.pid())).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    // utime and stime are fields 14 and 15, in ticks of which each Linux has 100 a second for programs (→ proc(5)).
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+#[test]
+fn a_thousand_events_a_second_take_a_fifth_of_a_core_at_most() {
+    const SECONDS: u64 = 5;
+    let (server, mount) = drive_with(|server| server.add_many("many", 2000));
+    let names = look(&mount, "many");
+    let before = cpu_time(&mount);
+    let began = Instant::now();
+    for tenth in 0..SECONDS * 10 {
+        // Not a synchronisation: the pace of the events.
+        let next = began + Duration::from_millis(100 * tenth);
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        let paths = names.iter().map(|name| format!("many/{name}"));
+        tell_of(&server, paths.cycle().skip(tenth as usize * 100).take(100));
+        // Somebody uses it meanwhile.
+        stat(&mount, &format!("many/{}", names[tenth as usize]));
+    }
+    let took = cpu_time(&mount) - before;
+    println!("{took:?} of {SECONDS} s");
+    assert!(took < Duration::from_secs(SECONDS) / 5, "{took:?}");
 }
