@@ -18,6 +18,7 @@ mod elsewhere;
 mod ends;
 mod events;
 mod faults;
+mod freshness;
 mod fsx;
 mod hangups;
 mod helper;
