@@ -192,6 +192,16 @@ impl Fs {
             }
         }
     }
+
+    /// As [`Fs::keep_known`], at the end of a mount after which nothing is done on the server any more.
+    pub async fn keep_whole(&self) {
+        self.keep_known().await;
+        if let Some(recalling) = &self.namespace.recalling {
+            let store = Arc::clone(&recalling.store);
+            let done = spawn_blocking(move || store.is_whole()).await;
+            done.unwrap_or_else(|error| log::debug!("what was kept does not count: {error}"));
+        }
+    }
 }
 
 /// Keeps what is known of `fs` from time to time. Must be called within a runtime.

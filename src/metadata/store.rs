@@ -41,6 +41,11 @@ const TABLES: &str = "
         content BLOB NOT NULL,
         PRIMARY KEY (tree, id)
     );
+    CREATE TABLE IF NOT EXISTS ends (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        is_whole INTEGER NOT NULL,
+        doubted_ms INTEGER NOT NULL
+    );
     CREATE INDEX IF NOT EXISTS by_age ON folders (saved_ms, entries, bytes);
 ";
 
@@ -49,6 +54,8 @@ const TABLES: &str = "
 pub struct Store {
     connection: Mutex<Connection>,
     room: Room,
+    /// What was asked for until then counts by its age no more.
+    doubted_ms: i64,
     /// Locked while this lives.
     _lock: File,
 }
@@ -137,9 +144,11 @@ impl Store {
             }
             opened => opened?,
         };
+        let doubted_ms = doubted(&connection, SystemTime::now())?;
         Ok(Self {
             connection: Mutex::new(connection),
             room,
+            doubted_ms,
             _lock: lock,
         })
     }
@@ -156,6 +165,13 @@ impl Store {
         let connection = self.connection.lock().unwrap();
         let put = "INSERT OR REPLACE INTO mount (one, about) VALUES (1, ?1)";
         told(connection.execute(put, [about]));
+    }
+
+    /// All that is known was kept, and nothing else is found out or changed any more. Where that is not said, what was kept counts
+    /// by its age no more: what was done last in a folder may not be in it.
+    pub fn is_whole(&self) {
+        let connection = self.connection.lock().unwrap();
+        told(connection.execute("UPDATE ends SET is_whole = 1", []));
     }
 
     /// What was known of `folder`.
@@ -180,7 +196,9 @@ impl Store {
         Some(Kept {
             entries: entries?,
             is_flat,
-            asked: asked.and_then(moment),
+            asked: asked
+                .filter(|asked| *asked > self.doubted_ms)
+                .and_then(moment),
         })
     }
 
@@ -282,6 +300,20 @@ fn database(path: &Path, drive: &str) -> Result<Connection, Unusable> {
     }
     connection.pragma_update(None, "user_version", FORMAT)?;
     Ok(connection)
+}
+
+/// Until when what was asked for counts by its age no more, now that it is to be added to at `now`.
+fn doubted(connection: &Connection, now: SystemTime) -> rusqlite::Result<i64> {
+    let get = "SELECT is_whole, doubted_ms FROM ends";
+    let last = connection.query_row(get, [], |row| Ok((row.get(0)?, row.get(1)?)));
+    let doubted = match last.optional()? {
+        Some((true, doubted)) => doubted,
+        Some((false, _)) => milliseconds(now),
+        None => 0,
+    };
+    let put = "INSERT OR REPLACE INTO ends VALUES (1, 0, ?1)";
+    connection.execute(put, [doubted])?;
+    Ok(doubted)
 }
 
 /// Removes those that were kept first, where there is no room for all.
@@ -409,6 +441,7 @@ mod tests {
         assert_eq!((store.folder(&key("a")), store.mount()), (None, None));
         store.keep(&key("a"), &kept(&["x", "y"]), at(20));
         store.keep_mount("about");
+        store.is_whole();
         drop(store);
         let store = open(&dir);
         assert_eq!(store.folder(&key("a")), Some(kept(&["x", "y"])));
@@ -430,6 +463,30 @@ mod tests {
         );
         store.forget(&key("a"));
         assert_eq!(store.folder(&key("a")), None);
+    }
+
+    #[test]
+    fn what_was_kept_counts_by_its_age_only_where_all_of_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let asked = |store: &Store, folder: &str| store.folder(&key(folder)).unwrap().asked;
+        let store = open(&dir);
+        store.keep(&key("a"), &kept(&["x"]), at(20));
+        drop(store);
+        let store = open(&dir);
+        assert_eq!(asked(&store, "a"), None);
+        store.is_whole();
+        drop(store);
+        let store = open(&dir);
+        assert_eq!(asked(&store, "a"), None, "it was no part of that");
+        let later = SystemTime::now() + Duration::from_secs(1);
+        let kept = Kept {
+            asked: moment(milliseconds(later)),
+            ..kept(&["y"])
+        };
+        store.keep(&key("b"), &kept, later);
+        store.is_whole();
+        drop(store);
+        assert_eq!(asked(&open(&dir), "b"), kept.asked);
     }
 
     #[test]

@@ -49,9 +49,15 @@ pub(super) struct Rooms {
 }
 
 impl Rooms {
-    /// What is known of the drive is kept for the next mount, as far as that is soon done.
+    /// What is known of the drive is kept for the next mount, as far as that is soon done. Where something is still owed, what
+    /// comes of that will not be known there.
     pub(super) async fn keep_known(&self) {
-        if timeout(KEEPING_MAX, self.fs.keep_known()).await.is_err() {
+        let debts = self.debts.as_ref().ok();
+        let kept = match debts.and_then(|debts| debts.in_short()) {
+            None => timeout(KEEPING_MAX, self.fs.keep_whole()).await,
+            Some(_) => timeout(KEEPING_MAX, self.fs.keep_known()).await,
+        };
+        if kept.is_err() {
             log::warn!("the next mount will not know all folders from this one: the disk is slow");
         }
     }

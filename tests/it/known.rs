@@ -169,6 +169,32 @@ fn a_mount_that_begins_anew_believes_what_is_young_and_asks_for_the_rest() {
 }
 
 #[test]
+fn what_was_saved_last_is_there_for_the_next_mount_also_after_a_kill() {
+    let server = server();
+    // Nobody tells that anything has changed.
+    server.configure_events(|events| events.enabled = false);
+    let options = ["--metadata-ttl", "1h", "--upload-delay", "1h"];
+    let mut mount = Mounted::new(&server, ROOT, &options);
+    below(&mount);
+    mount.end();
+    let mut mount = mount.again(&server, ROOT, &options);
+    fs::write(mount.path("docs/new.txt"), "before a kill").unwrap();
+    mount.sync();
+    shell::kill(mount.pid(), libc::SIGKILL);
+    mount.wait();
+    let mut mount = mount.again(&server, ROOT, &options);
+    let read = |mount: &Mounted, name: &str| fs::read_to_string(mount.path("docs").join(name));
+    assert_eq!(read(&mount, "new.txt").unwrap(), "before a kill");
+    mount.end();
+    let mut mount = mount.again(&server, ROOT, &options);
+    // It is delivered after all that is known was kept.
+    fs::write(mount.path("docs/newer.txt"), "before the end").unwrap();
+    mount.end();
+    let mount = mount.again(&server, ROOT, &options);
+    assert_eq!(read(&mount, "newer.txt").unwrap(), "before the end");
+}
+
+#[test]
 fn nothing_is_kept_where_nothing_is_to_be_kept_and_cache_clear_forgets() {
     let server = server();
     let mut mount = Mounted::new(&server, ROOT, OPTIONS);
