@@ -20,6 +20,8 @@ pub fn logging(verbosity: u8, environment: &Environment) {
         .and_then(|filters| filters.to_str());
     let mut builder = env_logger::Builder::new();
     builder.parse_filters(filters.unwrap_or(default));
+    // A second is long where two machines change the same files.
+    builder.format_timestamp_millis();
     if is_journal(environment) {
         builder.format(|out, record| {
             // A line break would begin an entry of its own, without a priority.
