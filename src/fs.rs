@@ -66,13 +66,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::sync::mpsc::Receiver;
 
 use crate::api::{Api, Delete, Site};
 use crate::asker;
 use crate::attributes::ShownTimes;
 use crate::cache::Whole;
 use crate::entry::{Entry, Kind};
-use crate::inodes::{Ino, Node};
+use crate::inodes::{Ino, Left, Node};
 use crate::listing::Source;
 use crate::model::FileKind;
 use crate::names::NamePolicy;
@@ -453,6 +454,11 @@ impl Fs {
     async fn open_for(&self, ino: Ino, writes: bool) -> Result<Opened, Error> {
         let space = &self.namespace;
         let (node, entry, local) = self.content_of(ino).await?;
+        if entry.name != node.entry.name {
+            // Others renamed it, which is known from now on. Who comes by the name that it had is to find what has that, and
+            // what is written there is not to go to the file that had it; who came by no name comes again.
+            return Err(Error::Gone);
+        }
         let target = match local {
             Some(_) => None,
             None => {
@@ -507,6 +513,19 @@ impl Fs {
                 (now, None) if is_here(&now.entry.entity) => return Err(Error::Gone),
                 _ => {}
             }
+        }
+    }
+
+    /// Names under which the kernel would come to what was met under another one since, to be [`Fs::doubt_left`]. Theirs who
+    /// asks first.
+    pub fn left_names(&self) -> Option<Receiver<Left>> {
+        self.namespace.inodes.left()
+    }
+
+    /// Two answers gave a file two names, and one of them is old: what was known of the name that was left is asked for again.
+    pub fn doubt_left(&self, left: &Left) {
+        if let Ok(folder) = self.namespace.folder_key(left.folder) {
+            self.namespace.metadata.doubt(&folder, &left.name);
         }
     }
 

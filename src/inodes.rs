@@ -13,9 +13,12 @@
 mod table;
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
+
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::entity::Entity;
 use crate::entry::{Entry, FileKey, Shortcut, StableHash, Tree};
@@ -34,6 +37,9 @@ impl Ino {
 
 /// Folders above each other at most; more is a circle, which moves seen at different times can make.
 const DEPTH_MAX: usize = 4096;
+
+/// Names that were left and wait for who tells the kernel. Of more it finds out by itself, as soon as it asks again.
+const LEFT_MAX: usize = 4096;
 
 /// What the table knows of an inode.
 #[derive(Debug, Clone)]
@@ -99,13 +105,29 @@ pub struct Inodes {
     table: Mutex<Table>,
     /// Where the server has what it has not heard to be renamed.
     elsewhere: Mutex<HashMap<FileKey, FileUri>>,
+    left: Sender<Left>,
+    /// Until somebody listens.
+    unheard: Mutex<Option<Receiver<Left>>>,
+}
+
+/// A name by which the kernel knows a file that was met under another one since, without a call of the kernel's: who opens
+/// the one would come to the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// The folder.
+    pub folder: Ino,
+    /// The name in it.
+    pub name: OsString,
 }
 
 impl Inodes {
     /// A table with nothing but the root, which `entry` describes and `root` names.
     pub fn new(instance_id: &str, root: FileUri, entry: Arc<Entry>) -> Self {
         let slot = Slot::new(Tree::MAIN, Ino::ROOT, entry);
+        let (left, unheard) = channel(LEFT_MAX);
         Self {
+            left,
+            unheard: Mutex::new(Some(unheard)),
             site: StableHash::default().with(instance_id.as_bytes()),
             root,
             table: Mutex::new(Table {
@@ -130,6 +152,24 @@ impl Inodes {
         match elsewhere.is_empty() {
             true => None,
             false => elsewhere.get(&key()?).cloned(),
+        }
+    }
+
+    /// The names that are left from now on, and those that were since the table was made. Theirs who asks first.
+    pub fn left(&self) -> Option<Receiver<Left>> {
+        self.unheard.lock().unwrap().take()
+    }
+
+    /// `entry` was met in `parent`, which may not be where the kernel has `ino`.
+    fn met(&self, table: &Table, ino: Ino, parent: Ino, entry: &Entry) {
+        if let Some(slot) = table.slots.get(&ino)
+            && slot.lookups > 0
+            && (slot.parent != parent || slot.entry.name != entry.name)
+        {
+            let _ = self.left.try_send(Left {
+                folder: slot.parent,
+                name: slot.entry.name.to_os_string(),
+            });
         }
     }
 
@@ -160,10 +200,18 @@ impl Inodes {
         let mut table = self.table.lock().unwrap();
         let tree = table.slots.get(&parent)?.tree_below();
         let own = Ino(own_number(self.site, tree, &entry.id));
+        if table.is_of(own, tree, &entry.id) {
+            self.met(&table, own, parent, entry);
+        }
         if table.count_plainly(own, (tree, parent), entry, shown) {
             return Some((own, None));
         }
         let ino = table.number(self.site, tree, &entry.id, shown);
+        for other in table.all_of(ino) {
+            if other != own {
+                self.met(&table, other, parent, entry);
+            }
+        }
         if !table.slots.contains_key(&ino) {
             let slot = Slot::new(tree, parent, Arc::clone(entry));
             table.insert(self.site, ino, slot);
@@ -205,6 +253,10 @@ impl Inodes {
     pub fn renew(&self, ino: Ino, entry: &Arc<Entry>) {
         let mut table = self.table.lock().unwrap();
         for ino in table.all_of(ino) {
+            let Some(parent) = table.slots.get(&ino).map(|slot| slot.parent) else {
+                continue;
+            };
+            self.met(&table, ino, parent, entry);
             if let Some(slot) = table.slots.get_mut(&ino) {
                 slot.entry = Arc::clone(entry);
             }

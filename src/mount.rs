@@ -140,6 +140,7 @@ async fn serve(
     let stream = rooms.stream.take();
     rooms.fs.finish_late_ones();
     let _following = stream.map(|stream| stream.follow(&rooms.fs, mounted.notices()));
+    let _forgetting = following::forget_left(&rooms.fs, mounted.notices());
     let at_hand = Arc::new(AtHand::new(plan, &rooms));
     let pinned = rooms.pinning.follow();
     let answers = answers(Arc::clone(&status), debts.clone(), at_hand, ask_for_end);

@@ -181,6 +181,11 @@ impl Table {
         }
     }
 
+    /// Whether `ino` stands for the file `id`.
+    pub(super) fn is_of(&self, ino: Ino, tree: Tree, id: &FileId) -> bool {
+        self.slots.get(&ino).is_some_and(|slot| slot.is(tree, id))
+    }
+
     /// Counts `entry`, met in `parent` and shown as `shown`, under its own number, if nothing is special about it: no
     /// file has another number than its own, nobody has it open, and it is new or lies where it lay.
     pub(super) fn count_plainly(

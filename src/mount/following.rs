@@ -73,6 +73,20 @@ impl Stream {
     }
 }
 
+/// Has the kernel forget names of `fs` under which it would come to what has another one by now, however that was found out.
+pub(super) fn forget_left(fs: &Arc<Fs>, notices: Notices) -> Task {
+    let (fs, left) = (Arc::clone(fs), fs.left_names());
+    Task::spawn(async move {
+        let Some(mut left) = left else {
+            return;
+        };
+        while let Some(left) = left.recv().await {
+            fs.doubt_left(&left);
+            notices.name(left.folder, &left.name);
+        }
+    })
+}
+
 /// The stream in a few words.
 pub(super) fn words(pulse: Option<&Pulse>, now: SystemTime) -> String {
     let Some(health) = pulse.map(Pulse::health) else {

@@ -282,3 +282,50 @@ async fn who_looked_at_a_new_file_just_before_it_was_delivered_opens_what_the_se
     let read = mounted.fs.read(opened.handle, 0, 100).await.unwrap();
     assert_eq!(&read[..], b"content");
 }
+
+#[tokio::test]
+async fn who_opens_a_file_by_a_name_that_others_took_from_it_is_sent_back_to_that_name() {
+    let mounted = Mounted::new(|server| drop(server.put("a", "of a"))).await;
+    let ino = mounted.ino("a").await;
+    mounted.server.rename("a", "b");
+    mounted.server.put("b", "of b, which nobody has seen here");
+    mounted.look_again();
+    // As readdir(3) without attributes: it is known where it is now, and the kernel has heard of no other name.
+    let folder = mounted.fs.open_folder(Ino::ROOT).await.unwrap().handle;
+    let mut names = Vec::new();
+    let mut take = |entry: FolderEntry<'_>| {
+        names.push(entry.name.to_owned());
+        true
+    };
+    let read = mounted.fs.read_folder(folder, 0, false, &mut take).await;
+    read.unwrap();
+    assert_eq!(names, [".", "..", "b"]);
+    let opened = mounted.fs.open_to_write(ino, false).await;
+    assert!(matches!(opened, Err(Error::Gone)), "{opened:?}");
+    assert!(mounted.find("a").await.is_none());
+    assert_eq!(mounted.ino("b").await, ino);
+    mounted.open(ino).await;
+}
+
+#[tokio::test]
+async fn the_kernel_hears_of_names_that_others_took_from_a_file_and_what_was_known_of_them_is_doubted()
+ {
+    let seed = |server: &Server| {
+        server.put("f/a", "of a");
+        server.mkdir("g");
+    };
+    let mounted = Mounted::new(seed).await;
+    let mut left = mounted.fs.left_names().unwrap();
+    let (f, ino) = (mounted.ino("f").await, mounted.ino("f/a").await);
+    mounted.names("f").await;
+    mounted.mv("f/a", "f/b").await;
+    mounted.mv("f/b", "f/a").await;
+    assert!(left.try_recv().is_err(), "the kernel knows what it did");
+    mounted.server.move_into("f/a", "g");
+    assert_eq!(mounted.ino("g/a").await, ino);
+    let told = left.try_recv().unwrap();
+    assert_eq!((told.folder, told.name.to_str()), (f, Some("a")));
+    assert!(mounted.find("f/a").await.is_some(), "it is believed");
+    mounted.fs.doubt_left(&told);
+    assert!(mounted.find("f/a").await.is_none());
+}
