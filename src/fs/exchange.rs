@@ -110,13 +110,13 @@ fn exchange_steps(from: &End, a: Option<FileId>, to: &End, b: Option<FileId>) ->
     let (here, there) = (from.uri(), to.uri());
     match (a, b) {
         (None, None) => Vec::new(),
-        (Some(a), None) => way(&a, &here, &there, false, false),
-        (None, Some(b)) => way(&b, &there, &here, false, false),
+        (Some(a), None) => way(&a, &here, &there),
+        (None, Some(b)) => way(&b, &there, &here),
         (Some(a), Some(b)) => {
             let parked = from.folder.uri.child(aside(&a, &from.stored));
             let mut steps = vec![Step::shift(&a, &here, &parked)];
-            steps.extend(way(&b, &there, &here, false, false));
-            steps.extend(way(&a, &parked, &there, false, true));
+            steps.extend(way(&b, &there, &here));
+            steps.extend(way(&a, &parked, &there));
             steps
         }
     }

@@ -1,10 +1,10 @@
 //! rename(2), also onto what is there already.
 //!
-//! What is only here changes its name here. What the server has moves there, by its id, in as few calls as its names allow
-//! (`steps`). A file that replaces another one keeps the *other's* id where its content can be uploaded onto it, so that
-//! shares and versions survive: content that is here, and small or cached content of the server's. The rest is swapped:
-//! the target aside, the source in, the target deleted. Our own uploads are stopped meanwhile, for they lock the files and
-//! all folders above.
+//! What is only here changes its name here. What the server has moves there, by its id, in one call or over names that nobody
+//! else gives to anything (`steps`). A file that replaces another one keeps the *other's* id where its content can be
+//! uploaded onto it, so that shares and versions survive: content that is here, and small or cached content of the server's.
+//! The rest is swapped: the target aside, the source in, the target deleted. Our own uploads are stopped meanwhile, for they
+//! lock the files and all folders above.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -332,7 +332,7 @@ impl Fs {
             return Ok(false);
         }
         self.foretell(base, from, to).await?;
-        let plan = self.plan_way(base, from, to);
+        let plan = Self::plan_way(base, from, to);
         match self.carry_out(&to.folder, &plan).await {
             Ok(_) => {
                 self.passed(&plan, from, to);
@@ -353,17 +353,14 @@ impl Fs {
             ends.any(|end| end.folder.key == *key && *end.name == *name)
         };
         for at in plan.stops() {
-            for (end, other) in [(from, to), (to, from)] {
+            for end in [from, to] {
                 let Some(stored) = at
                     .name()
                     .filter(|_| at.parent().as_ref() == Some(&end.folder.uri))
                 else {
                     continue;
                 };
-                let name = match *stored == other.stored {
-                    true => other.name.clone(),
-                    false => stored.to_local(self.namespace.options.names),
-                };
+                let name = stored.to_local(self.namespace.options.names);
                 let key = &end.folder.key;
                 if !is_end(key, &name) {
                     self.namespace.metadata.change_name(key, &name, None, now);
@@ -423,7 +420,7 @@ impl Fs {
     async fn rename_known(&self, from: &End, entry: &Entry, to: &End) -> Result<(), Error> {
         self.is_still(from, entry).await?;
         self.foretell(&entry.id, from, to).await?;
-        let plan = self.plan_way(&entry.id, from, to);
+        let plan = Self::plan_way(&entry.id, from, to);
         let below = self.below_of(from, entry);
         let told = match self.carry_out(&to.folder, &plan).await {
             Ok(told) => told,
@@ -505,22 +502,11 @@ impl Fs {
     }
 
     /// The calls that bring `file` from one name to the other.
-    fn plan_way(&self, file: &FileId, from: &End, to: &End) -> Plan {
-        let free_before = self.is_known_free(from, &to.name);
-        let free_after = self.is_known_free(to, &from.name);
+    fn plan_way(file: &FileId, from: &End, to: &End) -> Plan {
         Plan {
-            steps: way(file, &from.uri(), &to.uri(), free_before, free_after),
+            steps: way(file, &from.uri(), &to.uri()),
             only_if: None,
         }
-    }
-
-    /// Whether it is known without asking that `name` is free beside `end`.
-    fn is_known_free(&self, end: &End, name: &OsStr) -> bool {
-        let (space, key) = (&self.namespace, &end.folder.key);
-        let belief = space.metadata.name(key, name, Instant::now());
-        belief.is_some_and(|belief| belief.what.is_none())
-            && space.locals.named(key, name).is_none()
-            && !space.leaving.has(key, name)
     }
 
     /// What only the server has replaces `target`.
@@ -569,7 +555,7 @@ impl Fs {
             true => self.now_under(to, &over.file, &over.entity.id).await?,
             false => (self.now_at(to, &over.file).await?, None),
         };
-        let mut steps = self.plan_way(&entry.id, from, to).steps;
+        let mut steps = Self::plan_way(&entry.id, from, to).steps;
         match now {
             Now::Same => {
                 let parked = to.folder.uri.child(aside(&over.file, &to.stored));

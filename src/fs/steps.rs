@@ -126,15 +126,9 @@ impl Plan {
     }
 }
 
-/// The way of a file from one place to another. `free_before` says that its new name is not taken in its old folder, and
-/// `free_after` that its old name is not in the new one.
-pub(super) fn way(
-    file: &FileId,
-    from: &FileUri,
-    to: &FileUri,
-    free_before: bool,
-    free_after: bool,
-) -> Vec<Step> {
+/// The way of a file from one place to another. Where that takes several calls, it has a name in between that nobody gives to
+/// anything: what others save by a name of their choice, while this file has it, would be written over this file.
+pub(super) fn way(file: &FileId, from: &FileUri, to: &FileUri) -> Vec<Step> {
     let (Some(old), Some(new)) = (from.parent(), to.parent()) else {
         return Vec::new();
     };
@@ -143,8 +137,8 @@ pub(super) fn way(
     };
     let through = match () {
         () if old == new || old_name == new_name => vec![],
-        () if free_before => vec![old.child(new_name.clone())],
-        () if free_after => vec![new.child(old_name.clone())],
+        () if is_aside(new_name) => vec![old.child(new_name.clone())],
+        () if is_aside(old_name) => vec![new.child(old_name.clone())],
         () => {
             let between = aside(file, new_name);
             vec![old.child(between.clone()), new.child(between)]
@@ -542,9 +536,9 @@ mod tests {
 
     /// The places that a file passes on its way, the first one left out.
     #[track_caller]
-    fn check(from: &str, to: &str, free: (bool, bool), expected: &[&str]) {
+    fn check(from: &str, to: &str, expected: &[&str]) {
         let file = FileId("f".into());
-        let steps = way(&file, &uri(from), &uri(to), free.0, free.1);
+        let steps = way(&file, &uri(from), &uri(to));
         let mut at = uri(from).to_wire();
         let mut places = Vec::new();
         for step in steps {
@@ -565,29 +559,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_goes_to_another_folder_and_another_name_by_names_that_are_free() {
+    fn a_file_goes_to_another_folder_and_another_name_by_names_that_nobody_gives() {
         let (a, b) = ("cloudreve://my/a/x.txt", "cloudreve://my/b/y.txt");
-        check(
-            a,
-            "cloudreve://my/a/y.txt",
-            (false, false),
-            &["cloudreve://my/a/y.txt"],
-        );
-        check(
-            a,
-            "cloudreve://my/b/x.txt",
-            (false, false),
-            &["cloudreve://my/b/x.txt"],
-        );
-        check(a, a, (true, true), &[]);
-        check(a, b, (true, true), &["cloudreve://my/a/y.txt", b]);
-        check(a, b, (false, true), &["cloudreve://my/b/x.txt", b]);
-        check(
-            a,
-            b,
-            (false, false),
-            &["cloudreve://my/a/*", "cloudreve://my/b/*", b],
-        );
+        check(a, "cloudreve://my/a/y.txt", &["cloudreve://my/a/y.txt"]);
+        check(a, "cloudreve://my/b/x.txt", &["cloudreve://my/b/x.txt"]);
+        check(a, a, &[]);
+        check(a, b, &["cloudreve://my/a/*", "cloudreve://my/b/*", b]);
+        let aside = "cloudreve://my/a/.cloudreve-fuse-0123456789abcdef.txt";
+        check(aside, b, &["cloudreve://my/b/*", b]);
+        check(b, aside, &["cloudreve://my/b/*", "cloudreve://my/a/*"]);
     }
 
     #[test]

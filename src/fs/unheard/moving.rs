@@ -96,15 +96,8 @@ impl Fs {
 
     /// The calls that bring what is at `from` to `to`.
     async fn go(&self, change: &Change, from: &FileUri, to: &FileUri) -> Result<(), Error> {
-        let between = from.parent().zip(to.name());
-        let between = between.map(|(folder, name)| folder.child(name.clone()));
-        let is_one_step = from.parent() == to.parent() || from.name() == to.name();
-        let is_free = match between.filter(|_| !is_one_step) {
-            Some(uri) => self.whats_at(&uri).await?.is_none(),
-            None => true,
-        };
         let plan = Plan {
-            steps: way(&change.entry.id, from, to, is_free, false),
+            steps: way(&change.entry.id, from, to),
             only_if: None,
         };
         let folder = Folder {

@@ -38,6 +38,33 @@ impl Mounted {
 }
 
 #[tokio::test]
+async fn on_its_way_to_another_folder_a_file_has_no_name_that_others_give_to_theirs() {
+    for taken in ["a/new.txt", "b/one.txt"] {
+        let mounted = Mounted::new(drive).await;
+        for folder in ["a", "b"] {
+            mounted.names(folder).await;
+        }
+        // Whichever call comes first.
+        for route in [Route::Rename, Route::Move] {
+            let slow = Fault::on(route).delay(Duration::from_secs(1));
+            mounted.server.fail(slow.times(1));
+        }
+        let server = &mounted.server;
+        let others = async {
+            // Once it has left, and is not there yet.
+            while server.content("a/one.txt").is_some() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert!(server.content("b/new.txt").is_none());
+            server.put(taken, "of somebody else");
+        };
+        tokio::join!(mounted.mv("a/one.txt", "b/new.txt"), others);
+        assert_eq!(mounted.content("b/new.txt"), b"one");
+        assert_eq!(mounted.content(taken), b"of somebody else");
+    }
+}
+
+#[tokio::test]
 async fn what_the_server_has_keeps_its_id_and_its_number_under_a_new_name_and_in_a_new_folder() {
     let mounted = Mounted::new(drive).await;
     for folder in ["a", "b"] {
@@ -46,7 +73,7 @@ async fn what_the_server_has_keeps_its_id_and_its_number_under_a_new_name_and_in
     let id = mounted.id("a/one.txt");
     let ino = mounted.ino("a/one.txt").await;
     let mut at = "a/one.txt";
-    for (to, calls) in [("a/1.txt", 2), ("b/1.txt", 2), ("a/other.md", 3)] {
+    for (to, calls) in [("a/1.txt", 2), ("b/1.txt", 2), ("a/other.md", 4)] {
         mounted.server.reset_counters();
         mounted.mv(at, to).await;
         assert_eq!(mounted.requests(), calls, "{at} to {to}");
