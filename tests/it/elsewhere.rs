@@ -173,3 +173,22 @@ fn a_deletion() {
         &[(size, ["3", "-"]), (names, ["inner file.txt", "-"])],
     );
 }
+
+/// Nothing is told, and answers are believed for a minute.
+#[test]
+fn what_was_seen_where_others_moved_it_does_not_show_under_the_name_it_had() {
+    let server = Server::start(Options::default()).unwrap();
+    server.configure_events(|events| events.silence = true);
+    server.put("folder/file.txt", "old");
+    server.mkdir("elsewhere");
+    let mount = Mounted::new(&server, "cloudreve://my/", &["--metadata-ttl", "60s"]);
+    assert_eq!(content(&mount.path("")), "old");
+    server.move_into("folder/file.txt", "elsewhere");
+    server.put("elsewhere/file.txt", "written there");
+    let moved = std::fs::read_to_string(mount.path("elsewhere/file.txt"));
+    assert_eq!(moved.unwrap(), "written there");
+    let seen = Instant::now();
+    while content(&mount.path("")) != "-" {
+        assert!(seen.elapsed() < Duration::from_secs(30));
+    }
+}

@@ -4,18 +4,20 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use cloudreve_test_server::Server;
 
-use super::history::{Histories, Value, Who, content, number};
-use super::{NAMES_IN_EACH, World, path};
+use super::history::{Deed, Histories, Value, Who, content, number};
+use super::{NAMES_IN_EACH, SLACK, World, path};
 
 /// What came of the actors' work.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) changes: AtomicU64,
     pub(super) looks: AtomicU64,
+    /// Looks at an old name that came to what the file was by then.
+    pub(super) heirs: AtomicU64,
     /// Looks at what was changing just then that came to an error.
     pub(super) disturbed: AtomicU64,
 }
@@ -59,16 +61,46 @@ impl Actor<'_> {
         &self.world.server
     }
 
-    /// Runs a change, which nobody disturbs.
-    fn must<T>(&self, what: &str, name: usize, came: io::Result<T>) -> Option<T> {
-        came.map_err(|err| {
-            let (who, path) = (self.who, path(name));
-            self.world.wrong(format!(
-                "{who:?}: {what} {path}: {err}{}",
-                self.histories().told(name)
-            ));
-        })
-        .ok()
+    /// Runs a change of `names`, which nobody disturbs.
+    fn must<T>(
+        &self,
+        what: &str,
+        names: &[usize],
+        value: Value,
+        change: impl FnOnce() -> io::Result<T>,
+    ) {
+        let paths: Vec<_> = names.iter().map(|name| path(*name)).collect();
+        let what = format!("{what} {} ({value:?})", paths.join(" "));
+        let came = self.noted(&what, names, Some(value), change);
+        if let Err(err) = came {
+            let told = self.histories().told(names[0], Some(value));
+            self.world
+                .wrong(format!("{:?}: {what}: {err}{told}", self.who));
+        }
+    }
+
+    /// Runs something, of which who reads of a failure is told.
+    fn noted<T>(
+        &self,
+        what: &str,
+        names: &[usize],
+        value: Option<Value>,
+        run: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let (began, since) = (SystemTime::now(), Instant::now());
+        let came = run();
+        let how = came
+            .as_ref()
+            .map_or_else(|err| format!(": {err}"), |_| String::new());
+        self.histories().note(Deed {
+            who: self.who,
+            names: names.to_vec(),
+            what: format!("{what}{how}"),
+            value,
+            began,
+            took: since.elapsed(),
+        });
+        came
     }
 
     fn done(&self, names: &[usize]) {
@@ -87,12 +119,16 @@ impl Actor<'_> {
         match &self.root {
             None => {
                 begin();
-                self.server().put(&path(name), content(number));
+                self.must("write", &[name], Value::File(number), || {
+                    Ok(self.server().put(&path(name), content(number)))
+                });
             }
             Some(root) => {
                 let path = root.join(path(name));
                 begin();
-                self.must("write", name, fs::write(path, content(number)));
+                self.must("write", &[name], Value::File(number), || {
+                    fs::write(path, content(number))
+                });
             }
         }
         self.done(&[name]);
@@ -111,11 +147,13 @@ impl Actor<'_> {
         let number = self.world.fresh();
         let to = root.join(path(name));
         let from = to.with_extension(format!("temporary {number}"));
-        let written = fs::write(&from, content(number));
-        self.must("write beside", name, written);
-        self.histories().begin(name, Value::File(number), self.who);
-        self.must("rename onto", name, fs::rename(from, &to));
-        self.settle(&[&to]);
+        let value = Value::File(number);
+        self.must("write beside", &[name], value, || {
+            fs::write(&from, content(number))
+        });
+        self.histories().begin(name, value, self.who);
+        self.must("rename onto", &[name], value, || fs::rename(from, &to));
+        self.settle(&[name]);
         self.done(&[name]);
         true
     }
@@ -125,21 +163,27 @@ impl Actor<'_> {
             return false;
         };
         let number = self.world.fresh();
+        let value = Value::Folder(number);
         self.histories().begin(name, Value::Empty, self.who);
         let inner = format!("{}/inner", path(name));
         match &self.root {
             None => {
-                self.server().mkdir(&path(name));
-                self.histories()
-                    .begin(name, Value::Folder(number), self.who);
-                self.server().put(&inner, content(number));
+                self.must("mkdir", &[name], Value::Empty, || {
+                    Ok(self.server().mkdir(&path(name)))
+                });
+                self.histories().begin(name, value, self.who);
+                self.must("write into", &[name], value, || {
+                    Ok(self.server().put(&inner, content(number)))
+                });
             }
             Some(root) => {
-                self.must("mkdir", name, fs::create_dir(root.join(path(name))));
-                self.histories()
-                    .begin(name, Value::Folder(number), self.who);
-                let written = fs::write(root.join(inner), content(number));
-                self.must("write into", name, written);
+                self.must("mkdir", &[name], Value::Empty, || {
+                    fs::create_dir(root.join(path(name)))
+                });
+                self.histories().begin(name, value, self.who);
+                self.must("write into", &[name], value, || {
+                    fs::write(root.join(inner), content(number))
+                });
             }
         }
         self.done(&[name]);
@@ -155,21 +199,26 @@ impl Actor<'_> {
         }
         let Some(root) = &self.root else {
             self.histories().begin(name, Value::Absent, self.who);
-            self.server().remove(&path(name));
+            self.must("remove", &[name], value, || {
+                self.server().remove(&path(name));
+                Ok(())
+            });
             self.done(&[name]);
             return true;
         };
         let path = root.join(path(name));
         if let Value::Folder(_) = value {
             self.histories().begin(name, Value::Empty, self.who);
-            self.must("unlink in", name, fs::remove_file(path.join("inner")));
+            self.must("unlink in", &[name], value, || {
+                fs::remove_file(path.join("inner"))
+            });
             self.histories().begin(name, Value::Absent, self.who);
-            self.must("rmdir", name, fs::remove_dir(&path));
+            self.must("rmdir", &[name], value, || fs::remove_dir(&path));
         } else {
             self.histories().begin(name, Value::Absent, self.who);
-            self.must("unlink", name, fs::remove_file(&path));
+            self.must("unlink", &[name], value, || fs::remove_file(&path));
         }
-        self.settle(&[&path]);
+        self.settle(&[name]);
         self.done(&[name]);
         true
     }
@@ -193,21 +242,22 @@ impl Actor<'_> {
         if self.root.is_none() && (over != Value::Absent || !is_one_folder) {
             return false;
         }
-        self.histories().begin(from, Value::Absent, self.who);
-        self.histories().begin_from(from, to, value, self.who);
+        self.histories().begin_rename(from, to, value, self.who);
         match &self.root {
             None => {
                 let new = path(to);
                 let new = new.rsplit_once('/').expect("it is in a folder").1;
-                self.server().rename(&path(from), new);
+                self.must("rename", &[from, to], value, || {
+                    self.server().rename(&path(from), new);
+                    Ok(())
+                });
             }
             Some(root) => {
                 let (from_path, to_path) = (root.join(path(from)), root.join(path(to)));
-                let renamed = fs::rename(&from_path, &to_path);
-                if self.must("rename", from, renamed).is_none() {
-                    self.must::<()>("rename to", to, Err(io::ErrorKind::Other.into()));
-                }
-                self.settle(&[&from_path, &to_path]);
+                self.must("rename", &[from, to], value, || {
+                    fs::rename(&from_path, &to_path)
+                });
+                self.settle(&[from, to]);
             }
         }
         self.done(&[from, to]);
@@ -216,15 +266,16 @@ impl Actor<'_> {
 
     /// Has the server hear of what was removed and renamed there: of that fsync(2) of a folder is the word, and where a file took
     /// the place of another one, which may be done by its content, that of the file.
-    fn settle(&self, paths: &[&Path]) {
-        if self.who != Who::One {
+    fn settle(&self, names: &[usize]) {
+        let (Who::One, Some(root)) = (self.who, &self.root) else {
             return;
-        }
-        for path in paths {
+        };
+        for name in names {
+            let path = root.join(path(*name));
             let folder = path.parent().expect("it is in a folder");
-            let files = [*path, folder].into_iter().filter(|path| path.exists());
-            for path in files {
-                if let Err(err) = File::open(path).and_then(|file| file.sync_all()) {
+            for path in [&path, folder].into_iter().filter(|path| path.exists()) {
+                let synced = self.noted("fsync", &[*name], None, || File::open(path)?.sync_all());
+                if let Err(err) = synced {
                     let path = path.display();
                     self.world.wrong(format!("fsync of {path}: {err}"));
                 }
@@ -237,9 +288,20 @@ impl Actor<'_> {
         let Some(root) = &self.root else {
             return;
         };
-        let began = Instant::now();
+        let mut began = Instant::now();
         self.world.tally.looks.fetch_add(1, Relaxed);
-        let found = seen(&root.join(path(name)));
+        let mut found = self.noted_look(root, name);
+        // A mount that has just met a file where others brought it has the kernel forget its old name in that moment.
+        let since = Instant::now();
+        while found
+            .as_ref()
+            .is_ok_and(|found| self.is_heir(*found, name, began))
+            && since.elapsed() < SLACK
+        {
+            self.world.tally.heirs.fetch_add(1, Relaxed);
+            began = Instant::now();
+            found = self.noted_look(root, name);
+        }
         let possible = self.histories().possible(name, self.who, began);
         let is_right = match &found {
             // A folder that goes away between the two calls of a look seems to be empty.
@@ -251,11 +313,33 @@ impl Actor<'_> {
             }
         };
         if !is_right {
-            let (who, path, told) = (self.who, path(name), self.histories().told(name));
+            let told = self.histories().told(name, found.as_ref().ok().copied());
+            let (who, path) = (self.who, path(name));
             self.world.wrong(format!(
                 "{who:?} sees {found:?} of {path}, and must see one of {possible:?}{told}"
             ));
         }
+    }
+
+    /// Whether `found`, which was not at `name`, is what became of a file that was.
+    fn is_heir(&self, found: Value, name: usize, began: Instant) -> bool {
+        let histories = self.histories();
+        !histories.possible(name, self.who, began).contains(&found)
+            && histories.heirs(name, self.who, began).contains(&found)
+    }
+
+    fn noted_look(&self, root: &Path, name: usize) -> io::Result<Value> {
+        let (began, since) = (SystemTime::now(), Instant::now());
+        let found = seen(&root.join(path(name)));
+        self.histories().note(Deed {
+            who: self.who,
+            names: vec![name],
+            what: format!("sees {found:?} of {}", path(name)),
+            value: found.as_ref().ok().copied(),
+            began,
+            took: since.elapsed(),
+        });
+        found
     }
 
     /// Lists a folder, of which no name may be missing, and none too many.
@@ -281,7 +365,7 @@ impl Actor<'_> {
             let last = of_folder.rsplit_once('/').expect("it is in a folder").1;
             let is_listed = names.iter().any(|name| name == last);
             if (is_listed && !is_there) || (!is_listed && !is_absent) {
-                let (who, told) = (self.who, self.histories().told(name));
+                let (who, told) = (self.who, self.histories().told(name, None));
                 self.world.wrong(format!(
                     "{who:?} lists {of_folder}: {is_listed}, and must see one of {possible:?}{told}"
                 ));

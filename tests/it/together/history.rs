@@ -1,7 +1,8 @@
 //! What each name has meant, and so what may be seen of it at a moment.
 
+use std::fmt;
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use cloudreve_test_server::generated_bytes;
 
@@ -28,12 +29,21 @@ pub(super) enum Value {
     Empty,
 }
 
+impl Value {
+    /// Whether there is content that nothing else has.
+    fn is_content(self) -> bool {
+        matches!(self, Self::File(_) | Self::Folder(_))
+    }
+}
+
 /// A name, from now on.
 #[derive(Debug, Clone)]
 struct Change {
     value: Value,
     /// Older contents of what was renamed to it: its name may be seen before its content is.
     older: Vec<Value>,
+    /// What was there before is there from now on.
+    went: Option<usize>,
     by: Who,
     /// It may show from then on.
     began: Instant,
@@ -50,6 +60,34 @@ impl Change {
     }
 }
 
+/// What somebody did to names, or saw of them.
+pub(super) struct Deed {
+    pub(super) who: Who,
+    pub(super) names: Vec<usize>,
+    /// In words, with what came of it.
+    pub(super) what: String,
+    /// The content that it is about.
+    pub(super) value: Option<Value>,
+    pub(super) began: SystemTime,
+    pub(super) took: Duration,
+}
+
+impl fmt::Display for Deed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (at, who) = (clock(self.began), self.who);
+        let (what, took) = (&self.what, self.took);
+        write!(out, "{at} {who:?}: {what}, took {took:.1?}")
+    }
+}
+
+/// A moment of this hour, as the daemons' logs have it.
+pub(super) fn clock(at: SystemTime) -> String {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.unwrap_or_default();
+    let (minute, second) = (since.as_secs() / 60 % 60, since.as_secs() % 60);
+    format!("{minute:02}:{second:02}.{:03}", since.subsec_millis())
+}
+
 /// All names.
 pub(super) struct Histories {
     /// How long after its delivery a change may be unseen by others.
@@ -57,6 +95,8 @@ pub(super) struct Histories {
     all: Vec<Mutex<Vec<Change>>>,
     /// Whoever changes a name has it alone.
     turns: Vec<Mutex<()>>,
+    /// All that was done, for who reads of a failure.
+    deeds: Mutex<Vec<Deed>>,
 }
 
 impl Histories {
@@ -66,6 +106,7 @@ impl Histories {
         let nothing = Change {
             value: Value::Absent,
             older: Vec::new(),
+            went: None,
             by: Who::Client,
             began: now,
             done: Some(now),
@@ -77,6 +118,7 @@ impl Histories {
                 .map(|_| Mutex::new(vec![nothing.clone()]))
                 .collect(),
             turns: (0..count).map(|_| Mutex::default()).collect(),
+            deeds: Mutex::default(),
         }
     }
 
@@ -107,22 +149,24 @@ impl Histories {
 
     /// From now on `name` may be seen to mean `value`.
     pub(super) fn begin(&self, name: usize, value: Value, by: Who) {
-        self.add(name, value, Vec::new(), by);
+        self.add(name, value, Vec::new(), None, by);
     }
 
-    /// The same, of what `from` has meant until now.
-    pub(super) fn begin_from(&self, from: usize, name: usize, value: Value, by: Who) {
+    /// From now on `value` may be seen at `to`, and no more at `from`.
+    pub(super) fn begin_rename(&self, from: usize, to: usize, value: Value, by: Who) {
         let history = self.history(from);
         let older = history.iter().flat_map(Change::values);
         let older = older.filter(|older| *older != Value::Absent).collect();
         drop(history);
-        self.add(name, value, older, by);
+        self.add(to, value, older, None, by);
+        self.add(from, Value::Absent, Vec::new(), Some(to), by);
     }
 
-    fn add(&self, name: usize, value: Value, older: Vec<Value>, by: Who) {
+    fn add(&self, name: usize, value: Value, older: Vec<Value>, went: Option<usize>, by: Who) {
         let change = Change {
             value,
             older,
+            went,
             by,
             began: Instant::now(),
             done: None,
@@ -190,6 +234,33 @@ impl Histories {
         possible
     }
 
+    /// What became of files that were behind `name`, where `who` may not have seen yet that they went elsewhere: for a
+    /// moment the old name leads to what they are now.
+    pub(super) fn heirs(&self, name: usize, who: Who, began: Instant) -> Vec<Value> {
+        let history = self.history(name);
+        let unseen = |change: &&Change| !self.is_seen(change, who, began);
+        let mut went: Vec<_> = history
+            .iter()
+            .filter(unseen)
+            .filter_map(|change| Some((change.went?, change.began)))
+            .collect();
+        drop(history);
+        let (mut heirs, mut at) = (Vec::new(), 0);
+        while let Some((name, since)) = went.get(at).copied() {
+            at += 1;
+            let history = self.history(name);
+            // What it came as was noted a moment before it went.
+            let newest = history.iter().rposition(|change| change.began <= since);
+            for change in &history[newest.unwrap_or(0)..] {
+                heirs.extend(change.values());
+                let on = change.went.map(|to| (to, change.began));
+                went.extend(on.filter(|on| !went.contains(on)));
+            }
+        }
+        heirs.retain(|heir| heir.is_content());
+        heirs
+    }
+
     /// How many names there are.
     pub(super) fn count(&self) -> usize {
         self.all.len()
@@ -200,10 +271,15 @@ impl Histories {
         self.possible(name, who, began).len() > 1
     }
 
-    /// What became of a name lately, for who reads of a failure.
-    pub(super) fn told(&self, name: usize) -> String {
-        let history = self.history(name);
+    /// Notes what was done or seen, for who reads of a failure.
+    pub(super) fn note(&self, deed: Deed) {
+        self.deeds.lock().unwrap().push(deed);
+    }
+
+    /// What became of a name lately, and where `found` was, for who reads of a failure.
+    pub(super) fn told(&self, name: usize, found: Option<Value>) -> String {
         let ago = |at: Option<Instant>| at.map(|at| format!("{:.1?}", at.elapsed()));
+        let history = self.history(name);
         let lately = history.iter().rev().take(6).map(|change| {
             let (began, done) = (ago(Some(change.began)), ago(change.done));
             let delivered = ago(change.delivered);
@@ -212,7 +288,19 @@ impl Histories {
                 change.value, change.by
             )
         });
-        lately.collect()
+        let lately: String = lately.collect();
+        drop(history);
+        let deeds = self.deeds.lock().unwrap();
+        let is_about = |deed: &&Deed| {
+            let is_of_found = found.is_some_and(|found| {
+                found.is_content() && deed.value == Some(found) && !deed.names.contains(&name)
+            });
+            is_of_found || deed.names.contains(&name)
+        };
+        let told = deeds.iter().rev().filter(is_about).take(40);
+        let told: Vec<_> = told.map(|deed| format!("\n      {deed}")).collect();
+        let told: String = told.into_iter().rev().collect();
+        format!("{lately}{told}")
     }
 }
 

@@ -1,6 +1,7 @@
 //! What was asked: counters by route, and the last requests in full.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::SystemTime;
 
 use crate::route::Route;
 use crate::site::MEMORY;
@@ -8,6 +9,8 @@ use crate::site::MEMORY;
 /// A request, as it arrived.
 #[derive(Clone, Debug)]
 pub struct LoggedRequest {
+    /// When, by this machine's clock.
+    pub at: SystemTime,
     /// The route it was for.
     pub route: Route,
     /// HTTP method.

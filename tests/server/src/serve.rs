@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either};
@@ -292,6 +292,7 @@ async fn serve(
         answered: false,
     };
     let logged = LoggedRequest {
+        at: SystemTime::now(),
         route,
         method: head.method.to_string(),
         path: head.uri.path().to_owned(),
