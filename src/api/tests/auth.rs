@@ -323,14 +323,16 @@ async fn a_token_never_leaves_the_servers_origin() {
         _ => json(r#"{"code":0,"data":{"id":"u","nickname":"n"}}"#),
     })
     .await;
-    let (_, credentials) = stored(tokens("good", 3600));
-    let api = server.impatient(credentials, Duration::from_millis(400));
+    let signed_in = || stored(tokens("good", 3600)).1;
+    // That is tried again, so with less patience.
+    let api = server.impatient(signed_in(), Duration::from_secs(2));
     let error = api
         .list_page(&my(""), &PagePosition::First, 9)
         .await
         .unwrap_err();
     assert_eq!(variant(&error), "Transport");
     assert!(other.seen().is_empty());
+    let api = server.api(signed_in());
     assert_eq!(api.user().await.unwrap().nickname, "n");
     assert!(server.seen().iter().all(|seen| bearer(seen).is_some()));
 }

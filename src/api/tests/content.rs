@@ -219,13 +219,15 @@ async fn redirects_are_followed_to_the_store_without_credentials() {
         _ => answer("302 Found", "Location: /loop\r\n", b""),
     })
     .await;
-    let (_, credentials) = stored(tokens("good", 3600));
-    let api = server.impatient(credentials, Duration::from_millis(250));
+    let signed_in = || stored(tokens("good", 3600)).1;
+    let api = server.api(signed_in());
     let url = |path: &str| Secret::new(format!("{}/{path}", server.address));
     let content = api.content(&url("c"), 2..5, 10).await.unwrap();
     assert_eq!(whole(content).await.unwrap(), b"234");
     let error = api.content(&url("old"), 2..5, 10).await.unwrap_err();
     assert_eq!(variant(&error), "UrlExpired");
+    // That is tried again, so with less patience.
+    let api = server.impatient(signed_in(), Duration::from_secs(2));
     let error = api.content(&url("loop"), 2..5, 10).await.unwrap_err();
     assert_eq!(variant(&error), "Transport");
     for seen in server.seen().iter().chain(&store.seen()) {
@@ -279,7 +281,8 @@ async fn content_that_cannot_be_had_shows_in_the_health() {
 async fn a_limit_is_kept_by_all_bodies_together_and_none_of_them_seems_to_stall() {
     const LIMIT: u64 = 40;
     let server = Responder::new(|_| answer("200 OK", "", TEN)).await;
-    let timeout = Duration::from_millis(100);
+    // One that waited for the three before it would be silent for three quarters of a second.
+    let timeout = Duration::from_millis(500);
     let api = server.limited(Credentials::Anonymous, timeout, LIMIT);
     let url = Secret::new(format!("{}/c?sign=x", server.address));
     let began = tokio::time::Instant::now();

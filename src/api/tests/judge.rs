@@ -4,7 +4,8 @@ use super::*;
 use crate::model::{EntityId, FileId, FileKind};
 use crate::uri::FileSystem;
 
-const SOON: Duration = Duration::from_millis(250);
+/// Errors that may pass are tried again for so long.
+const SOON: Duration = Duration::from_millis(600);
 
 async fn list(answer: Vec<u8>) -> Result<Page, Error> {
     let server = Responder::new(move |_| answer.clone()).await;
