@@ -75,7 +75,7 @@ use crate::cache::Whole;
 use crate::entry::{Entry, Kind};
 use crate::inodes::{Ino, Left, Node};
 use crate::listing::Source;
-use crate::model::FileKind;
+use crate::model::{FileInfo, FileKind};
 use crate::names::NamePolicy;
 use crate::pins::Pins;
 use crate::read::Reader;
@@ -311,6 +311,14 @@ impl Fs {
         let instance = &site.instance_id;
         let namespace =
             Namespace::new(options, instance, source, sizes, staging, reach, recall).await?;
+        if let Some(owing) = &owing {
+            let uploader = Arc::downgrade(&owing.uploader);
+            let is_left = move |info: &FileInfo| {
+                let uploader = uploader.upgrade();
+                uploader.is_some_and(|uploader| uploader.may_be_left(info))
+            };
+            namespace.shown.hidden.also(is_left);
+        }
         let quota = Quota::of(&api, namespace.options.root.file_system());
         let foresight = Foresight::new(Arc::clone(&reader));
         let files = Files::new(Arc::clone(&reader), Arc::clone(&namespace.inodes));

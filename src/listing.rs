@@ -117,7 +117,7 @@ impl Listings {
     pub fn recall(&self, folder: &FileKey, kept: Kept, asked: Option<Instant>) {
         let hidden = &self.shared.options.hidden;
         let mut entries = kept.entries;
-        entries.retain(|entry| !hidden.has(&entry.id));
+        entries.retain(|entry| !hidden.has_file(&entry.id));
         let version = self.shared.versions.fetch_add(1, Relaxed);
         let listing = Arc::new(Listing::new(entries, version, kept.is_flat));
         let metadata = &self.shared.metadata;

@@ -204,6 +204,11 @@ impl Uploader {
         cleared.map_err(Error::from)
     }
 
+    /// Whether a file may be one of ours that was unlinked while the server did not answer, and that nobody has looked for since.
+    pub fn may_be_left(&self, info: &FileInfo) -> bool {
+        self.fleet.courier().orphans.may_be_left(info)
+    }
+
     /// Whether version `now` of `file` was brought by us over the version `seen`, for a file that was unlinked before anybody
     /// heard of it.
     pub async fn is_left(

@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::attributes::Attributes;
 use crate::entry::{Entry, Shortcut};
@@ -34,18 +34,41 @@ pub struct Options {
 }
 
 /// Files that show nowhere, wherever the server has them.
-#[derive(Debug, Clone, Default)]
-pub struct Hidden(Arc<Mutex<HashSet<FileId>>>);
+#[derive(Clone, Default)]
+pub struct Hidden {
+    files: Arc<Mutex<HashSet<FileId>>>,
+    others: Arc<OnceLock<IsHidden>>,
+}
+
+type IsHidden = Box<dyn Fn(&FileInfo) -> bool + Send + Sync>;
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.debug_tuple("Hidden").field(&self.files).finish()
+    }
+}
 
 impl Hidden {
-    /// These, and no others.
+    /// These, and no others but those that are [`Hidden::also`].
     pub fn set(&self, files: HashSet<FileId>) {
-        *self.0.lock().unwrap() = files;
+        *self.files.lock().unwrap() = files;
     }
 
-    /// Whether `file` is one of them.
-    pub fn has(&self, file: &FileId) -> bool {
-        self.0.lock().unwrap().contains(file)
+    /// Those, too, of which `is_hidden` says it when they are met. Once only.
+    pub fn also(&self, is_hidden: impl Fn(&FileInfo) -> bool + Send + Sync + 'static) {
+        let is_first = self.others.set(Box::new(is_hidden)).is_ok();
+        debug_assert!(is_first);
+    }
+
+    /// Whether `info` is one of them.
+    pub fn has(&self, info: &FileInfo) -> bool {
+        let is_other = || self.others.get().is_some_and(|is_hidden| is_hidden(info));
+        self.has_file(&info.id) || is_other()
+    }
+
+    /// Whether `file` is one of those that were [`Hidden::set`].
+    pub fn has_file(&self, file: &FileId) -> bool {
+        self.files.lock().unwrap().contains(file)
     }
 }
 
@@ -130,7 +153,7 @@ impl Options {
             && info.size_bytes == 0
             && info.upload_session().is_some()
             && empty == Some(&info.entity);
-        if unfinished && self.hide_uploading || self.hidden.has(&info.id) {
+        if unfinished && self.hide_uploading || self.hidden.has(&info) {
             return None;
         }
         let attributes = Attributes::of(&info).map(Arc::new);

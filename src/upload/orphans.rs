@@ -12,7 +12,7 @@ use super::attempt::{Attempt, Over, Reached};
 use super::body::{Flight, blocking};
 use super::deliver::{Courier, OUTDATED};
 use super::outcome::Failure;
-use super::verdict::Verdict;
+use super::verdict::{Verdict, may_be_of};
 use crate::api::Error;
 use crate::entity::Entity;
 use crate::entry::{FileKey, Tree};
@@ -45,6 +45,8 @@ struct Orphan {
     steps: Option<StepsId>,
     /// Somebody has it in his hands, and may be about to unlink it.
     held: bool,
+    /// Nobody has looked yet what came of it, and nothing has taken its place.
+    unseen: bool,
 }
 
 impl Orphan {
@@ -57,6 +59,7 @@ impl Orphan {
             local: Some(Arc::clone(local)),
             steps: None,
             held: true,
+            unseen: true,
         })
     }
 
@@ -82,6 +85,7 @@ impl Orphan {
             attempt: note.attempt,
             steps: Some(steps),
             held: false,
+            unseen: true,
         })
     }
 
@@ -203,6 +207,25 @@ impl Orphans {
         }
     }
 
+    /// Whether `info` may be what came of one that nobody has looked for yet: a new file that was unlinked here.
+    pub(super) fn may_be_left(&self, info: &FileInfo) -> bool {
+        let all = self.all.lock().unwrap();
+        all.iter().any(|orphan| {
+            orphan.unseen
+                && orphan.is_one()
+                && orphan.place.uri() == info.uri
+                && may_be_of(&orphan.attempt, info)
+        })
+    }
+
+    /// What came of `orphan` is known, or is for the one that took its place to find out.
+    fn is_seen(&self, orphan: &Orphan) {
+        let mut all = self.all.lock().unwrap();
+        if let Some(orphan) = all.iter_mut().find(|one| one.id == orphan.id) {
+            orphan.unseen = false;
+        }
+    }
+
     fn put(&self, orphan: Orphan) {
         let mut all = self.all.lock().unwrap();
         all.retain(|one| one.id != orphan.id);
@@ -250,6 +273,7 @@ impl Courier {
         }
         let _turn = self.orphans.turn.lock().await;
         for orphan in self.orphans.those(concerns) {
+            self.orphans.is_seen(&orphan);
             self.settle_orphan(&orphan, Some(flight)).await?;
         }
         Ok(())
@@ -311,6 +335,9 @@ impl Courier {
             Some(attempt) => self.achieved(&orphan.place, &attempt).await?,
             None => None,
         };
+        if achieved.is_none() {
+            self.orphans.is_seen(orphan);
+        }
         if may_come && achieved.is_none() {
             return Ok(());
         }

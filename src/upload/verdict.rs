@@ -102,7 +102,14 @@ pub(super) fn is_near(one: SystemTime, other: SystemTime) -> bool {
 
 /// A new file of no bytes, made after the intent was noted: it has the server's time.
 fn is_made_empty(attempt: &Attempt, info: &FileInfo) -> bool {
-    attempt.over.is_none() && attempt.size_bytes == 0 && info.created + SLACK >= attempt.began()
+    attempt.size_bytes == 0 && may_be_of(attempt, info)
+}
+
+/// Whether a file may be the new one that the try made, by its looks: its content may still be on its way.
+pub(super) fn may_be_of(attempt: &Attempt, info: &FileInfo) -> bool {
+    attempt.over.is_none()
+        && (info.size_bytes == 0 || info.size_bytes == attempt.size_bytes)
+        && info.created + SLACK >= attempt.began()
 }
 
 /// An unfinished version of our size, made after the intent was noted. Those of others are older, or refused ours.

@@ -118,6 +118,20 @@ async fn a_version_that_nobody_heard_of_goes_with_the_file_that_was_unlinked() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_unlinked_before_anybody_heard_that_it_is_there_does_not_show() {
+    let mounted = Mounted::new(|server| drop(server.mkdir("a"))).await;
+    let local = mounted.write("a/new", b"new").await;
+    mounted.lands_unheard("a/new", &local, b"new").await;
+    mounted.unlink("a/new").await.unwrap();
+    drop(local);
+    mounted.server.clear_faults();
+    mounted.server.fail(Fault::on(Route::Delete).status(502));
+    assert_eq!(mounted.on_server("a"), ["new"]);
+    assert_eq!(mounted.names("a").await, [""; 0]);
+    assert!(mounted.find("a/new").await.is_none());
+}
+
+#[tokio::test]
 async fn a_folder_is_empty_in_which_only_an_upload_is_that_nobody_heard_of() {
     let mounted = Mounted::new(|server| drop(server.mkdir("a"))).await;
     let local = mounted.write("a/new", b"new").await;
