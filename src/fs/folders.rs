@@ -326,10 +326,10 @@ impl Reader<'_, '_> {
             (Some(Some(own)), _) => Now::Known(own),
             (Some(None), _) => Now::Nothing,
             (None, Some(entry)) => Now::Known(Arc::clone(entry)),
+            // It was here when it was looked for, and is in a newer listing since: that one may be doubted again by now.
             (None, None) => {
-                let believed = space.metadata.name(&self.key, name, Instant::now());
-                let entry = believed.and_then(|belief| belief.what);
-                entry.map_or(Now::Nothing, Now::Known)
+                let last = space.metadata.last_name(&self.key, name);
+                last.map_or(Now::Nothing, Now::Known)
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::crash::{self, Point};
 use crate::entry::{Entry, FileKey};
 use crate::inodes::Ino;
 use crate::model::{FileId, FileInfo, FileKind};
-use crate::staging::{Base, Local, Place, State};
+use crate::staging::{Base, Local, Place, State, is_made};
 use crate::upload::Held;
 use crate::uri::FileUri;
 
@@ -109,7 +109,17 @@ impl Fs {
             };
             self.is_told_apart(&to, file.as_ref()).await?;
         }
-        if self.rename_has_to_wait(&from, &source, &to, target.as_ref()) {
+        let has_to_wait = || self.rename_has_to_wait(&from, &source, &to, target.as_ref());
+        if has_to_wait() {
+            if is_folder_of_servers(&source) {
+                // What lies below it would have one path here and another one there.
+                self.be_heard(true).await;
+                return match has_to_wait() {
+                    true => Err(self.removals.unsent()),
+                    // Once more, with what the server has heard of.
+                    false => Err(Error::Gone),
+                };
+            }
             return self
                 .rename_here((parent, name), (new_parent, new_name))
                 .await;
@@ -582,6 +592,14 @@ impl Fs {
         self.show_known(from, entry, to, told.filter(|info| info.id == entry.id))?;
         self.relocate_below(below, &from.uri(), &to.uri());
         Ok(())
+    }
+}
+
+/// Whether `source` is a folder that the server has.
+fn is_folder_of_servers(source: &Found) -> bool {
+    match source {
+        Found::Known(entry) => entry.kind == FileKind::Folder && !is_made(&entry.id),
+        Found::Local(_) => false,
     }
 }
 

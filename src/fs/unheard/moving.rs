@@ -130,7 +130,11 @@ impl Fs {
             true => change.entry.name.to_os_string(),
             false => name.to_local(names),
         };
-        let there = self.whats_at(to).await?;
+        let there = match change.entry.kind {
+            FileKind::File => self.whats_at(to).await?,
+            // Nothing of it but its place may be other by now, and until that is known nothing below it is found.
+            FileKind::Folder => None,
+        };
         let told = there.and_then(|info| space.entry(info));
         let entry = Arc::new(Entry {
             segment: differing(&shown, name.clone()),

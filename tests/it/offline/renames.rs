@@ -71,33 +71,32 @@ fn rename_all(mount: &Mounted) {
     mount.mv("two", "three");
     mount.mv("four", "gone");
     std::fs::remove_file(mount.path("known/gone")).unwrap();
-    mount.mv("deep", "moved");
-    mount.mv("moved/five", "moved/fifth");
+    mount.mv("deep/five", "deep/fifth");
     std::fs::create_dir(mount.path("known/made")).unwrap();
     mount.mv("file.txt", "made/file.txt");
-    mount.mv("made", "moved/made");
-    std::fs::write(mount.path("known/moved/new"), "new").unwrap();
+    mount.mv("made", "deep/made");
+    std::fs::write(mount.path("known/deep/new"), "new").unwrap();
     std::fs::write(mount.path("known/first"), "written").unwrap();
     is_renamed(mount);
 }
 
 #[track_caller]
 fn is_renamed(mount: &Mounted) {
-    assert_eq!(mount.names(""), set(&["first", "moved", "three"]));
-    let moved = ["fifth", "made", "new", "other.txt"];
-    assert_eq!(mount.names("moved"), set(&moved));
-    assert_eq!(mount.names("moved/made"), set(&["file.txt"]));
+    assert_eq!(mount.names(""), set(&["deep", "first", "three"]));
+    let deep = ["fifth", "made", "new", "other.txt"];
+    assert_eq!(mount.names("deep"), set(&deep));
+    assert_eq!(mount.names("deep/made"), set(&["file.txt"]));
     for (name, content) in [
         ("first", "written"),
         ("three", "content of two"),
-        ("moved/fifth", "content of deep/five"),
-        ("moved/other.txt", "other"),
-        ("moved/new", "new"),
-        ("moved/made/file.txt", "content"),
+        ("deep/fifth", "content of deep/five"),
+        ("deep/other.txt", "other"),
+        ("deep/new", "new"),
+        ("deep/made/file.txt", "content"),
     ] {
         assert_eq!(mount.read(name), content, "{name}");
     }
-    for name in ["one", "two", "four", "gone", "deep", "made", "moved/five"] {
+    for name in ["one", "two", "four", "gone", "made", "deep/five"] {
         let absent = mount.path("known").join(name).symlink_metadata();
         assert_eq!(
             absent.unwrap_err().raw_os_error(),
@@ -111,9 +110,9 @@ fn is_renamed(mount: &Mounted) {
 #[track_caller]
 fn is_there(server: &Server) {
     shell::wait_until("the server has heard of all", || {
-        there(server, "known") == set(&["first", "moved", "three"])
-            && there(server, "known/moved") == set(&["fifth", "made", "new", "other.txt"])
-            && there(server, "known/moved/made") == set(&["file.txt"])
+        there(server, "known") == set(&["deep", "first", "three"])
+            && there(server, "known/deep") == set(&["fifth", "made", "new", "other.txt"])
+            && there(server, "known/deep/made") == set(&["file.txt"])
             && server.content("known/first").unwrap() == b"written"
     });
     assert_eq!(
@@ -129,29 +128,29 @@ fn what_the_server_has_is_renamed_without_it_and_it_hears_of_that_when_it_is_bac
     let numbers = ["one", "deep/five"].map(|name| mount.path("known").join(name));
     let numbers = numbers.map(|path| path.metadata().unwrap().ino());
     rename_all(&mount);
-    let now = ["first", "moved/fifth"].map(|name| mount.path("known").join(name));
+    let now = ["first", "deep/fifth"].map(|name| mount.path("known").join(name));
     let now = now.map(|path| path.metadata().unwrap().ino());
     assert_eq!(numbers, now);
     let status = mount.status();
     // The file that is gone waits as deleted, and the one that was replaced.
-    assert_eq!(status["changes"]["waiting"], 6, "{status}");
+    assert_eq!(status["changes"]["waiting"], 5, "{status}");
     assert_eq!(status["deletions"]["waiting"], 2, "{status}");
     let text = mount.command(&["status"]);
     let path = |name: &str| mount.path("known").join(name).display().to_string();
-    let line = format!("{}: renamed here from {}", path("moved"), path("deep"));
+    let line = format!("{}: renamed here from {}", path("first"), path("one"));
     assert!(text.contains(&line), "{text}");
-    assert!(text.contains(&path("moved/new")), "{text}");
-    let said = mount.report(&["sync", &path("moved")]);
+    assert!(text.contains(&path("deep/new")), "{text}");
+    let said = mount.report(&["sync", &path("deep")]);
     let line = "renamed here, and the server could not be told";
     assert!(
-        said.contains(&format!("{}: {line}", path("moved"))),
+        said.contains(&format!("{}: {line}", path("deep/fifth"))),
         "{said}"
     );
     server.restart().unwrap();
     is_there(&server);
     mount.sync();
     is_renamed(&mount);
-    let after = ["first", "three", "moved/fifth"];
+    let after = ["first", "three", "deep/fifth"];
     let after = after.map(|name| server.file_id(&format!("known/{name}")));
     assert_eq!(after, ids, "they are the same files");
     let status = mount.status();
@@ -169,8 +168,8 @@ fn names_given_without_the_server_are_there_on_mounts_that_are_made_without_it_a
     mount.wait();
     let mut mount = mount.again(&server, "cloudreve://my/", &OPTIONS);
     is_renamed(&mount);
-    mount.mv("moved", "again");
-    mount.mv("again/fifth", "last");
+    mount.mv("deep/made", "again");
+    mount.mv("deep/fifth", "last");
     let dir = mount.path("").display().to_string();
     let last = mount.path("known/last").display().to_string();
     let said = mount.report(&["umount", "--timeout", "2s", &dir]);
@@ -178,8 +177,8 @@ fn names_given_without_the_server_are_there_on_mounts_that_are_made_without_it_a
     mount.wait();
     let mount = mount.again(&server, "cloudreve://my/", &OPTIONS);
     assert_eq!(mount.read("last"), "content of deep/five");
-    mount.mv("last", "again/fifth");
-    mount.mv("again", "moved");
+    mount.mv("last", "deep/fifth");
+    mount.mv("again", "deep/made");
     is_renamed(&mount);
     server.restart().unwrap();
     is_there(&server);
@@ -214,6 +213,21 @@ fn a_name_that_the_server_gave_half_is_given_in_whole_by_who_comes_after_a_kill(
     );
     assert_eq!(mount.names("deep"), set(&["first", "five", "other.txt"]));
     assert_eq!(mount.status()["conflicts"], serde_json::json!([]));
+}
+
+#[test]
+fn a_folder_that_the_server_has_keeps_its_name_while_that_is_gone() {
+    let (server, mount) = gone();
+    let known = mount.path("known");
+    let refused = std::fs::rename(known.join("deep"), known.join("moved"));
+    assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
+    assert_eq!(mount.read("deep/five"), "content of deep/five");
+    server.restart().unwrap();
+    shell::wait_until("the server is there again", || {
+        std::fs::rename(known.join("deep"), known.join("moved")).is_ok()
+    });
+    assert_eq!(mount.read("moved/five"), "content of deep/five");
+    assert!(there(&server, "known").contains("moved"));
 }
 
 #[test]
