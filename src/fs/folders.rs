@@ -72,7 +72,11 @@ impl Folders {
 
     /// See [`super::Fs::open_folder`]. Waits for the first page, so that a folder that cannot be read cannot be opened.
     pub(super) async fn open(&self, space: &Namespace, ino: Ino) -> Result<Opened, Error> {
-        let from = begin(space, ino).await?;
+        let from = begin(space, ino).await.map_err(|error| match error {
+            // The kernel, which came here by a name that it believed, looks that up again, and finds that there is nothing.
+            Error::NotFound if has_name(space, ino) => Error::Gone,
+            error => error,
+        })?;
         let keep_cache = match &from {
             Origin::Listing(listing, _) if !is_overlaid(space, ino)? => {
                 space.inodes.show_listing(ino, listing.version())
@@ -171,6 +175,7 @@ async fn begin(space: &Namespace, ino: Ino) -> Result<Origin, Error> {
     if let Err(error) = first {
         if matches!(error, api::Error::NotFound) {
             space.metadata.forget(&folder.key);
+            doubt_name(space, ino);
         }
         let error = space.error(&folder, error);
         return space.or_known(&key, Err(error), known).await;
@@ -179,6 +184,21 @@ async fn begin(space: &Namespace, ino: Ino) -> Result<Origin, Error> {
         Some(Ok((listing, asked))) => Ok(Origin::Listing(listing, asked)),
         _ => Ok(Origin::Progress(progress)),
     }
+}
+
+/// The name by which the folder `ino` was found is asked for again.
+fn doubt_name(space: &Namespace, ino: Ino) {
+    if let Some(node) = space.inodes.node(ino).filter(|_| has_name(space, ino))
+        && let Ok(parent) = space.folder_key(node.parent)
+    {
+        space.metadata.doubt(&parent, &node.entry.name);
+    }
+}
+
+/// Whether the folder `ino` has a name that goes with it. That of a shortcut stays when what it leads to is gone.
+fn has_name(space: &Namespace, ino: Ino) -> bool {
+    let node = space.inodes.node(ino);
+    ino != Ino::ROOT && node.is_some_and(|node| node.entry.shortcut.is_none())
 }
 
 impl Handle {

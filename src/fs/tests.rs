@@ -251,7 +251,8 @@ async fn a_change_shows_once_the_belief_has_run_out() {
     assert_eq!(world.names(docs).await, ["deep"]);
     drive.remove("cloudreve://my/docs");
     let opened = world.folders.open(&world.space, docs).await;
-    assert!(matches!(opened, Err(Error::NotFound)), "{opened:?}");
+    assert!(matches!(opened, Err(Error::Gone)), "{opened:?}");
+    assert!(world.find(Ino::ROOT, "docs").await.is_none());
 }
 
 #[tokio::test]

@@ -192,3 +192,19 @@ fn what_was_seen_where_others_moved_it_does_not_show_under_the_name_it_had() {
         assert!(seen.elapsed() < Duration::from_secs(30));
     }
 }
+
+/// Nothing is told, and answers are believed for a minute.
+#[test]
+fn a_folder_that_turned_out_to_be_gone_is_not_in_the_way_of_its_name() {
+    let server = Server::start(Options::default()).unwrap();
+    server.configure_events(|events| events.silence = true);
+    server.put("folder/file.txt", "old");
+    let mount = Mounted::new(&server, "cloudreve://my/", &["--metadata-ttl", "60s"]);
+    let folder = mount.path("folder");
+    assert!(folder.metadata().unwrap().is_dir());
+    server.remove("folder");
+    assert_eq!(names(&mount.path("")), "-");
+    assert_eq!(folder.metadata().unwrap_err().kind(), ErrorKind::NotFound);
+    std::fs::write(&folder, "a file").unwrap();
+    assert_eq!(std::fs::read_to_string(&folder).unwrap(), "a file");
+}
