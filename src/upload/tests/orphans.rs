@@ -12,6 +12,14 @@ fn mend(drive: &Drive, run: &Run) {
     run.uploader.wake();
 }
 
+/// What comes after the process of `run` was killed, with a server that answers again.
+async fn killed(drive: &Drive, run: Run) -> Run {
+    run.kill().await;
+    drive.api.drain().await;
+    drive.server.clear_faults();
+    drive.run()
+}
+
 /// All of `content` gets to the server as `f`, and its answer is lost, as all later ones.
 async fn landed_unheard(drive: &Drive, run: &Run, base: Option<Base>) -> Arc<Local> {
     drive
@@ -58,10 +66,7 @@ async fn a_version_whose_answer_was_lost_is_the_base_of_what_replaced_its_file()
         replace(&run, &old, Some(base), b"newer").await;
         drop(old);
         if is_killed {
-            run.kill().await;
-            drive.api.drain().await;
-            drive.server.clear_faults();
-            run = drive.run();
+            run = killed(&drive, run).await;
         }
         mend(&drive, &run);
         check(&drive, &run, Some(b"newer")).await;
@@ -79,10 +84,7 @@ async fn a_new_file_whose_answer_was_lost_is_the_base_of_what_replaced_it() {
         replace(&run, &old, None, b"newer").await;
         drop(old);
         if is_killed {
-            run.kill().await;
-            drive.api.drain().await;
-            drive.server.clear_faults();
-            run = drive.run();
+            run = killed(&drive, run).await;
         }
         mend(&drive, &run);
         check(&drive, &run, Some(b"newer")).await;
@@ -100,10 +102,7 @@ async fn a_new_file_whose_answer_was_lost_goes_where_it_was_unlinked_before_anyb
         old.unlink().unwrap();
         drop((held, old));
         if is_killed {
-            run.kill().await;
-            drive.api.drain().await;
-            drive.server.clear_faults();
-            run = drive.run();
+            run = killed(&drive, run).await;
         }
         mend(&drive, &run);
         check(&drive, &run, None).await;
@@ -130,10 +129,7 @@ async fn an_empty_file_whose_answer_was_lost_goes_where_it_was_unlinked_before_a
         old.unlink().unwrap();
         drop((held, old));
         if is_killed {
-            run.kill().await;
-            drive.api.drain().await;
-            drive.server.clear_faults();
-            run = drive.run();
+            run = killed(&drive, run).await;
         }
         mend(&drive, &run);
         check(&drive, &run, None).await;
@@ -184,10 +180,7 @@ async fn an_upload_that_could_not_be_cancelled_is_no_conflict_with_what_replaced
         drop(old);
         assert_eq!(drive.server.open_uploads(), 1, "held in vain");
         if is_killed {
-            run.kill().await;
-            drive.api.drain().await;
-            drive.server.clear_faults();
-            run = drive.run();
+            run = killed(&drive, run).await;
         }
         mend(&drive, &run);
         check(&drive, &run, Some(b"newer")).await;

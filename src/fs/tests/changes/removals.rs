@@ -117,14 +117,20 @@ async fn a_version_that_nobody_heard_of_goes_with_the_file_that_was_unlinked() {
     assert_eq!(mounted.names("").await, [""; 0]);
 }
 
-#[tokio::test]
-async fn a_file_that_was_unlinked_before_anybody_heard_that_it_is_there_does_not_show() {
+/// A drive with the folder `a`, in which the server has `new`, of which nobody heard before it was unlinked.
+async fn left_unheard() -> Mounted {
     let mounted = Mounted::new(|server| drop(server.mkdir("a"))).await;
     let local = mounted.write("a/new", b"new").await;
     mounted.lands_unheard("a/new", &local, b"new").await;
     mounted.unlink("a/new").await.unwrap();
     drop(local);
     mounted.server.clear_faults();
+    mounted
+}
+
+#[tokio::test]
+async fn a_file_that_was_unlinked_before_anybody_heard_that_it_is_there_does_not_show() {
+    let mounted = left_unheard().await;
     mounted.server.fail(Fault::on(Route::Delete).status(502));
     assert_eq!(mounted.on_server("a"), ["new"]);
     assert_eq!(mounted.names("a").await, [""; 0]);
@@ -133,12 +139,7 @@ async fn a_file_that_was_unlinked_before_anybody_heard_that_it_is_there_does_not
 
 #[tokio::test]
 async fn a_folder_is_empty_in_which_only_an_upload_is_that_nobody_heard_of() {
-    let mounted = Mounted::new(|server| drop(server.mkdir("a"))).await;
-    let local = mounted.write("a/new", b"new").await;
-    mounted.lands_unheard("a/new", &local, b"new").await;
-    mounted.unlink("a/new").await.unwrap();
-    drop(local);
-    mounted.server.clear_faults();
+    let mounted = left_unheard().await;
     mounted.rmdir("a").await.unwrap();
     assert_eq!(mounted.on_server(""), [""; 0]);
 }
