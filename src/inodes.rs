@@ -103,11 +103,11 @@ pub struct Inodes {
     site: StableHash,
     root: FileUri,
     table: Mutex<Table>,
-    /// Where the server has what it has not heard to be renamed.
+    /// Where the server has files of whose new names it has not heard.
     elsewhere: Mutex<HashMap<FileKey, FileUri>>,
     left: Sender<Left>,
     /// Until somebody listens.
-    unheard: Mutex<Option<Receiver<Left>>>,
+    untaken: Mutex<Option<Receiver<Left>>>,
 }
 
 /// A name by which the kernel knows a file that was met under another one since, without a call of the kernel's: who opens
@@ -124,10 +124,10 @@ impl Inodes {
     /// A table with nothing but the root, which `entry` describes and `root` names.
     pub fn new(instance_id: &str, root: FileUri, entry: Arc<Entry>) -> Self {
         let slot = Slot::new(Tree::MAIN, Ino::ROOT, entry);
-        let (left, unheard) = channel(LEFT_MAX);
+        let (left, untaken) = channel(LEFT_MAX);
         Self {
             left,
-            unheard: Mutex::new(Some(unheard)),
+            untaken: Mutex::new(Some(untaken)),
             site: StableHash::default().with(instance_id.as_bytes()),
             root,
             table: Mutex::new(Table {
@@ -138,7 +138,7 @@ impl Inodes {
         }
     }
 
-    /// The server has the file or folder `key` at `uri`, wherever it shows, until that is none.
+    /// The server has the file `key` at `uri`, wherever it shows, until that is none.
     pub fn is_elsewhere(&self, key: FileKey, uri: Option<FileUri>) {
         let mut elsewhere = self.elsewhere.lock().unwrap();
         match uri {
@@ -147,17 +147,17 @@ impl Inodes {
         };
     }
 
-    fn elsewhere(&self, key: impl FnOnce() -> Option<FileKey>) -> Option<FileUri> {
+    fn elsewhere(&self, node: &Node) -> Option<FileUri> {
         let elsewhere = self.elsewhere.lock().unwrap();
         match elsewhere.is_empty() {
             true => None,
-            false => elsewhere.get(&key()?).cloned(),
+            false => elsewhere.get(&node.key()).cloned(),
         }
     }
 
     /// The names that are left from now on, and those that were since the table was made. Theirs who asks first.
     pub fn left(&self) -> Option<Receiver<Left>> {
-        self.unheard.lock().unwrap().take()
+        self.untaken.lock().unwrap().take()
     }
 
     /// `entry` was met in `parent`, which may not be where the kernel has `ino`.
@@ -423,7 +423,7 @@ impl Inodes {
             return Some(self.root.clone());
         }
         let node = self.node(ino)?;
-        match self.elsewhere(|| Some(node.key())) {
+        match self.elsewhere(&node) {
             Some(uri) => Some(uri),
             None => Some(self.folder_uri(node.parent)?.child(node.entry.segment())),
         }
@@ -455,12 +455,6 @@ impl Inodes {
         let mut at = ino;
         for _ in 0..DEPTH_MAX {
             let slot = table.slots.get(&at)?;
-            if base.is_none()
-                && let Some(uri) = self.elsewhere(|| Some(slot.node().key()))
-            {
-                let names = names.into_iter().rev();
-                return Some(names.fold(uri, |uri, name| uri.child(name)));
-            }
             let start = match (at, slot.entry.shortcut.as_deref()) {
                 (Ino::ROOT, _) => Some(&self.root),
                 (_, Some(Shortcut::To(uri))) => Some(uri),

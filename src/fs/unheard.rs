@@ -2,8 +2,9 @@
 //!
 //! They show over all that the server says, and are noted in the journal before the call returns, so that they survive the
 //! process. Each file or folder has one such change at most, from where the server has it (its *home*) to where it shows:
-//! what is renamed twice goes there in one way, and what comes home again was never gone. Until the server has heard, places
-//! are the server's: a URI of what lies below a renamed folder leads by that folder's home, and what goes there is found.
+//! what is renamed twice goes there in one way, and what comes home again was never gone. Until the server has heard, the URI
+//! of a renamed file is that of its home. Folders that the server has are not renamed without it: what lies below one would
+//! have one path here and another one there.
 //!
 //! This room remembers, and asks nobody; `hearing` and `moving` tell the server.
 
@@ -23,7 +24,7 @@ use std::time::{Instant, SystemTime};
 use crate::entry::{Entry, FileKey, Tree};
 use crate::inodes::Inodes;
 use crate::listing::name_of;
-use crate::model::{FileId, FileKind};
+use crate::model::FileId;
 use crate::names::NamePolicy;
 use crate::staging::{Place, Staging, StepsId, is_made};
 use crate::uri::FileUri;
@@ -98,28 +99,30 @@ pub struct Astray {
 }
 
 impl Change {
+    /// One that nobody has tried to tell the server yet.
+    fn new(
+        noted: StepsId,
+        order: u64,
+        entry: Arc<Entry>,
+        place: Place,
+        home: Option<Place>,
+    ) -> Self {
+        Self {
+            noted,
+            order,
+            entry,
+            place,
+            home,
+            tries: 0,
+            why: None,
+            due: Instant::now(),
+        }
+    }
+
     /// Tells it apart from all others.
     pub(super) fn key(&self) -> FileKey {
         key_of(&self.entry.id)
     }
-}
-
-/// Where the folder at `uri` shows, where the `folders` that the server has at the first place of each show at the second.
-/// No way there leads through more than `most` of them.
-fn shown_folder(folders: &[(FileUri, Place)], uri: &FileUri, most: usize) -> FileUri {
-    let is_above = |home: &FileUri| {
-        home.file_system() == uri.file_system() && uri.names().starts_with(home.names())
-    };
-    let above = folders.iter().filter(|(home, _)| is_above(home));
-    let nearest = above.max_by_key(|(home, _)| home.names().len());
-    let Some((home, place)) = nearest.filter(|_| most > 0) else {
-        return uri.clone();
-    };
-    let folder = shown_folder(folders, &place.folder_uri, most - 1);
-    let inner = uri.names()[home.names().len()..].iter().cloned();
-    inner.fold(folder.child(place.name.clone()), |uri, name| {
-        uri.child(name)
-    })
 }
 
 /// What the file `id` at `place` is called here.
@@ -291,26 +294,6 @@ impl Unheard {
         }
     }
 
-    /// Where what the server has at `uri` shows: below a folder that was renamed here it has another place.
-    pub(super) fn shown_at(&self, uri: &FileUri) -> FileUri {
-        let folders: Vec<(FileUri, Place)> = {
-            let state = self.state.lock().unwrap();
-            let changes = state.changes.values();
-            let folders = changes.filter(|change| change.entry.kind == FileKind::Folder);
-            let away = folders.filter_map(|change| {
-                let home = change.home.as_ref()?;
-                Some((home.uri(), change.place.clone()))
-            });
-            away.collect()
-        };
-        match (uri.parent(), uri.name()) {
-            (Some(folder), Some(name)) if !folders.is_empty() => {
-                shown_folder(&folders, &folder, folders.len()).child(name.clone())
-            }
-            _ => uri.clone(),
-        }
-    }
-
     /// What waits for the server.
     pub(super) fn pending(&self) -> Vec<Pending> {
         let (now, clock) = (Instant::now(), SystemTime::now());
@@ -383,43 +366,6 @@ impl Around<'_> {
                 self.inodes.is_elsewhere(key, None);
             }
             None => clearing.folder_done(&key.id),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::names::ServerName;
-
-    fn uri(text: &str) -> FileUri {
-        FileUri::parse_wire(&format!("cloudreve://my/{text}")).unwrap()
-    }
-
-    #[test]
-    fn what_lies_below_renamed_folders_shows_where_these_do() {
-        let place = |folder: &str, name: &str| Place {
-            folder: key_of(&FileId("any".into())),
-            folder_uri: uri(folder),
-            name: ServerName::from_wire(name.as_bytes()),
-            full: None,
-        };
-        // Two that changed their names with each other, and one that went from one of them into the other.
-        let folders = [
-            (uri("a"), place("", "b")),
-            (uri("b"), place("", "a")),
-            (uri("a/in"), place("b", "out")),
-        ];
-        for (there, here) in [
-            ("c", "c"),
-            ("a", "b"),
-            ("a/x", "b/x"),
-            ("b/x/y", "a/x/y"),
-            ("a/in", "a/out"),
-            ("a/in/x", "a/out/x"),
-        ] {
-            let shown = shown_folder(&folders, &uri(there), folders.len());
-            assert_eq!(shown, uri(here), "{there}");
         }
     }
 }

@@ -101,10 +101,6 @@ impl Debts {
                 point: plan.dir.clone(),
                 root: fs.root(),
                 names: plan.fs.names,
-                shown_at: {
-                    let fs = Arc::clone(fs);
-                    Arc::new(move |uri| fs.shown_at(uri))
-                },
             },
             pace: Mutex::new(Pace::default()),
             conflicts: Mutex::new(Conflicts::default()),

@@ -265,11 +265,6 @@ impl Fs {
         self.namespace.unheard.pending()
     }
 
-    /// Where what the server has at `uri` shows here, also below a folder of whose new name it has not heard.
-    pub fn shown_at(&self, uri: &FileUri) -> FileUri {
-        self.namespace.unheard.shown_at(uri)
-    }
-
     /// Those that came to something else than was wanted since the mount began, because somebody else was faster: how many, and
     /// the last of them.
     pub fn astray(&self) -> (u64, Vec<Astray>) {

@@ -1,7 +1,7 @@
 //! Folders that are made here, and removed or changed before the server has heard of them.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use crate::attributes::Attributes;
 use crate::entry::{Entry, FileKey};
@@ -10,7 +10,7 @@ use crate::fs::locals::differing;
 use crate::fs::{Believed, Error, Fs};
 use crate::inodes::Ino;
 use crate::model::{EntityId, FileKind};
-use crate::staging::{Place, Staging, is_made, made_id};
+use crate::staging::{Place, Staging, StepsId, is_made, made_id};
 use crate::upload::has_ids;
 
 use super::{Around, Change};
@@ -87,16 +87,7 @@ impl Fs {
         home: Option<Place>,
     ) -> Result<(), Error> {
         let unheard = &self.namespace.unheard;
-        let mut change = Change {
-            noted: crate::staging::StepsId(0),
-            order: unheard.next(),
-            entry,
-            place,
-            home,
-            tries: 0,
-            why: None,
-            due: Instant::now(),
-        };
+        let mut change = Change::new(StepsId(0), unheard.next(), entry, place, home);
         let text = change.text(None).map_err(disk)?;
         let before = unheard.keyed(&change.key());
         change.noted = match &before {

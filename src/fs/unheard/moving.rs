@@ -13,7 +13,6 @@ use crate::fs::locals::{Locals, Shown, differing};
 use crate::fs::namespace::Folder;
 use crate::fs::steps::{Plan, aside, is_aside, way};
 use crate::fs::{Error, Fs};
-use crate::model::FileKind;
 use crate::staging::Place;
 use crate::upload::folder_of;
 use crate::uri::FileUri;
@@ -52,16 +51,10 @@ impl Fs {
                 return Ok(());
             }
         }
-        let (mut below, mut held) = (Vec::new(), Vec::new());
-        if info.kind == FileKind::Folder {
-            if self.all_removed(&info.uri).await.is_err() {
-                return Err(Why::Later);
-            }
-            below = self.below(&info.uri);
-        }
-        for shown in space.locals.keyed(&key).iter().chain(&below) {
-            held.push(self.hold(&shown.local).await?);
-        }
+        let held = match space.locals.keyed(&key) {
+            Some(shown) => Some(self.hold(&shown.local).await?),
+            None => None,
+        };
         let (mut to, mut nth) = (folder.child(place.name.clone()), 0);
         while info.uri != to {
             match self.go(change, &info.uri, &to).await {
@@ -86,10 +79,6 @@ impl Fs {
             space.unheard.is_astray(to.clone(), words);
         }
         self.has_moved(change, home, &info.uri, &to).await?;
-        self.relocate_below(below, &info.uri, &to);
-        if info.kind == FileKind::Folder {
-            self.unheard_below(&info.uri, &to)?;
-        }
         drop(held);
         Ok(())
     }
@@ -130,11 +119,7 @@ impl Fs {
             true => change.entry.name.to_os_string(),
             false => name.to_local(names),
         };
-        let there = match change.entry.kind {
-            FileKind::File => self.whats_at(to).await?,
-            // Nothing of it but its place may be other by now, and until that is known nothing below it is found.
-            FileKind::Folder => None,
-        };
+        let there = self.whats_at(to).await?;
         let told = there.and_then(|info| space.entry(info));
         let entry = Arc::new(Entry {
             segment: differing(&shown, name.clone()),

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -212,16 +212,7 @@ impl Fs {
                 continue;
             }
             let entry = Arc::new(note.shows.entry(id, &place, names));
-            let change = Change {
-                noted,
-                order: space.unheard.next(),
-                entry,
-                place,
-                home,
-                tries: 0,
-                why: None,
-                due: Instant::now(),
-            };
+            let change = Change::new(noted, space.unheard.next(), entry, place, home);
             space
                 .unheard
                 .put(change.clone(), &self.around(&owing.staging));
@@ -260,16 +251,9 @@ mod tests {
             shared: true,
             ..Entry::plain("f", "x:y", FileKind::File)
         };
-        let change = Change {
-            noted: StepsId(1),
-            order: 1,
-            entry: Arc::new(entry.clone()),
-            place: place.clone(),
-            home: Some(spot("", "cloudreve://my/old")),
-            tries: 0,
-            why: None,
-            due: Instant::now(),
-        };
+        let home = Some(spot("", "cloudreve://my/old"));
+        let shows = Arc::new(entry.clone());
+        let change = Change::new(StepsId(1), 1, shows, place.clone(), home);
         let text = change.text(None).unwrap();
         assert!(is_note(&text));
         let note: Note = serde_json::from_str(&text).unwrap();

@@ -260,20 +260,14 @@ impl Fs {
         Ok(is_so)
     }
 
-    /// The server has what was at `from` at `to` now: what waits below, and where it is to go, is found by that.
-    pub(super) fn unheard_below(&self, from: &FileUri, to: &FileUri) -> Result<(), Error> {
+    /// The folder made here that was at `from` is at `to` now, and so is what waits below it.
+    fn unheard_below(&self, from: &FileUri, to: &FileUri) -> Result<(), Error> {
         let staging = &self.owing()?.staging;
         for change in self.namespace.unheard.all() {
             let place = moved(&change.place, from, to);
-            let home = change.home.as_ref().map(|home| moved(home, from, to));
-            if place == change.place && home == change.home {
-                continue;
+            if place != change.place {
+                self.note(staging, change.entry, place, change.home)?;
             }
-            if let Some(home) = &home {
-                let uri = Some(home.uri());
-                self.namespace.inodes.is_elsewhere(change.key(), uri);
-            }
-            self.note(staging, change.entry, place, home)?;
         }
         Ok(())
     }

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::pace::Rate;
@@ -77,16 +76,12 @@ impl Brief {
     }
 }
 
-/// Where what the server has at a place shows here.
-pub(super) type ShownAt = Arc<dyn Fn(&FileUri) -> FileUri + Send + Sync>;
-
 /// How paths are shown.
 #[derive(Clone)]
 pub(super) struct Shown {
     pub(super) point: PathBuf,
     pub(super) root: FileUri,
     pub(super) names: NamePolicy,
-    pub(super) shown_at: ShownAt,
 }
 
 impl Shown {
@@ -107,7 +102,6 @@ impl Shown {
     }
 
     fn path_as(&self, uri: &FileUri, name: Option<OsString>) -> String {
-        let uri = &(self.shown_at)(uri);
         let Some(below) = self.below(uri) else {
             return uri.to_string();
         };
@@ -122,13 +116,11 @@ impl Shown {
     /// Whether it lies at or below `path`, which is below the mount point. What lies elsewhere belongs to the whole
     /// mount alone.
     pub(super) fn is_within(&self, uri: &FileUri, path: &Path) -> bool {
-        let uri = &(self.shown_at)(uri);
         path.as_os_str().is_empty() || self.below_path(uri, path).is_some()
     }
 
     /// Whether it lies at `path`, which is below the mount point.
     pub(super) fn is_at(&self, uri: &FileUri, path: &Path) -> bool {
-        let uri = &(self.shown_at)(uri);
         self.below_path(uri, path).is_some_and(<[_]>::is_empty)
     }
 
@@ -374,7 +366,6 @@ mod tests {
             point: "/mnt/drive".into(),
             root: FileUri::parse_wire(root).unwrap(),
             names: NamePolicy::Encode,
-            shown_at: Arc::new(FileUri::clone),
         }
     }
 
