@@ -58,6 +58,10 @@ impl Fs {
         let _turn = space.unheard.turn.lock().await;
         let (from, source) = self.end(parent, name).await?;
         let source = self.to_be_renamed(&from, source.ok_or(Error::NotFound)?)?;
+        if source.entry.kind == FileKind::Folder && !is_made(&source.key.id) {
+            // The server has it by now: once more, by way of that.
+            return Err(Error::Gone);
+        }
         let (mut to, target) = self.end(new_parent, new_name).await?;
         if target.is_none() {
             let stored = stored(new_name, space.options.names)?;
