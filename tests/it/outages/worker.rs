@@ -290,7 +290,8 @@ impl<'a> Worker<'a> {
                 .position(|(one, other)| one != other);
             let (found, right) = (found.len(), right.0.len());
             self.wrong(&format!(
-                "read {path}: {found} bytes, not the {right} that it has; they differ at {at:?}"
+                "read {path}: {found} bytes, not the {right} that it has; they differ at {at:?}\n{}",
+                self.history_of(&path)
             ));
         }
     }
@@ -321,7 +322,10 @@ impl<'a> Worker<'a> {
             && found.len() != right.0.len() as u64
         {
             let (found, right) = (found.len(), right.0.len());
-            self.wrong(&format!("stat {path}: {found} bytes, not {right}"));
+            let history = self.history_of(&path);
+            self.wrong(&format!(
+                "stat {path}: {found} bytes, not {right}\n{history}"
+            ));
         }
     }
 
@@ -346,8 +350,12 @@ impl<'a> Worker<'a> {
             .filter(|path| !(has_failed && name(path).starts_with(ASIDE)))
             .collect();
         if !lost.is_empty() || !more.is_empty() {
+            let amiss = lost.iter().chain(&more);
+            let histories: Vec<_> = amiss.map(|path| self.history_of(path)).collect();
             self.wrong(&format!(
-                "list {folder:?}: {lost:?} are missing, {more:?} are too many"
+                "list {folder:?}: {lost:?} are missing, {more:?} are too many, of {}\n{}",
+                found.len(),
+                histories.join("\n")
             ));
         }
     }
@@ -499,8 +507,8 @@ impl<'a> Worker<'a> {
                 );
             }
         }
-        for path in found.keys() {
-            note(path, format!("nobody made {path}"));
+        for (path, there) in &found {
+            note(path, format!("nobody made {path}, which is {there:?}"));
         }
         amiss
     }

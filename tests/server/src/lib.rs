@@ -47,6 +47,7 @@ mod sign;
 mod site;
 mod store;
 mod stream;
+mod trace;
 mod uri;
 mod view;
 

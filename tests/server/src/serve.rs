@@ -33,6 +33,7 @@ use crate::route::Route;
 use crate::routes;
 use crate::site::Site;
 use crate::stream::EventStream;
+use crate::trace;
 use crate::uri::percent;
 
 /// Bytes handed to the connection at once: large enough to be fast, small enough to be cut smoothly.
@@ -326,6 +327,7 @@ async fn serve(
             .map_or(Effect::None, |verdict| verdict.effect.clone()),
     };
     let reply = reply_to(shared, &asked, verdict.as_ref());
+    trace::write(&asked, &reply);
     // Whatever becomes of it now: who subscribed by it is known to be gone when it is dropped.
     let response = respond(shared, wire, &asked, reply);
     match asked.effect {
