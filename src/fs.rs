@@ -39,6 +39,7 @@ mod sweep;
 mod tests;
 mod told;
 mod touched;
+mod turns;
 mod unheard;
 mod xattrs;
 
@@ -94,6 +95,7 @@ use probing::probe;
 use removals::Removals;
 use sizes::FolderSizes;
 use space::Quota;
+use turns::Turns;
 
 /// What a change of several calls may take longer than one of them.
 const SLACK: Duration = Duration::from_secs(2);
@@ -266,6 +268,7 @@ pub struct Fs {
     owing: Option<Owing>,
     removals: Removals,
     late: Late,
+    turns: Turns,
     /// Whether shares that the mount leads into may be written to, and when that was asked.
     shares: Mutex<HashMap<FileSystem, (bool, Instant)>>,
     /// Counts what lost its name while it was open.
@@ -325,6 +328,7 @@ impl Fs {
         let fs = Self {
             removals: Removals::new(&api, &namespace),
             late: Late::default(),
+            turns: Turns::default(),
             namespace,
             folders: Folders::new(),
             files,

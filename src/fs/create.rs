@@ -29,6 +29,7 @@ impl Fs {
         maker: Maker,
         special: Option<Special>,
     ) -> Result<(Believed, Arc<Local>), Error> {
+        let _turn = self.turn_in([parent]).await?;
         let end = self.free_end(parent, name).await?;
         let staging = &self.owing()?.staging;
         let told = self.of_maker(parent, maker, FileKind::File, special)?;
@@ -52,6 +53,7 @@ impl Fs {
         name: &OsStr,
         maker: Maker,
     ) -> Result<Believed, Error> {
+        let _turn = self.turn_in([parent]).await?;
         self.sent_off(parent, name).await?;
         self.clear(parent, name).await?;
         let end = self.free_end(parent, name).await?;

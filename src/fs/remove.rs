@@ -58,6 +58,7 @@ impl Going {
 impl Fs {
     /// unlink(2). Who has the file open goes on with what it was.
     pub async fn unlink(&self, parent: Ino, name: &OsStr) -> Result<(), Error> {
+        let _turn = self.turn_in([parent]).await?;
         let (end, found) = self.end(parent, name).await?;
         let found = found.ok_or(Error::NotFound)?;
         if found.kind() == FileKind::File && self.unlink_renamed(&end, &found).await? {
@@ -221,6 +222,7 @@ impl Fs {
 
     /// rmdir(2).
     pub async fn remove_folder(&self, parent: Ino, name: &OsStr) -> Result<(), Error> {
+        let _turn = self.turn_in([parent]).await?;
         let (end, found) = self.end(parent, name).await?;
         let entry = match found.ok_or(Error::NotFound)? {
             Found::Known(entry) if entry.kind == FileKind::Folder => entry,

@@ -55,6 +55,7 @@ impl Fs {
         new_name: &OsStr,
         how: RenameHow,
     ) -> Result<(), Error> {
+        let _turn = self.turn_in([parent, new_parent]).await?;
         let once = || self.rename_once(parent, name, new_parent, new_name, how);
         match (once().await, how) {
             (Err(Error::Gone | Error::Exists), RenameHow::Replace) => once().await?,

@@ -746,3 +746,35 @@ async fn what_is_unlinked_or_replaced_before_the_news_of_its_delivery_is_gone() 
         assert_eq!(mounted.on_server(""), ["a", "b"]);
     }
 }
+
+#[tokio::test]
+async fn two_that_replace_one_file_at_once_do_so_one_after_the_other() {
+    let mut mounted = Mounted::new(|server| {
+        server.put("saved", "old");
+    })
+    .await;
+    let first = mounted.overwrite("saved", b"first").await;
+    mounted.write("second", b"second").await;
+    let third = mounted.write("third", b"third").await;
+    mounted.server.reset_counters();
+    mounted.server.fail(Fault::on(Route::UploadChunk).stall());
+    let (uploader, local) = (Arc::clone(&mounted.owing.uploader), Arc::clone(&first));
+    tokio::spawn(async move { uploader.deliver(&local).await });
+    while mounted.server.count(Route::UploadChunk) == 0 {
+        tokio::task::yield_now().await;
+    }
+    {
+        // As after a kill of the one who asks: the kernel lets the next one begin.
+        let mut second = pin!(mounted.mv("second", "saved"));
+        let mut last = pin!(mounted.mv("third", "saved"));
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        assert!(futures_util::poll!(last.as_mut()).is_pending());
+        mounted.server.clear_faults();
+        tokio::join!(second, last);
+    }
+    assert_eq!(mounted.names("").await, ["saved"]);
+    mounted.deliver(&third).await;
+    assert!(mounted.owing.staging.owed().is_empty());
+    assert_eq!(mounted.on_server(""), ["saved"]);
+    assert_eq!(mounted.content("saved"), b"third");
+}
