@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use crate::api;
+use crate::model::{FileId, FileInfo};
 use crate::staging::StepsId;
 use crate::task::Task;
+use crate::uri::FileUri;
 
 use super::Fs;
 use super::changes::is_lost;
@@ -37,6 +40,12 @@ impl Late {
         !self.plans.lock().unwrap().is_empty()
     }
 
+    /// Whether the file `id` may be on its way.
+    pub(super) fn has(&self, id: &FileId) -> bool {
+        let plans = self.plans.lock().unwrap();
+        plans.iter().any(|(_, plan)| plan.is_about(id))
+    }
+
     /// `plan`, which is noted as `id`, is to be finished.
     pub(super) fn add(&self, id: StepsId, plan: Plan) {
         self.plans.lock().unwrap().push((id, plan));
@@ -55,8 +64,8 @@ impl Fs {
     pub(super) async fn finish_late(&self) -> Outcome {
         let space = &self.namespace;
         let _finishing = self.late.finishing.lock().await;
-        let plans = std::mem::take(&mut *self.late.plans.lock().unwrap());
-        let (mut left, mut worst) = (Vec::new(), Outcome::Done);
+        let plans = self.late.plans.lock().unwrap().clone();
+        let mut worst = Outcome::Done;
         for (id, plan) in plans {
             let outcome = match worst {
                 // The next one would be waited for as long.
@@ -65,7 +74,6 @@ impl Fs {
             };
             worst = worst.max(outcome);
             if outcome != Outcome::Done {
-                left.push((id, plan));
                 continue;
             }
             for place in plan.places() {
@@ -75,10 +83,29 @@ impl Fs {
                         .others_changed(&folder, &name, Instant::now());
                 }
             }
+            let mut plans = self.late.plans.lock().unwrap();
+            plans.retain(|(late, _)| *late != id);
         }
-        // Ahead of what was added meanwhile.
-        self.late.plans.lock().unwrap().splice(0..0, left);
         worst
+    }
+
+    /// What is at `uri`, where the file `id` was a moment ago. Where that is half way to it or from it, it goes the rest first; an
+    /// error where it cannot.
+    pub(super) async fn whats_still_at(
+        &self,
+        uri: &FileUri,
+        id: &FileId,
+    ) -> Result<Option<FileInfo>, api::Error> {
+        let may_be_on_its_way = self.late.has(id);
+        let found = self.whats_at(uri).await?;
+        if found.is_some() || !may_be_on_its_way {
+            return Ok(found);
+        }
+        self.finish_late().await;
+        match self.late.has(id) {
+            true => Err(api::Error::Locked(Vec::new())),
+            false => self.whats_at(uri).await,
+        }
     }
 
     /// Whether anything is late.

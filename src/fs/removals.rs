@@ -99,6 +99,9 @@ pub(super) struct Gathered {
     /// The version that was seen: another one is not deleted.
     #[serde(default)]
     seen: Option<String>,
+    /// Places to which a change of its name may have brought it, where it is not there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    or_at: Vec<Elsewhere>,
     /// The folder in which it showed, …
     #[serde(default)]
     tree: u64,
@@ -112,18 +115,51 @@ pub(super) struct Gathered {
     unlinked: Option<u64>,
 }
 
+/// A place of a file in what is mounted itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Elsewhere {
+    folder: String,
+    at: String,
+}
+
 impl Gathered {
     /// Of the file `id` at `place`, which was seen as `seen`.
-    fn of(place: &Place, id: &FileId, seen: &EntityId, unlinked: Option<LocalId>) -> Self {
+    pub(super) fn of(
+        place: &Place,
+        id: &FileId,
+        seen: &EntityId,
+        unlinked: Option<LocalId>,
+    ) -> Self {
         Self {
             removed: id.to_string(),
             at: place.uri().to_wire(),
+            or_at: Vec::new(),
             seen: Some(seen.0.to_string()),
             tree: place.folder.tree.number(),
             folder: Some(place.folder.id.to_string()),
             full: place.full.as_deref().map(str::to_owned),
             unlinked: unlinked.map(|local| local.0),
         }
+    }
+
+    /// The same, where the file may be at one of `places` instead.
+    pub(super) fn or_at(self, places: &[Place]) -> Self {
+        let elsewhere = places.iter().map(|place| Elsewhere {
+            folder: place.folder.id.to_string(),
+            at: place.uri().to_wire(),
+        });
+        Self {
+            or_at: elsewhere.collect(),
+            ..self
+        }
+    }
+
+    fn elsewhere(&self) -> Vec<(FileId, FileUri)> {
+        let places = self.or_at.iter().filter_map(|place| {
+            let uri = FileUri::parse_wire(&place.at).ok()?;
+            Some((FileId(place.folder.as_str().into()), uri))
+        });
+        places.collect()
     }
 
     /// The folder in which it showed; none of what an older version noted.
@@ -141,6 +177,8 @@ struct Removal {
     gathered: Gathered,
     name: Box<OsStr>,
     uri: FileUri,
+    /// Where it may be instead, with the folder.
+    or_at: Vec<(FileId, FileUri)>,
     how: Delete,
     since: Instant,
 }
@@ -218,7 +256,9 @@ impl Removals {
         seen: &EntityId,
         unlinked: Option<LocalId>,
     ) -> bool {
-        self.postpones_at(fs, &end.place(), &end.name, id, seen, unlinked)
+        let place = end.place();
+        let gathered = Gathered::of(&place, id, seen, unlinked);
+        self.postpones_at(fs, &place, &end.name, gathered)
     }
 
     /// As [`Removals::postpones`], of what the server has at `place`, which is called `name` here.
@@ -227,11 +267,8 @@ impl Removals {
         fs: &Fs,
         place: &Place,
         name: &OsStr,
-        id: &FileId,
-        seen: &EntityId,
-        unlinked: Option<LocalId>,
+        gathered: Gathered,
     ) -> bool {
-        let gathered = Gathered::of(place, id, seen, unlinked);
         let Some(removal) = self.shared.noted(fs, place, name, gathered) else {
             return false;
         };
@@ -359,6 +396,7 @@ impl Shared {
         {
             Ok(noted) => Some(Removal {
                 noted,
+                or_at: gathered.elsewhere(),
                 gathered,
                 name: name.into(),
                 how: fs.how_to_delete(&uri),

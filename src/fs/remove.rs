@@ -206,7 +206,7 @@ impl Fs {
     async fn unlink_known(&self, end: &End, entry: &Entry) -> Result<(), Error> {
         let key = self.key_in(end.parent, &entry.id)?;
         self.vanishing(&key).await;
-        if self.removals.takes(self, end, entry).await {
+        if !self.late.has(&entry.id) && self.removals.takes(self, end, entry).await {
             return self.retire(&key);
         }
         let deleted = self.delete_seen(end, &entry.id).await;
@@ -257,7 +257,7 @@ impl Fs {
         };
         self.is_empty_here(&key)?;
         self.is_empty_here(&inner)?;
-        self.removals.send(&key).await?;
+        self.has_left(&key).await?;
         let uri = match entry.shortcut.as_deref() {
             Some(crate::entry::Shortcut::To(uri)) => uri.clone(),
             Some(crate::entry::Shortcut::Broken) => return Ok(()),
@@ -371,7 +371,7 @@ impl Fs {
         id: &FileId,
         is_seen: impl Fn(&FileInfo) -> bool,
     ) -> Result<(Now, Option<EntityId>), Error> {
-        let found = self.whats_at(&end.uri()).await;
+        let found = self.whats_still_at(&end.uri(), id).await;
         let found = found.map_err(|error| self.refused(&end.folder, error))?;
         let now = match &found {
             Some(info) if info.id == *id && is_seen(info) => Now::Same,
@@ -408,10 +408,28 @@ impl Fs {
         let space = &self.namespace;
         let key = space.folder_key(parent)?;
         if space.leaving.has(&key, name) {
-            self.finish_waiting(true).await;
-            self.be_heard(true).await;
+            self.tell_what_leaves().await;
         }
         Ok(())
+    }
+
+    async fn tell_what_leaves(&self) {
+        self.finish_waiting(true).await;
+        self.be_heard(true).await;
+    }
+
+    /// An error where the server has something in the folder `key` still that was removed from it or renamed here: it is told of
+    /// that first, if it can be reached.
+    async fn has_left(&self, key: &FileKey) -> Result<(), Error> {
+        self.removals.send(key).await?;
+        let leaving = &self.namespace.leaving;
+        if leaving.any_in(key) {
+            self.tell_what_leaves().await;
+        }
+        match leaving.any_in(key) {
+            true => Err(self.untold()),
+            false => Ok(()),
+        }
     }
 
     /// An error where what was removed from `parent` under `name` waits for the server still.

@@ -119,6 +119,15 @@ impl Plan {
         places.flatten().filter_map(|place| parsed(place).ok())
     }
 
+    /// Whether the file `id` is one of its files.
+    pub(super) fn is_about(&self, id: &FileId) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|step| {
+            let (Step::Move { file, .. } | Step::Delete { file, .. }) = step;
+            **file == *id.0
+        })
+    }
+
     /// The first step of `file`, which led it away from home.
     fn home(&self, file: &str) -> Option<&Step> {
         let of = |step: &&Step| matches!(step, Step::Move { file: other, .. } if other == file);
@@ -400,9 +409,8 @@ impl Fs {
                 Err(_) => steps.push((id, text)),
             }
         }
-        if !gathered.is_empty() {
-            self.take_up_removals(gathered).await;
-        }
+        let is_any_removed = !gathered.is_empty();
+        self.take_up_removals(gathered);
         if self.namespace.is_down() {
             *self.unfinished.lock().unwrap() = steps;
             return;
@@ -431,6 +439,14 @@ impl Fs {
                     }
                 }
                 Err(error) => log::warn!("an unfinished change stays so for now: {error}"),
+            }
+        }
+        if is_any_removed {
+            // Their files are where they were seen now, and not half way to it or from it.
+            self.finish_waiting(true).await;
+            let left = self.unremoved().len();
+            if left > 0 {
+                log::warn!("{left} files that were deleted are still on the server");
             }
         }
         // What is there all the same shows again.

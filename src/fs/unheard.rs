@@ -69,6 +69,10 @@ pub(super) struct Change {
     pub(super) place: Place,
     /// Where the server has it; none of a folder that was made here.
     pub(super) home: Option<Place>,
+    /// Whether the server was asked to bring it to its place, and may have done so unheard.
+    is_tried: bool,
+    /// Earlier places to which the server may have brought it.
+    tried: Vec<Place>,
     tries: u32,
     why: Option<String>,
     due: Instant,
@@ -113,16 +117,28 @@ impl Change {
             entry,
             place,
             home,
+            is_tried: false,
+            tried: Vec::new(),
             tries: 0,
             why: None,
             due: Instant::now(),
         }
     }
 
+    /// Where the server may have it by now, other than at home.
+    pub(super) fn elsewhere(&self) -> Vec<Place> {
+        let here = self.is_tried.then_some(&self.place);
+        self.tried.iter().chain(here).cloned().collect()
+    }
+
     /// Tells it apart from all others.
     pub(super) fn key(&self) -> FileKey {
         key_of(&self.entry.id)
     }
+}
+
+fn is_same(one: &Place, other: &Place) -> bool {
+    one.folder == other.folder && one.name == other.name
 }
 
 /// What the file `id` at `place` is called here.
@@ -252,6 +268,14 @@ impl Unheard {
             around.end(&before, false);
         }
         around.begin(&change);
+    }
+
+    /// The server is about to be asked for the change of `key`.
+    fn is_tried(&self, key: &FileKey) {
+        let mut state = self.state.lock().unwrap();
+        if let Some(change) = state.changes.get_mut(key) {
+            change.is_tried = true;
+        }
     }
 
     /// The next number in the order.

@@ -100,7 +100,21 @@ fn may_pass(error: &api::Error) -> bool {
     }
 }
 
+/// Where a file that is to be deleted is by now.
+enum Still {
+    At(FileUri),
+    /// It is not the version that was seen.
+    Changed,
+    Nowhere,
+}
+
 impl Removal {
+    /// All places where it may be.
+    fn uris(&self) -> impl Iterator<Item = &FileUri> {
+        let elsewhere = self.or_at.iter().map(|(_, uri)| uri);
+        std::iter::once(&self.uri).chain(elsewhere)
+    }
+
     fn place(&self, folder: &FileKey) -> Option<Place> {
         Some(Place {
             folder: folder.clone(),
@@ -138,7 +152,8 @@ impl Shared {
 
     fn wait(&self, removal: Removal, due: Instant) {
         if let Some(staging) = &self.staging {
-            staging.clearing().add(removal.uri.clone());
+            let clearing = staging.clearing();
+            removal.uris().for_each(|uri| clearing.add(uri.clone()));
         }
         self.waiting.0.lock().unwrap().removals.push(Postponed {
             removal,
@@ -170,13 +185,14 @@ impl Shared {
                     }
                     _ => self.metadata.doubt(folder, &removal.name),
                 }
-                self.leaving.take(folder, &removal.name);
+                let id = FileId(removal.gathered.removed.as_str().into());
+                self.leaving.take_of(folder, &removal.name, &id);
             }
             None => self.metadata.others_changed_anything(now),
         }
         self.is_over(removal.noted);
         if let Some(staging) = &self.staging {
-            staging.clearing().done(&removal.uri);
+            removal.uris().for_each(|uri| staging.clearing().done(uri));
         }
     }
 
@@ -222,8 +238,13 @@ impl Shared {
         let state = self.waiting.0.lock().unwrap();
         let mut waiting = state.removals.iter().map(|waiting| &waiting.removal);
         waiting.any(|removal| {
-            removal.gathered.folder().as_ref() == Some(&place.folder)
-                && removal.uri.name() == Some(&place.name)
+            let mut elsewhere = removal.or_at.iter();
+            let is_its_own = removal.gathered.folder().as_ref() == Some(&place.folder)
+                && removal.uri.name() == Some(&place.name);
+            is_its_own
+                || elsewhere.any(|(folder, uri)| {
+                    *folder == place.folder.id && uri.name() == Some(&place.name)
+                })
         })
     }
 
@@ -234,7 +255,7 @@ impl Shared {
 
 impl Fs {
     /// Takes up what was `gathered` when the process before this one ended: the names are gone here, too.
-    pub(in crate::fs) async fn take_up_removals(&self, gathered: Vec<(StepsId, Gathered)>) {
+    pub(in crate::fs) fn take_up_removals(&self, gathered: Vec<(StepsId, Gathered)>) {
         let shared = &self.removals.shared;
         let names = self.namespace.options.names;
         for (noted, gathered) in gathered {
@@ -251,6 +272,7 @@ impl Fs {
             let name = name_of(&stored, gathered.full.as_deref(), &id, names);
             let removal = Removal {
                 noted,
+                or_at: gathered.elsewhere(),
                 gathered,
                 name: name.into(),
                 how: self.how_to_delete(&uri),
@@ -261,11 +283,6 @@ impl Fs {
                 Some(folder) => shared.wait_for_server(&folder, [removal]),
                 None => shared.wait(removal, Instant::now()),
             }
-        }
-        self.finish_waiting(true).await;
-        let left = shared.waiting.0.lock().unwrap().removals.len();
-        if left > 0 {
-            log::warn!("{left} files that were deleted are still on the server");
         }
     }
 
@@ -300,7 +317,7 @@ impl Fs {
             shared.forget_waiting(removal.noted);
             shared.is_decided(removal.gathered.folder().as_ref(), removal, &fate);
         };
-        let mut folders: HashMap<Option<FileUri>, Vec<Removal>> = HashMap::new();
+        let mut folders: HashMap<Option<FileUri>, Vec<(Removal, FileUri)>> = HashMap::new();
         let looks = due.into_iter().map(|removal| async move {
             let there = self.is_still_there(&removal).await;
             (removal, there)
@@ -308,20 +325,19 @@ impl Fs {
         let mut looks = futures_util::stream::iter(looks).buffer_unordered(LOOKS);
         while let Some((removal, there)) = looks.next().await {
             match there {
-                Ok(Some(true)) => {
-                    folders
-                        .entry(removal.uri.parent())
-                        .or_default()
-                        .push(removal);
+                Ok(Still::At(uri)) => {
+                    let batch = folders.entry(uri.parent()).or_default();
+                    batch.push((removal, uri));
                 }
-                Ok(None) => decide(&removal, Fate::Gone),
-                Ok(Some(false)) => decide(&removal, Fate::Changed),
+                Ok(Still::Nowhere) => decide(&removal, Fate::Gone),
+                Ok(Still::Changed) => decide(&removal, Fate::Changed),
                 Err(error) => shared.is_to_wait(removal.noted, &error),
             }
         }
         let batch_max = shared.batch_max().await.max(1);
         for batch in folders.values().flat_map(|all| all.chunks(batch_max)) {
-            for (removal, answer) in batch.iter().zip(self.delete_batch(batch).await) {
+            let answers = self.delete_batch(batch).await;
+            for ((removal, _), answer) in batch.iter().zip(answers) {
                 match answer {
                     Ok(()) | Err(api::Error::NotFound) => decide(removal, Fate::Gone),
                     Err(error) if may_pass(&error) => shared.is_to_wait(removal.noted, &error),
@@ -335,40 +351,61 @@ impl Fs {
         }
     }
 
-    /// Whether what was seen is at the place of `removal`; none where nothing is. What an upload of ours brought there that was
-    /// not answered in time is as good as seen.
-    async fn is_still_there(&self, removal: &Removal) -> Result<Option<bool>, api::Error> {
-        let Some(info) = self.whats_at(&removal.uri).await? else {
-            return Ok(None);
-        };
+    /// Where `removal` is to be done. What an upload of ours brought there that was not answered in time is as good as seen.
+    async fn is_still_there(&self, removal: &Removal) -> Result<Still, api::Error> {
         let gathered = &removal.gathered;
+        let id = FileId(gathered.removed.as_str().into());
+        let mut is_any_there = false;
+        let mut found = None;
+        for uri in removal.uris() {
+            let there = self.whats_still_at(uri, &id).await?;
+            is_any_there |= there.is_some();
+            found = there
+                .filter(|info| info.id == id)
+                .map(|info| (info, uri.clone()));
+            if found.is_some() {
+                break;
+            }
+        }
+        let Some((info, uri)) = found else {
+            return Ok(match is_any_there {
+                true => Still::Changed,
+                false => Still::Nowhere,
+            });
+        };
         if gathered.is(&info) {
-            return Ok(Some(true));
+            return Ok(Still::At(uri));
+        }
+        if info.size_bytes == 0 {
+            // As good as seen: nothing is lost with it, and it may be what an upload of ours began with.
+            return match info.upload_session() {
+                Some(_) => Err(api::Error::Locked(Vec::new())),
+                None => Ok(Still::At(uri)),
+            };
         }
         let (Some(seen), Some(owing)) = (&gathered.seen, &self.owing) else {
-            return Ok(Some(false));
+            return Ok(Still::Changed);
         };
-        if *info.id.0 != *gathered.removed {
-            return Ok(Some(false));
-        }
         let (seen, uploader) = (EntityId(seen.as_str().into()), &owing.uploader);
-        let is_ours = uploader.is_left(&info.id, &seen, &info.entity).await?;
-        Ok(Some(is_ours))
+        match uploader.is_left(&info.id, &seen, &info.entity).await? {
+            true => Ok(Still::At(uri)),
+            false => Ok(Still::Changed),
+        }
     }
 
     /// What the server says to each of `batch`.
-    async fn delete_batch(&self, batch: &[Removal]) -> Vec<Result<(), api::Error>> {
-        let Some(first) = batch.first() else {
+    async fn delete_batch(&self, batch: &[(Removal, FileUri)]) -> Vec<Result<(), api::Error>> {
+        let Some((first, _)) = batch.first() else {
             return Vec::new();
         };
-        let uris: Vec<FileUri> = batch.iter().map(|removal| removal.uri.clone()).collect();
+        let uris: Vec<FileUri> = batch.iter().map(|(_, uri)| uri.clone()).collect();
         match self.api.delete(&uris, first.how).await {
             Ok(answers) => for_each(answers).take(batch.len()).collect(),
             // One that is locked makes the server do none of them.
             Err(error) if is_of_few(&error) => {
                 let mut answers = Vec::new();
-                for removal in batch {
-                    answers.push(self.api.delete_one(&removal.uri, removal.how).await);
+                for (removal, uri) in batch {
+                    answers.push(self.api.delete_one(uri, removal.how).await);
                 }
                 answers
             }
@@ -382,7 +419,8 @@ impl Fs {
         self.removals.send_gathered().await?;
         self.finish_waiting(true).await;
         let state = self.removals.shared.waiting.0.lock().unwrap();
-        let mut waiting = state.removals.iter().map(|waiting| &waiting.removal.uri);
+        let waiting = state.removals.iter();
+        let mut waiting = waiting.flat_map(|waiting| waiting.removal.uris());
         let is_below = |uri: &FileUri| {
             uri.file_system() == place.file_system() && uri.names().starts_with(place.names())
         };

@@ -13,7 +13,7 @@ use crate::model::{EntityId, FileKind};
 use crate::staging::{Place, Staging, StepsId, is_made, made_id};
 use crate::upload::has_ids;
 
-use super::{Around, Change};
+use super::{Around, Change, is_same};
 
 impl Fs {
     pub(super) fn around<'a>(&'a self, staging: &'a Staging) -> Around<'a> {
@@ -88,8 +88,12 @@ impl Fs {
     ) -> Result<(), Error> {
         let unheard = &self.namespace.unheard;
         let mut change = Change::new(StepsId(0), unheard.next(), entry, place, home);
-        let text = change.text(None).map_err(disk)?;
         let before = unheard.keyed(&change.key());
+        if let Some(before) = &before {
+            change.tried = before.elsewhere();
+            change.tried.retain(|place| !is_same(place, &change.place));
+        }
+        let text = change.text(None).map_err(disk)?;
         change.noted = match &before {
             Some(before) => {
                 let noted = before.noted;

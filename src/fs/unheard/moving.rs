@@ -40,9 +40,12 @@ impl Fs {
         let folder = folder_of(&self.api, place).await?;
         if info.uri != home.uri() && info.uri != folder.child(place.name.clone()) {
             let at_home = folder_of(&self.api, home).await?.child(home.name.clone());
-            // A crash may have left it on the way.
+            // A crash may have left it on the way, or an answer was lost before it was to go on to this place.
             let is_on_its_way = info.uri.name().is_some_and(is_aside);
-            if info.uri != at_home && !is_on_its_way {
+            if info.uri != at_home
+                && !is_on_its_way
+                && !self.is_at_one_of(&change.tried, &info.uri).await?
+            {
                 let words = format!(
                     "'{}' was renamed here to '{}', and somebody else gave it another place, where it stays",
                     home.name, place.name
@@ -83,6 +86,21 @@ impl Fs {
         Ok(())
     }
 
+    /// Whether one of `places` is at `uri` by now.
+    async fn is_at_one_of(&self, places: &[Place], uri: &FileUri) -> Result<bool, Why> {
+        for place in places {
+            let folder = match folder_of(&self.api, place).await {
+                Ok(folder) => folder,
+                Err(api::Error::NotFound) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if folder.child(place.name.clone()) == *uri {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The calls that bring what is at `from` to `to`.
     async fn go(&self, change: &Change, from: &FileUri, to: &FileUri) -> Result<(), Error> {
         let plan = Plan {
@@ -95,6 +113,7 @@ impl Fs {
             flat: false,
         };
         let is_long = plan.steps.len() > 1;
+        self.namespace.unheard.is_tried(&change.key());
         let done = self.carry_out(&folder, &plan).await.map(drop);
         if is_long {
             // A listing of that moment may show what it passed.
@@ -119,7 +138,8 @@ impl Fs {
             true => change.entry.name.to_os_string(),
             false => name.to_local(names),
         };
-        let there = self.whats_at(to).await?;
+        // It is there all the same where the server does not tell how it looks now.
+        let there = self.whats_at(to).await.unwrap_or_default();
         let told = there.and_then(|info| space.entry(info));
         let entry = Arc::new(Entry {
             segment: differing(&shown, name.clone()),

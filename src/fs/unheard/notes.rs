@@ -28,6 +28,9 @@ struct Note {
     /// None of a folder that was made here.
     #[serde(default)]
     home: Option<Spot>,
+    /// Earlier places to which the server may have brought it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tried: Vec<Spot>,
     shows: Shows,
     /// The id that the server gave it meanwhile.
     #[serde(default)]
@@ -126,6 +129,7 @@ impl Change {
             unheard: self.entry.id.to_string(),
             place: Spot::of(&self.place),
             home: self.home.as_ref().map(Spot::of),
+            tried: self.tried.iter().map(Spot::of).collect(),
             shows: Shows::of(&self.entry),
             became: became.map(FileId::to_string),
         };
@@ -212,7 +216,12 @@ impl Fs {
                 continue;
             }
             let entry = Arc::new(note.shows.entry(id, &place, names));
-            let change = Change::new(noted, space.unheard.next(), entry, place, home);
+            let change = Change {
+                // The process before this one may have ended in the middle of it.
+                is_tried: true,
+                tried: note.tried.iter().filter_map(Spot::place).collect(),
+                ..Change::new(noted, space.unheard.next(), entry, place, home)
+            };
             space
                 .unheard
                 .put(change.clone(), &self.around(&owing.staging));

@@ -11,13 +11,14 @@ use crate::api;
 use crate::entry::{Entry, FileKey};
 use crate::fs::changes::{End, Found, disk, renamed, stored};
 use crate::fs::locals::{Locals, Shown};
+use crate::fs::removals::Gathered;
 use crate::fs::{Error, Fs};
 use crate::inodes::Ino;
 use crate::model::{EntityId, FileId, FileKind};
 use crate::staging::{LocalId, Place, is_made};
 use crate::uri::FileUri;
 
-use super::{key_of, shown_name};
+use super::{Change, is_same, key_of, shown_name};
 
 /// One who has a new name.
 struct Renamed {
@@ -112,7 +113,7 @@ impl Fs {
     }
 
     /// What the server is to hear first it has not heard.
-    fn untold(&self) -> Error {
+    pub(in crate::fs) fn untold(&self) -> Error {
         match self.namespace.is_down() {
             true => self.removals.unsent(),
             false => Error::Busy(api::Error::Locked(Vec::new())),
@@ -220,10 +221,9 @@ impl Fs {
         let home = change.as_ref().and_then(|change| change.home.as_ref());
         let home = home.unwrap_or(place);
         let name = shown_name(home, id, self.namespace.options.names);
-        if !self
-            .removals
-            .postpones_at(self, home, &name, id, seen, unlinked)
-        {
+        let elsewhere = change.as_ref().map(Change::elsewhere).unwrap_or_default();
+        let gathered = Gathered::of(home, id, seen, unlinked).or_at(&elsewhere);
+        if !self.removals.postpones_at(self, home, &name, gathered) {
             return Err(self.untold());
         }
         if let Some(change) = &change {
@@ -300,10 +300,6 @@ fn id_on_server(found: &Found) -> Option<FileId> {
         Found::Known(entry) => Some(entry.id.clone()),
         Found::Local(shown) => shown.local.base().map(|base| base.file),
     }
-}
-
-fn is_same(one: &Place, other: &Place) -> bool {
-    one.folder == other.folder && one.name == other.name
 }
 
 /// `place`, where it is once what was at `from` is at `to`.

@@ -9,12 +9,17 @@ impl Mounted {
         self.api.reach().set(false);
     }
 
-    /// It can be, and has heard all that it can hear.
-    async fn reunite(&self) {
+    /// It can be, and has not heard of anything yet.
+    async fn meet(&self) {
         self.server.restart().unwrap();
         while self.fs.namespace.is_down() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// It can be, and has heard all that it can hear.
+    async fn reunite(&self) {
+        self.meet().await;
         self.fs.settle().await;
     }
 
@@ -355,6 +360,44 @@ async fn a_folder_of_the_servers_gets_its_new_name_once_that_is_there_and_has_he
 }
 
 #[tokio::test]
+async fn a_folder_that_was_emptied_without_the_server_goes_once_that_is_there() {
+    let mounted = apart().await;
+    mounted.mv("known/dir/inner", "other/inner").await;
+    for name in ["a", "b"] {
+        mounted.unlink(&format!("known/{name}")).await.unwrap();
+    }
+    let refused = mounted.rmdir("known/dir").await;
+    assert!(matches!(refused, Err(Error::TimedOut(_))), "{refused:?}");
+    mounted.meet().await;
+    mounted.rmdir("known/dir").await.unwrap();
+    mounted.rmdir("known").await.unwrap();
+    assert_eq!(mounted.on_server(""), ["other"]);
+    assert_eq!(mounted.on_server("other"), ["inner"]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_half_way_to_its_new_name_and_deleted_does_not_come_back() {
+    let mounted = apart().await;
+    mounted.mv("known/a", "other/x").await;
+    mounted.meet().await;
+    let refused = |route| mounted.server.fail(Fault::on(route).code(403, "no"));
+    refused(Route::Move);
+    mounted
+        .server
+        .fail(Fault::on(Route::Rename).code(403, "no").after(1));
+    mounted.fs.be_heard(true).await;
+    assert!(mounted.fs.has_late() && !mounted.on_server("known").contains(&"a".to_owned()));
+    mounted.unlink("other/x").await.unwrap();
+    mounted.fs.finish_waiting(true).await;
+    mounted.server.clear_faults();
+    mounted.fs.settle().await;
+    mounted.fs.settle().await;
+    assert_eq!(mounted.on_server("known"), ["b", "dir"]);
+    assert!(mounted.on_server("other").is_empty());
+    assert_eq!(mounted.names("known").await, ["b", "dir"]);
+}
+
+#[tokio::test]
 async fn a_folder_made_and_renamed_without_the_server_is_there_under_its_last_name() {
     let mut mounted = apart().await;
     mounted.mkdir("made").await.unwrap();
@@ -463,4 +506,68 @@ async fn what_waits_in_a_folder_that_the_server_made_finds_it_after_two_ends_of_
     }
     assert_eq!(mounted.on_server("made"), ["a", "new"]);
     assert_eq!(mounted.on_server(""), ["known", "made", "other"]);
+}
+
+#[tokio::test]
+async fn a_new_name_that_the_server_gave_is_heard_of_though_it_does_not_tell_how_that_looks() {
+    let mounted = apart().await;
+    mounted.mv("known/a", "known/x").await;
+    mounted.meet().await;
+    // By its path; the two before, of it and of its folder, go by ids.
+    let by_path = Fault::on(Route::Info).code(403, "no").after(2);
+    mounted.server.fail(by_path);
+    mounted.fs.be_heard(true).await;
+    assert_eq!(mounted.unheard(), 0);
+    assert_eq!(mounted.on_server("known"), ["b", "dir", "x"]);
+    assert_eq!(mounted.names("known").await, ["b", "dir", "x"]);
+}
+
+/// `known/a` was renamed to `known/x`, which the server did, and nobody heard of.
+async fn renamed_unheard() -> Mounted {
+    let mounted = apart().await;
+    mounted.mv("known/a", "known/x").await;
+    mounted.meet().await;
+    let lost = Fault::on(Route::Rename).truncate_after(0);
+    mounted.server.fail(lost.times(1));
+    let unseen = Fault::on(Route::Info).code(403, "no");
+    mounted.server.fail(unseen.after(2));
+    mounted.fs.be_heard(true).await;
+    mounted.server.clear_faults();
+    assert_eq!(mounted.on_server("known"), ["b", "dir", "x"]);
+    assert_eq!(mounted.unheard(), 1);
+    mounted
+}
+
+#[tokio::test]
+async fn a_file_whose_new_name_the_server_gave_unheard_is_deleted_there() {
+    let mounted = renamed_unheard().await;
+    mounted.unlink("known/x").await.unwrap();
+    mounted.fs.settle().await;
+    assert_eq!(mounted.on_server("known"), ["b", "dir"]);
+    assert_eq!(mounted.names("known").await, ["b", "dir"]);
+}
+
+#[tokio::test]
+async fn a_file_whose_new_name_the_server_gave_unheard_is_deleted_after_the_end_of_the_process() {
+    let mounted = renamed_unheard().await;
+    mounted.cut_off();
+    mounted.unlink("known/x").await.unwrap();
+    mounted.mv("known/b", "known/x").await;
+    mounted.server.restart().unwrap();
+    let mounted = mounted.again().await;
+    mounted.fs.settle().await;
+    assert_eq!(mounted.on_server("known"), ["dir", "x"]);
+    assert_eq!(mounted.said("known/x").unwrap(), "content of b");
+    assert_eq!(mounted.fs.astray().0, 0);
+}
+
+#[tokio::test]
+async fn a_file_whose_new_name_the_server_gave_unheard_goes_on_from_there_to_another_one() {
+    let mounted = renamed_unheard().await;
+    mounted.cut_off();
+    mounted.mv("known/x", "other/y").await;
+    mounted.reunite().await;
+    assert_eq!(mounted.on_server("known"), ["b", "dir"]);
+    assert_eq!(mounted.on_server("other"), ["y"]);
+    assert_eq!((mounted.unheard(), mounted.fs.astray().0), (0, 0));
 }
