@@ -58,7 +58,7 @@ impl Fs {
         let _turn = self.turn_in([parent, new_parent]).await?;
         let once = || self.rename_once(parent, name, new_parent, new_name, how);
         match (once().await, how) {
-            (Err(Error::Gone | Error::Exists), RenameHow::Replace) => once().await?,
+            (Err(Error::Gone), _) | (Err(Error::Exists), RenameHow::Replace) => once().await?,
             // What was not begun, or is done in one call, waits until it can be reached.
             (Err(error), _) if self.namespace.is_of_the_wire(&error) && !self.late.is_any() => {
                 once().await?;
@@ -121,6 +121,8 @@ impl Fs {
                     false => Err(Error::Gone),
                 };
             }
+            // What becomes of their uploads is known then, or noted.
+            let _stopped = self.stop(&from, &source, target.as_ref()).await?;
             return self
                 .rename_here((parent, name), (new_parent, new_name))
                 .await;
@@ -142,6 +144,10 @@ impl Fs {
             Some(target) => Some(self.again(&to, target).await?),
             None => None,
         };
+        if self.rename_has_to_wait(&from, &source, &to, target.as_ref()) {
+            // Once more, with what the server has by now.
+            return Err(Error::Gone);
+        }
         let renamed = match (source, target) {
             (Found::Local(shown), target) => self.rename_local(&from, shown, &to, target).await,
             (Found::Known(entry), None) => self.rename_known(&from, &entry, &to).await,
