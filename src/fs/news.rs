@@ -93,8 +93,8 @@ impl Fs {
         let Some((shown, at)) = space.locals.numbered(local) else {
             return;
         };
-        let above = info.uri.parent();
-        let Some(entry) = space.entry(info).map(Arc::new) else {
+        let mut above = info.uri.parent();
+        let Some(mut entry) = space.entry(info).map(Arc::new) else {
             return;
         };
         let (state, is_late) = (shown.local.state(), at.is_none());
@@ -107,6 +107,10 @@ impl Fs {
             let place = shown.local.place();
             space.metadata.doubt(&place.folder, &entry.name);
             return;
+        }
+        if let Some(renamed) = self.renamed_here(&entry) {
+            // The server has not heard of its new name: what is there is not what shows where that is.
+            (entry, above) = (renamed, None);
         }
         // A newer content was delivered since, of which the news is on its way: it is not to show an older version meanwhile.
         let is_outrun = generation.is_some_and(|content| shown.local.is_outrun(content));

@@ -348,7 +348,7 @@ impl Fs {
     }
 
     /// One call, and where its answer is lost, a look at what became of it.
-    async fn step(&self, step: &Step) -> Result<Option<FileInfo>, api::Error> {
+    pub(super) async fn step(&self, step: &Step) -> Result<Option<FileInfo>, api::Error> {
         match step {
             Step::Delete { file, at, .. } => {
                 let file = FileId(file.as_str().into());

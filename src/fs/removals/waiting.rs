@@ -19,7 +19,8 @@ use crate::staging::{LocalId, Place, Staging, StepsId};
 use crate::uri::FileUri;
 
 use super::super::Fs;
-use super::super::changes::is_lost;
+use super::super::changes::{has_trash, is_lost};
+use super::super::steps::is_aside;
 use super::{Gathered, Removal, Shared, for_each, is_of_few};
 use crate::fs::Error;
 
@@ -366,6 +367,17 @@ impl Fs {
             if found.is_some() {
                 break;
             }
+        }
+        if found.is_none() && !removal.or_at.is_empty() {
+            // It may have been left half way.
+            found = match self.api.info_by_id(&id).await {
+                Ok(info) if has_trash(&info.uri) && info.uri.name().is_some_and(is_aside) => {
+                    let uri = info.uri.clone();
+                    Some((info, uri))
+                }
+                Ok(_) | Err(api::Error::NotFound) => None,
+                Err(error) => return Err(error),
+            };
         }
         let Some((info, uri)) = found else {
             return Ok(match is_any_there {

@@ -96,6 +96,7 @@ impl Fs {
         if unheard
             .keyed(&change.place.folder)
             .is_some_and(|above| above.home.is_none())
+            || self.late.has(&key.id)
             || self.removals.any_at(&change.place)
             || unheard.away_from(&change.place).is_some_and(is_in_its_way)
         {

@@ -149,6 +149,26 @@ impl Fs {
         }
     }
 
+    /// What shows of the server's `entry` if it was renamed here, which that has not heard of.
+    pub(in crate::fs) fn renamed_here(&self, entry: &Entry) -> Option<Arc<Entry>> {
+        let (owing, key) = (self.owing().ok()?, super::key_of(&entry.id));
+        let change = self.namespace.unheard.keyed(&key)?;
+        let shows = Arc::new(Entry {
+            name: change.entry.name.clone(),
+            segment: change.entry.segment.clone(),
+            ..entry.clone()
+        });
+        if let Err(error) = self.note(
+            &owing.staging,
+            Arc::clone(&shows),
+            change.place,
+            change.home,
+        ) {
+            log::error!("the new version of a file that was renamed could not be noted: {error}");
+        }
+        Some(shows)
+    }
+
     /// An error where anything that is here shows in the folder `key`.
     pub(in crate::fs) fn is_empty_here(&self, key: &FileKey) -> Result<(), Error> {
         let space = &self.namespace;

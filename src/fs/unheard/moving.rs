@@ -1,17 +1,17 @@
 //! The server hears of a name that was given here: what it has goes from its home to where it shows, by its id.
 //!
-//! Each step may be the last one before the program is killed: where something is on the way is seen by its name, and what is
-//! where it belongs already is done with.
+//! Each step may be the last one before the program is killed, or the one of which nobody hears: where something is on the way
+//! is seen by its name, and what is where it belongs already is done with.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::api;
+use crate::crash::{self, Point};
 use crate::entry::Entry;
 use crate::fs::changes::{disk, has_trash};
 use crate::fs::locals::{Locals, Shown, differing};
-use crate::fs::namespace::Folder;
-use crate::fs::steps::{Plan, aside, is_aside, way};
+use crate::fs::steps::{aside, is_aside, way};
 use crate::fs::{Error, Fs};
 use crate::staging::Place;
 use crate::upload::folder_of;
@@ -59,13 +59,14 @@ impl Fs {
             None => None,
         };
         let (mut to, mut nth) = (folder.child(place.name.clone()), 0);
-        while info.uri != to {
-            match self.go(change, &info.uri, &to).await {
+        let mut at = info.uri.clone();
+        while at != to {
+            match self.go(change, &at, &to).await {
                 Ok(()) => break,
-                Err(Error::Exists) if nth < NAMES_BESIDE => {
-                    // An answer may have been lost.
-                    let there = self.whats_at(&to).await?;
-                    if there.is_some_and(|there| there.id == key.id) {
+                Err(api::Error::Exists) if nth < NAMES_BESIDE => {
+                    at = self.api.info_by_id(&key.id).await?.uri;
+                    if at == to {
+                        // An answer was lost.
                         break;
                     }
                     nth += 1;
@@ -101,21 +102,20 @@ impl Fs {
         Ok(false)
     }
 
-    /// The calls that bring what is at `from` to `to`.
-    async fn go(&self, change: &Change, from: &FileUri, to: &FileUri) -> Result<(), Error> {
-        let plan = Plan {
-            steps: way(&change.entry.id, from, to),
-            only_if: None,
-        };
-        let folder = Folder {
-            key: change.place.folder.clone(),
-            uri: to.parent().unwrap_or_else(|| to.clone()),
-            flat: false,
-        };
-        let is_long = plan.steps.len() > 1;
+    /// The calls that bring what is at `from` to `to`. Where one fails, or the process ends, it stays where it is by then, and is
+    /// found there by its id.
+    async fn go(&self, change: &Change, from: &FileUri, to: &FileUri) -> Result<(), api::Error> {
+        let steps = way(&change.entry.id, from, to);
         self.namespace.unheard.is_tried(&change.key());
-        let done = self.carry_out(&folder, &plan).await.map(drop);
-        if is_long {
+        let mut done = Ok(());
+        for step in &steps {
+            done = self.step(step).await.map(drop);
+            if done.is_err() {
+                break;
+            }
+            crash::pass(Point::StepDone);
+        }
+        if steps.len() > 1 {
             // A listing of that moment may show what it passed.
             let now = Instant::now();
             self.namespace.metadata.others_changed_anything(now);

@@ -82,7 +82,10 @@ impl Fs {
             None => Some(from.place()),
         };
         let place = to.place();
-        let is_home = home.as_ref().is_some_and(|home| is_same(home, &place));
+        // It may have left in the meantime, and is to come back then.
+        let is_still = |before: &Change| before.elsewhere().is_empty();
+        let is_home = home.as_ref().is_some_and(|home| is_same(home, &place))
+            && before.as_ref().is_none_or(is_still);
         let entry = renamed(&source.entry, &to, None);
         let below = match is_made(&source.key.id) {
             true => self.below(&from.uri()),

@@ -375,26 +375,48 @@ async fn a_folder_that_was_emptied_without_the_server_goes_once_that_is_there() 
     assert_eq!(mounted.on_server("other"), ["inner"]);
 }
 
-#[tokio::test]
-async fn a_file_that_is_half_way_to_its_new_name_and_deleted_does_not_come_back() {
+/// `known/a` was renamed to `other/x`, and is half way there.
+async fn renamed_half_way() -> Mounted {
     let mounted = apart().await;
     mounted.mv("known/a", "other/x").await;
     mounted.meet().await;
-    let refused = |route| mounted.server.fail(Fault::on(route).code(403, "no"));
-    refused(Route::Move);
-    mounted
-        .server
-        .fail(Fault::on(Route::Rename).code(403, "no").after(1));
+    mounted.server.fail(Fault::on(Route::Move).code(403, "no"));
     mounted.fs.be_heard(true).await;
-    assert!(mounted.fs.has_late() && !mounted.on_server("known").contains(&"a".to_owned()));
-    mounted.unlink("other/x").await.unwrap();
-    mounted.fs.finish_waiting(true).await;
     mounted.server.clear_faults();
+    assert_eq!(mounted.unheard(), 1);
+    assert!(!mounted.on_server("known").contains(&"a".to_owned()));
+    assert!(mounted.on_server("other").is_empty());
+    mounted
+}
+
+#[tokio::test]
+async fn a_file_that_is_half_way_to_its_new_name_goes_on_from_there() {
+    let mounted = renamed_half_way().await;
     mounted.fs.settle().await;
+    assert_eq!(mounted.on_server("known"), ["b", "dir"]);
+    assert_eq!(mounted.on_server("other"), ["x"]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_half_way_to_its_new_name_and_deleted_does_not_come_back() {
+    let mounted = renamed_half_way().await;
+    mounted.unlink("other/x").await.unwrap();
     mounted.fs.settle().await;
     assert_eq!(mounted.on_server("known"), ["b", "dir"]);
     assert!(mounted.on_server("other").is_empty());
     assert_eq!(mounted.names("known").await, ["b", "dir"]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_half_way_to_its_new_name_and_gets_back_its_old_one_is_there_under_that() {
+    let mounted = renamed_half_way().await;
+    mounted.cut_off();
+    mounted.mv("other/x", "known/a").await;
+    assert_eq!(mounted.names("known").await, ["a", "b", "dir"]);
+    mounted.reunite().await;
+    assert_eq!(mounted.on_server("known"), ["a", "b", "dir"]);
+    assert_eq!(mounted.names("known").await, ["a", "b", "dir"]);
+    assert_eq!(mounted.unheard(), 0);
 }
 
 #[tokio::test]
@@ -562,6 +584,27 @@ async fn a_file_whose_new_name_the_server_gave_unheard_is_deleted_after_the_end_
 }
 
 #[tokio::test]
+async fn a_file_whose_new_name_the_server_gave_unheard_keeps_it() {
+    let mounted = apart().await;
+    mounted.mv("known/a", "other/x").await;
+    mounted.meet().await;
+    // The last of three steps is done, and neither answered nor seen.
+    let lost = Fault::on(Route::Rename).truncate_after(0);
+    mounted.server.fail(lost.after(1).times(1));
+    let unseen = Fault::on(Route::Info).code(403, "no");
+    mounted.server.fail(unseen.after(2));
+    mounted.fs.be_heard(true).await;
+    mounted.server.clear_faults();
+    assert_eq!(mounted.on_server("other"), ["x"]);
+    for _ in 0..2 {
+        mounted.fs.settle().await;
+        assert_eq!(mounted.unheard(), 0);
+        assert_eq!(mounted.on_server("other"), ["x"]);
+        assert_eq!(mounted.names("other").await, ["x"]);
+    }
+}
+
+#[tokio::test]
 async fn a_file_whose_new_name_the_server_gave_unheard_goes_on_from_there_to_another_one() {
     let mounted = renamed_unheard().await;
     mounted.cut_off();
@@ -570,4 +613,30 @@ async fn a_file_whose_new_name_the_server_gave_unheard_goes_on_from_there_to_ano
     assert_eq!(mounted.on_server("known"), ["b", "dir"]);
     assert_eq!(mounted.on_server("other"), ["y"]);
     assert_eq!((mounted.unheard(), mounted.fs.astray().0), (0, 0));
+}
+
+#[tokio::test]
+async fn a_version_that_is_heard_of_after_its_file_was_renamed_shows_under_the_new_name() {
+    let mut mounted = Mounted::new(|server| {
+        server.put("known/a", "old");
+        server.mkdir("other");
+    })
+    .await;
+    for folder in ["", "known", "other"] {
+        mounted.names(folder).await;
+    }
+    let local = mounted.overwrite("known/a", b"a longer one").await;
+    mounted.owing.uploader.deliver(&local).await.unwrap();
+    mounted.cut_off();
+    mounted.mv("known/a", "other/x").await;
+    while local.state() != State::Delivered || !mounted.news.is_empty() {
+        mounted.hear().await;
+    }
+    assert_eq!(mounted.find("other/x").await.unwrap().size_bytes, 12);
+    assert_eq!(mounted.names("known").await, [""; 0]);
+    assert_eq!(mounted.names("other").await, ["x"]);
+    mounted.reunite().await;
+    assert_eq!(mounted.said("other/x").unwrap(), "a longer one");
+    assert_eq!(mounted.names("other").await, ["x"]);
+    assert_eq!(mounted.on_server("known"), [""; 0]);
 }
