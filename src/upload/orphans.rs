@@ -1,4 +1,4 @@
-//! Tries whose file is no more: it was unlinked or replaced while the server did not answer.
+//! Tries whose file is no more where it was: it was unlinked, replaced or renamed while the server did not answer.
 //!
 //! Such a try may have left a session, which locks its place, or a file that nobody knows of. It is noted among the steps
 //! of the staging before its row goes, so that a restart does not forget it. What it achieved goes to the local file that
@@ -115,6 +115,16 @@ impl Orphan {
         state.is_none_or(|state| state == State::Unlinked)
     }
 
+    /// Whether its file was given another place, and nobody knows yet what the try left in this one.
+    fn is_moved(&self) -> bool {
+        let Some(local) = &self.local else {
+            return false;
+        };
+        let place = self.place.uri();
+        let is_here = || Attempt::noted(&local.delivery()).and_then(|attempt| attempt.uri());
+        local.place().uri() != place && is_here() == Some(place)
+    }
+
     /// Whether `local` took its place.
     fn has_heir(&self, local: &Local) -> bool {
         if local.id() == self.id || !matches!(local.state(), State::Dirty | State::Staged(_)) {
@@ -207,14 +217,13 @@ impl Orphans {
         }
     }
 
-    /// Whether `info` may be what came of one that nobody has looked for yet: a new file that was unlinked here.
+    /// Whether `info` may be what came of one that nobody has looked for yet: a new file that was unlinked or renamed here.
     pub(super) fn may_be_left(&self, info: &FileInfo) -> bool {
         let all = self.all.lock().unwrap();
         all.iter().any(|orphan| {
-            orphan.unseen
-                && orphan.is_one()
-                && orphan.place.uri() == info.uri
+            orphan.place.uri() == info.uri
                 && may_be_of(&orphan.attempt, info)
+                && ((orphan.unseen && orphan.is_one()) || orphan.is_moved())
         })
     }
 
@@ -252,7 +261,9 @@ impl Courier {
     pub(super) async fn settle_orphans(&self) {
         let _turn = self.orphans.turn.lock().await;
         for orphan in self.orphans.those(|orphan| !orphan.held) {
-            if !orphan.is_one() {
+            if orphan.is_moved() {
+                // Its next try finds out.
+            } else if !orphan.is_one() {
                 // Its file is still there, and has its own note.
                 self.orphans.forget(&self.staging, &orphan).await;
             } else if let Err(failure) = self.settle_orphan(&orphan, None).await {

@@ -83,7 +83,7 @@ async fn a_batch_is_sent_also_where_nobody_waits_for_it_any_more() {
 
 impl Mounted {
     /// All of `local`, which is at `path`, gets to the server, and its answer is lost, as all later ones.
-    async fn lands_unheard(&self, path: &str, local: &Arc<Local>, content: &[u8]) {
+    pub(super) async fn lands_unheard(&self, path: &str, local: &Arc<Local>, content: &[u8]) {
         self.server.fail(Fault::on(Route::UploadChunk).stall());
         let (uploader, local) = (Arc::clone(&self.owing.uploader), Arc::clone(local));
         tokio::spawn(async move { uploader.deliver(&local).await });

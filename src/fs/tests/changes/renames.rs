@@ -748,6 +748,34 @@ async fn what_is_unlinked_or_replaced_before_the_news_of_its_delivery_is_gone() 
 }
 
 #[tokio::test]
+async fn what_an_unheard_upload_left_under_the_old_name_does_not_show_there() {
+    let mut mounted = Mounted::new(|server| {
+        server.mkdir("a");
+        server.mkdir("b");
+    })
+    .await;
+    mounted.names("a").await;
+    mounted.names("b").await;
+    let local = mounted.write("a/new", b"content").await;
+    mounted.lands_unheard("a/new", &local, b"content").await;
+    mounted.mv("a/new", "b/new").await;
+    mounted.server.clear_faults();
+    mounted.server.fail(Fault::on(Route::Info).code(403, "no"));
+    mounted
+        .fs
+        .namespace
+        .metadata
+        .others_changed_anything(Instant::now());
+    assert_eq!(mounted.on_server("a"), ["new"]);
+    assert_eq!(mounted.names("a").await, [""; 0]);
+    mounted.server.clear_faults();
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.names("a").await, [""; 0]);
+    assert_eq!(mounted.on_server("a"), [""; 0]);
+    assert_eq!(mounted.content("b/new"), b"content");
+}
+
+#[tokio::test]
 async fn two_that_replace_one_file_at_once_do_so_one_after_the_other() {
     let mut mounted = Mounted::new(|server| {
         server.put("saved", "old");
