@@ -119,6 +119,7 @@ impl Folders {
             reading: &handle.reading,
             count,
             take,
+            is_any_taken: false,
         };
         let mut at = offset;
         while at < DOTS {
@@ -130,7 +131,7 @@ impl Folders {
         let index = usize::try_from(at - DOTS).map_err(|_| Error::BadHandle)?;
         match from {
             Origin::Listing(listing, asked) => reader.entries(&listing, index, asked),
-            Origin::Progress(progress) => reader.follow(&progress, index, at > offset).await,
+            Origin::Progress(progress) => reader.follow(&progress, index).await,
         }
     }
 }
@@ -233,6 +234,8 @@ struct Reader<'a, 'b> {
     reading: &'a Mutex<Reading>,
     count: bool,
     take: &'b mut (dyn FnMut(FolderEntry<'_>) -> bool + Send),
+    /// Something was handed out: an answer without anything is the end of the folder.
+    is_any_taken: bool,
 }
 
 /// What shows over the listing, so that nobody looks for what there is none of.
@@ -272,13 +275,15 @@ impl Reader<'_, '_> {
             }
         };
         let believed = self.space.believed(ino, &entry, None, Duration::ZERO);
-        Ok((self.take)(FolderEntry {
+        let taken = (self.take)(FolderEntry {
             name: OsStr::new(name),
             ino,
             kind: Kind::Folder,
             next_offset: at + 1,
             believed,
-        }))
+        });
+        self.is_any_taken |= taken;
+        Ok(taken)
     }
 
     fn entries(&mut self, listing: &Listing, index: usize, asked: Instant) -> Result<(), Error> {
@@ -354,15 +359,10 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Waits for an entry only if none was handed out yet.
-    async fn follow(
-        &mut self,
-        progress: &Progress,
-        mut index: usize,
-        mut some: bool,
-    ) -> Result<(), Error> {
+    /// Waits for an entry only if none was handed out yet: what is gone by now is none.
+    async fn follow(&mut self, progress: &Progress, mut index: usize) -> Result<(), Error> {
         let timeout = self.space.patience();
-        while !some || progress.has(index) {
+        while !self.is_any_taken || progress.has(index) {
             match progress.entries(index, BATCH, timeout).await? {
                 Reached::All(listing, asked) => return self.entries(&listing, index, asked),
                 Reached::Some(entries, asked) => {
@@ -372,7 +372,6 @@ impl Reader<'_, '_> {
                             return Ok(());
                         }
                         index += 1;
-                        some = true;
                     }
                 }
             }
@@ -404,6 +403,7 @@ impl Reader<'_, '_> {
             next_offset: DOTS + index as u64 + 1,
             believed,
         });
+        self.is_any_taken |= taken;
         if !taken && self.count {
             self.space.inodes.discount(ino);
         }

@@ -435,6 +435,30 @@ async fn a_folder_that_is_still_coming_is_not_shown_from_the_kernels_memory() {
 }
 
 #[tokio::test]
+async fn a_folder_that_is_still_coming_does_not_end_where_all_that_came_is_gone_by_now() {
+    let drive = Drive::with_gate();
+    for name in ["a", "b", "c"] {
+        drive.file(&format!("cloudreve://my/{name}"), 1);
+    }
+    drive.state().page_max = Some(1);
+    let gate = drive.gate.as_ref().unwrap();
+    gate.add_permits(1);
+    let world = world(&drive, LONG).await;
+    let opened = world.folders.open(&world.space, Ino::ROOT).await.unwrap();
+    let (key, gone) = (super::root::root_key(), OsStr::new("a"));
+    let now = Instant::now();
+    world.space.metadata.change_name(&key, gone, None, now);
+    let read = world.read_handle(opened.handle, 10);
+    let come = async {
+        // The reader waits by then.
+        tokio::task::yield_now().await;
+        gate.add_permits(10);
+    };
+    let (read, ()) = tokio::join!(read, come);
+    assert_eq!(read.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn a_reader_that_rewinds_sees_what_is_there_by_then() {
     let drive = drive();
     let world = world(&drive, NEVER).await;
