@@ -63,7 +63,9 @@ impl Fs {
     /// Tries once to finish what is late, for no longer than any call may wait each. Tells what is left.
     pub(super) async fn finish_late(&self) -> Outcome {
         let space = &self.namespace;
-        let _finishing = self.late.finishing.lock().await;
+        let Ok(_finishing) = self.in_time_for(self.late.finishing.lock()).await else {
+            return Outcome::Lost;
+        };
         let plans = self.late.plans.lock().unwrap().clone();
         let mut worst = Outcome::Done;
         for (id, plan) in plans {

@@ -1,12 +1,13 @@
 //! Who changes names in a folder, one after the other.
 //!
 //! The kernel lets one call at a time do so, but a call whose program is killed is answered at once, and goes on here: the
-//! next one, which would find it half done, waits for its end.
+//! next one, which would find it half done, waits for its end. Nobody who asks waits for a turn of any kind longer than for an
+//! answer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
+use tokio::sync::{Mutex as Turn, MutexGuard, OwnedMutexGuard};
 
 use crate::asker::{self, GaveUp};
 use crate::inodes::Ino;
@@ -61,13 +62,23 @@ impl Fs {
                 let mut folders = self.turns.folders.lock().unwrap();
                 Arc::clone(folders.entry(folder).or_default())
             };
-            let waited = asker::within(self.namespace.options.timeout, turn.lock_owned()).await;
-            let held = waited.map_err(|gave_up| match gave_up {
-                GaveUp::Killed => Error::Interrupted,
-                GaveUp::TooLong => self.removals.unsent(),
-            })?;
+            let held = self.in_time_for(turn.lock_owned()).await?;
             taken.held.push((folder, held));
         }
         Ok(taken)
+    }
+
+    /// Waits until nobody else tells the server of a change of which it has not heard, or makes another one of it.
+    pub(super) async fn turn_of_unheard(&self) -> Result<MutexGuard<'_, ()>, Error> {
+        self.in_time_for(self.namespace.unheard.turn.lock()).await
+    }
+
+    /// Waits for `turn`, no longer than for an answer.
+    pub(super) async fn in_time_for<T>(&self, turn: impl Future<Output = T>) -> Result<T, Error> {
+        let waited = asker::within(self.namespace.options.timeout, turn).await;
+        waited.map_err(|gave_up| match gave_up {
+            GaveUp::Killed => Error::Interrupted,
+            GaveUp::TooLong => self.removals.unsent(),
+        })
     }
 }

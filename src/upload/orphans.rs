@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::MutexGuard;
 
 use super::attempt::{Attempt, Over, Reached};
 use super::body::{Flight, blocking};
@@ -14,6 +15,7 @@ use super::deliver::{Courier, OUTDATED};
 use super::outcome::Failure;
 use super::verdict::{Verdict, may_be_of};
 use crate::api::Error;
+use crate::asker;
 use crate::entity::Entity;
 use crate::entry::{FileKey, Tree};
 use crate::model::{EntityId, FileId, FileInfo};
@@ -290,10 +292,17 @@ impl Courier {
         Ok(())
     }
 
+    /// Waits until nobody else settles any, no longer than for an answer.
+    async fn orphans_turn(&self) -> Result<MutexGuard<'_, ()>, Failure> {
+        let longest = self.options.timeout;
+        let turn = asker::within(longest, self.orphans.turn.lock()).await;
+        turn.map_err(|gave_up| Failure::Api(Error::gave_up(gave_up, longest)))
+    }
+
     /// Settles what is left of files that were in `folder`, of which one sees nothing here. Whether there was any.
     pub(super) async fn settle_left_in(&self, folder: &FileKey) -> Result<bool, Failure> {
         let is_left = |orphan: &Orphan| !orphan.held && orphan.place.folder == *folder;
-        let _turn = self.orphans.turn.lock().await;
+        let _turn = self.orphans_turn().await?;
         let left = self
             .orphans
             .those(|orphan| is_left(orphan) && orphan.is_one());
@@ -313,7 +322,7 @@ impl Courier {
     ) -> Result<bool, Failure> {
         let is_over = |over: &Over| over.file() == *file && over.entity() == *seen;
         let is_of_it = |orphan: &Orphan| orphan.attempt.over.as_ref().is_some_and(is_over);
-        let _turn = self.orphans.turn.lock().await;
+        let _turn = self.orphans_turn().await?;
         for orphan in self
             .orphans
             .those(|orphan| is_of_it(orphan) && orphan.is_one())

@@ -310,7 +310,9 @@ impl Fs {
         if shared.reach.is_down() || !shared.any_waits() {
             return;
         }
-        let _sending = shared.sending.lock().await;
+        let Ok(_sending) = self.in_time_for(shared.sending.lock()).await else {
+            return;
+        };
         let due = shared.due(is_urgent);
         let mut is_any_decided = false;
         let mut decide = |removal: &Removal, fate: Fate| {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::api;
+use crate::asker;
 use crate::attributes::KEY;
 use crate::entry::{Entry, FileKey};
 use crate::fs::changes::{disk, is_lost};
@@ -56,6 +57,7 @@ impl Fs {
         if self.namespace.is_down() || !unheard.is_any() || !self.is_all_finished().await {
             return;
         }
+        let longest = self.namespace.options.timeout;
         let mut is_any_heard = false;
         let mut goes_on = true;
         while std::mem::take(&mut goes_on) {
@@ -64,7 +66,9 @@ impl Fs {
                     continue;
                 }
                 let key = change.key();
-                match self.hear_one(&key).await {
+                // Others wait for its end.
+                let latest = asker::no_later_than(tokio::time::Instant::now() + longest);
+                match asker::hurried(latest, self.hear_one(&key)).await {
                     Ok(()) => (is_any_heard, goes_on) = (true, true),
                     Err(Why::Later) => {}
                     Err(Why::Api(error)) => {
@@ -88,7 +92,9 @@ impl Fs {
 
     async fn hear_one(&self, key: &FileKey) -> Result<(), Why> {
         let unheard = &self.namespace.unheard;
-        let _turn = unheard.turn.lock().await;
+        let Ok(_turn) = self.turn_of_unheard().await else {
+            return Err(Why::Later);
+        };
         let Some(change) = unheard.keyed(key) else {
             return Err(Why::Later);
         };

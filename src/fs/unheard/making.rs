@@ -48,7 +48,7 @@ impl Fs {
         told: Option<Arc<Attributes>>,
     ) -> Result<Believed, Error> {
         let (owing, space) = (self.owing()?, &self.namespace);
-        let _turn = space.unheard.turn.lock().await;
+        let _turn = self.turn_of_unheard().await?;
         // Its folder may have come to be known by another id, and somebody may have taken the name.
         let (end, found) = self.end(end.parent, &end.name).await?;
         if found.is_some() {
@@ -124,7 +124,7 @@ impl Fs {
         if !is_made(&entry.id) {
             return Ok(false);
         }
-        let _turn = space.unheard.turn.lock().await;
+        let _turn = self.turn_of_unheard().await?;
         let key = self.key_in(end.parent, &entry.id)?;
         let Some(change) = space.unheard.keyed(&key) else {
             return Ok(false);

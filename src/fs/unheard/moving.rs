@@ -200,7 +200,9 @@ impl Fs {
     /// Of names that go round in a circle, one goes aside, so that the next one is free. Whether there was such a circle.
     pub(super) async fn is_untied(&self) -> bool {
         let unheard = &self.namespace.unheard;
-        let _turn = unheard.turn.lock().await;
+        let Ok(_turn) = self.turn_of_unheard().await else {
+            return false;
+        };
         let next = |change: &Change| unheard.away_from(&change.place);
         let is_tied = |first: &Change| {
             let mut at = next(first);

@@ -56,7 +56,7 @@ impl Fs {
         (new_parent, new_name): (Ino, &OsStr),
     ) -> Result<(), Error> {
         let (owing, space) = (self.owing()?, &self.namespace);
-        let _turn = space.unheard.turn.lock().await;
+        let _turn = self.turn_of_unheard().await?;
         let (from, source) = self.end(parent, name).await?;
         let source = self.to_be_renamed(&from, source.ok_or(Error::NotFound)?)?;
         if source.entry.kind == FileKind::Folder && !is_made(&source.key.id) {
@@ -256,7 +256,7 @@ impl Fs {
             Found::Local(shown) => Some(self.hold(&shown.local).await?),
             Found::Known(_) => None,
         };
-        let _turn = unheard.turn.lock().await;
+        let _turn = self.turn_of_unheard().await?;
         let is_so = waits().is_some();
         if is_so {
             let key = found.key(end, self)?;
