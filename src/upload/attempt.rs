@@ -30,6 +30,9 @@ pub(super) struct Attempt {
     uri: String,
     /// Of which file it is a new version; none where it is a new file.
     pub(super) over: Option<Over>,
+    /// The version that its writer had before him; none where it is the one that this goes over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen: Option<String>,
     /// Where the local file belonged, and what it was written over, when this began.
     meant: String,
     /// Bytes in all.
@@ -121,6 +124,7 @@ impl Attempt {
         Self {
             uri: uri.to_wire(),
             over,
+            seen: None,
             meant,
             size_bytes: content.size_bytes,
             modified_millis: millis(content.modified),
@@ -133,6 +137,21 @@ impl Attempt {
             prints: Prints::default(),
             strikes: 0,
         }
+    }
+
+    /// Its writer had the version `seen` before him, which is replaced by way of one without content.
+    pub(super) fn with_seen(&mut self, seen: Option<&EntityId>) {
+        let over = self.over.as_ref().map(Over::entity);
+        let seen = seen.filter(|seen| over.as_ref() != Some(seen));
+        self.seen = seen.map(EntityId::to_string);
+    }
+
+    /// Whether it is of content that was written over version `seen` of `file`.
+    pub(super) fn is_over(&self, file: &FileId, seen: &EntityId) -> bool {
+        let is_seen =
+            |over: &Over| over.entity() == *seen || self.seen.as_deref() == Some(&*seen.0);
+        let over = self.over.as_ref();
+        over.is_some_and(|over| over.file() == *file && is_seen(over))
     }
 
     /// The one that is noted, if one is. What cannot be read is none: another version of the program wrote it, and the

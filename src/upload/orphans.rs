@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 use tokio::sync::MutexGuard;
 
-use super::attempt::{Attempt, Over, Reached};
+use super::attempt::{Attempt, Reached};
 use super::body::{Flight, blocking};
 use super::deliver::{Courier, OUTDATED};
 use super::outcome::Failure;
@@ -133,7 +133,7 @@ impl Orphan {
             return false;
         }
         match (&self.attempt.over, local.base()) {
-            (Some(over), Some(base)) => base.file == over.file() && base.entity.id == over.entity(),
+            (Some(_), Some(base)) => self.attempt.is_over(&base.file, &base.entity.id),
             (None, None) => {
                 let (mine, other) = (&self.place, local.place());
                 mine.name == other.name
@@ -320,8 +320,7 @@ impl Courier {
         seen: &EntityId,
         now: &EntityId,
     ) -> Result<bool, Failure> {
-        let is_over = |over: &Over| over.file() == *file && over.entity() == *seen;
-        let is_of_it = |orphan: &Orphan| orphan.attempt.over.as_ref().is_some_and(is_over);
+        let is_of_it = |orphan: &Orphan| orphan.attempt.is_over(file, seen);
         let _turn = self.orphans_turn().await?;
         for orphan in self
             .orphans

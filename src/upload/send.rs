@@ -100,6 +100,7 @@ impl Courier {
             self.api.server_now(),
         );
         attempt.copied = copied;
+        attempt.with_seen(local.base().map(|base| base.entity.id).as_ref());
         let lost = Attempt::noted(&local.delivery()).filter(|noted| noted.session.is_none());
         if let Some(lost) = &lost {
             attempt.comes_after(lost);
