@@ -322,6 +322,13 @@ pub struct Held {
     before: Place,
 }
 
+impl Held {
+    /// Whether its session may be open, though it was stopped: the server did not answer.
+    pub fn is_in_vain(&self) -> bool {
+        self.local.delivery().session.is_some()
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         let moved = self.local.place() != self.before;

@@ -41,7 +41,19 @@ pub enum RenameHow {
 
 /// What stands still while a name changes.
 pub(super) struct Stopped {
-    _held: Vec<Held>,
+    held: Vec<Held>,
+}
+
+impl Stopped {
+    /// What came of a change meanwhile: a lock of ours that could not be taken away is that of a server that does not answer.
+    pub(super) fn outcome(&self, done: Result<(), Error>, unanswered: Error) -> Result<(), Error> {
+        match done {
+            Err(Error::Busy(api::Error::Locked(_))) if self.held.iter().any(Held::is_in_vain) => {
+                Err(unanswered)
+            }
+            done => done,
+        }
+    }
 }
 
 impl Fs {
@@ -155,8 +167,7 @@ impl Fs {
                 self.replace_by_known(&from, &entry, &to, target).await
             }
         };
-        drop(stopped);
-        renamed
+        stopped.outcome(renamed, self.removals.unsent())
     }
 
     /// What is wrong with a rename before anybody is asked.
@@ -228,7 +239,7 @@ impl Fs {
             stopped.extend(below.map(|shown| shown.local));
         }
         let held = try_join_all(stopped.iter().map(|local| self.hold(local))).await?;
-        Ok(Stopped { _held: held })
+        Ok(Stopped { held })
     }
 
     /// Local files that belong below `folder`.
