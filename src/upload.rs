@@ -188,12 +188,13 @@ impl Uploader {
     /// the same follows the file to its new place, or goes with it.
     pub async fn hold(&self, local: &Arc<Local>) -> Held {
         self.fleet.hold(local);
-        let held = Held {
+        let mut held = Held {
             fleet: Arc::clone(&self.fleet),
             local: Arc::clone(local),
             before: local.place(),
+            is_up: false,
         };
-        self.fleet.grounded_soon(local).await;
+        held.is_up = !self.fleet.grounded_soon(local).await;
         held
     }
 
@@ -320,9 +321,15 @@ pub struct Held {
     local: Arc<Local>,
     /// Where it belonged.
     before: Place,
+    is_up: bool,
 }
 
 impl Held {
+    /// Whether its upload could not be stopped in time: it may be delivered while this is held.
+    pub fn is_up(&self) -> bool {
+        self.is_up
+    }
+
     /// Whether its session may be open, though it was stopped: the server did not answer.
     pub fn is_in_vain(&self) -> bool {
         self.local.delivery().session.is_some()

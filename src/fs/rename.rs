@@ -45,6 +45,14 @@ pub(super) struct Stopped {
 }
 
 impl Stopped {
+    /// An error where one goes on all the same: what is delivered meanwhile would go with what is dropped on the server.
+    pub(super) fn is_all(&self, unanswered: Error) -> Result<(), Error> {
+        match self.held.iter().any(Held::is_up) {
+            true => Err(unanswered),
+            false => Ok(()),
+        }
+    }
+
     /// What came of a change meanwhile: a lock of ours that could not be taken away is that of a server that does not answer.
     pub(super) fn outcome(&self, done: Result<(), Error>, unanswered: Error) -> Result<(), Error> {
         match done {
@@ -161,7 +169,11 @@ impl Fs {
             return Err(Error::Gone);
         }
         let renamed = match (source, target) {
-            (Found::Local(shown), target) => self.rename_local(&from, shown, &to, target).await,
+            (Found::Local(shown), target) => {
+                let is_stopped = stopped.is_all(self.removals.unsent());
+                self.rename_local((&from, shown, is_stopped), &to, target)
+                    .await
+            }
             (Found::Known(entry), None) => self.rename_known(&from, &entry, &to).await,
             (Found::Known(entry), Some(target)) => {
                 self.replace_by_known(&from, &entry, &to, target).await
@@ -286,11 +298,10 @@ impl Fs {
         }
     }
 
-    /// A file with content here gets another name.
+    /// A file with content here gets another name; `is_stopped` tells whether its upload was stopped.
     async fn rename_local(
         &self,
-        from: &End,
-        shown: Shown,
+        (from, shown, is_stopped): (&End, Shown, Result<(), Error>),
         to: &End,
         target: Option<Found>,
     ) -> Result<(), Error> {
@@ -307,6 +318,7 @@ impl Fs {
             }
             (Some(base), Some(target)) => match over(&target) {
                 Some(over) => {
+                    is_stopped?;
                     is_free = self
                         .put_onto(from, &shown, &base, to, over, &target)
                         .await?;

@@ -219,6 +219,15 @@ impl Attempt {
         FileUri::parse_wire(&self.uri).ok()
     }
 
+    /// Whether it goes to `place`, wherever the folder of that was then.
+    pub(super) fn is_to(&self, place: &Place) -> bool {
+        let is_into = |uri: &FileUri| {
+            self.is_into_folder_of(place) || uri.parent().as_ref() == Some(&place.folder_uri)
+        };
+        self.uri()
+            .is_some_and(|uri| uri.name() == Some(&place.name) && is_into(&uri))
+    }
+
     /// mtime, as the server was told.
     pub(super) fn modified(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.modified_millis)

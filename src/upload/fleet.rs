@@ -436,9 +436,11 @@ impl Fleet {
     }
 
     /// As [`Fleet::grounded`], but waits no longer than somebody waits for the network, or for all that this is a part of.
-    pub(super) async fn grounded_soon(&self, local: &Arc<Local>) {
+    /// Whether no upload of it is under way.
+    pub(super) async fn grounded_soon(&self, local: &Arc<Local>) -> bool {
         let longest = self.courier.options.timeout;
-        if asker::within(longest, self.grounded(local)).await.is_err() {
+        let is_grounded = asker::within(longest, self.grounded(local)).await.is_ok();
+        if !is_grounded {
             log::info!(
                 "the upload of {} could not be stopped in time",
                 local.place().uri()
@@ -447,6 +449,7 @@ impl Fleet {
         if local.delivery().session.is_some() {
             self.courier.orphans.expect(&self.staging, local).await;
         }
+        is_grounded || !self.state.lock().unwrap().queue.is_up(local.id())
     }
 
     /// Resolves when no upload of it is under way and no session of it known to be open.

@@ -42,13 +42,7 @@ fn fate(local: &Local, attempt: &Attempt, landed: &Landed) -> Fate {
         (None, Some(_)) => Fate::Goes,
         (None, None) if !attempt.is_into_folder_of(&place) => Fate::Goes,
         // Its folder was moved, and took it along.
-        (None, None)
-            if attempt
-                .uri()
-                .is_some_and(|uri| uri.name() == Some(&place.name)) =>
-        {
-            Fate::Follows
-        }
+        (None, None) if attempt.is_to(&place) => Fate::Follows,
         (None, None) => Fate::Renamed,
     }
 }

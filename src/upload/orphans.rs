@@ -122,9 +122,11 @@ impl Orphan {
         let Some(local) = &self.local else {
             return false;
         };
-        let place = self.place.uri();
-        let is_here = || Attempt::noted(&local.delivery()).and_then(|attempt| attempt.uri());
-        local.place().uri() != place && is_here() == Some(place)
+        if self.is_one() {
+            return false;
+        }
+        let went_to = Attempt::noted(&local.delivery()).and_then(|attempt| attempt.uri());
+        went_to.is_some_and(|uri| uri == self.place.uri() && uri != local.place().uri())
     }
 
     /// Whether `local` took its place.
@@ -134,11 +136,7 @@ impl Orphan {
         }
         match (&self.attempt.over, local.base()) {
             (Some(_), Some(base)) => self.attempt.is_over(&base.file, &base.entity.id),
-            (None, None) => {
-                let (mine, other) = (&self.place, local.place());
-                mine.name == other.name
-                    && (mine.folder == other.folder || mine.folder_uri == other.folder_uri)
-            }
+            (None, None) => self.attempt.is_to(&local.place()),
             _ => false,
         }
     }
@@ -187,7 +185,13 @@ impl Orphans {
             let all = self.all.lock().unwrap();
             all.iter().find(|one| one.id == orphan.id).cloned()
         };
-        orphan.steps = known.and_then(|known| known.steps);
+        if let Some(known) = known {
+            orphan.steps = known.steps;
+            if known.attempt.uri() == orphan.attempt.uri() {
+                // Its file was renamed since.
+                orphan.place = known.place;
+            }
+        }
         let noted = match (orphan.steps, orphan.text()) {
             (Some(id), Some(text)) => staging.go_on(id, text).await,
             (None, Some(text)) => staging.begin(text).await.map(|id| orphan.steps = Some(id)),

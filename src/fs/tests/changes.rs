@@ -162,6 +162,13 @@ impl Mounted {
         self.hear().await;
     }
 
+    /// Waits until the server is known to be reached.
+    async fn is_back(&self) {
+        while self.fs.namespace.is_down() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn hear(&mut self) {
         let news = tokio::time::timeout(Duration::from_secs(10), self.news.recv());
         self.fs.apply(news.await.expect("news").unwrap());

@@ -38,7 +38,7 @@ async fn replace(run: &Run, old: &Arc<Local>, base: Option<Base>, content: &[u8]
     let now = SystemTime::now();
     new.write(0, content, now).unwrap();
     new.stage(now).unwrap();
-    new.relocate_over(place("f"), base, old).unwrap();
+    new.relocate_over(old.place(), base, old).unwrap();
     run.uploader.staged(&new);
     drop(held);
 }
@@ -73,6 +73,30 @@ async fn a_version_whose_answer_was_lost_is_the_base_of_what_replaced_its_file()
         mend(&drive, &run);
         check(&drive, &run, Some(b"newer")).await;
         assert_eq!(drive.server.file_id("f"), file);
+    }
+}
+
+#[tokio::test]
+async fn a_new_file_whose_answer_was_lost_goes_where_its_file_was_renamed_and_then_replaced() {
+    for is_killed in [false, true] {
+        let drive = Drive::new();
+        let mut run = drive.run();
+        let old = landed_unheard(&drive, &run, None).await;
+        let held = run.uploader.hold(&old).await;
+        old.relocate(place("g"), None).unwrap();
+        drop(held);
+        replace(&run, &old, None, b"newer").await;
+        drop(old);
+        if is_killed {
+            run = killed(&drive, run).await;
+        }
+        mend(&drive, &run);
+        run.drained().await;
+        run.uploader.wake();
+        until(|| run.staging.unfinished().is_empty()).await;
+        assert_eq!(drive.names(), ["g"]);
+        assert_eq!(drive.content("g").as_deref(), Some(&b"newer"[..]));
+        drive.is_tidy();
     }
 }
 

@@ -759,13 +759,14 @@ async fn what_an_unheard_upload_left_under_the_old_name_does_not_show_there() {
     let local = mounted.write("a/new", b"content").await;
     mounted.lands_unheard("a/new", &local, b"content").await;
     mounted.mv("a/new", "b/new").await;
+    let folder = mounted.ino("a").await;
     mounted.server.clear_faults();
-    mounted.server.fail(Fault::on(Route::Info).code(403, "no"));
-    mounted
-        .fs
-        .namespace
-        .metadata
-        .others_changed_anything(Instant::now());
+    mounted.is_back().await;
+    // The next try cannot look yet.
+    mounted.server.fail(Fault::on(Route::Info).stall());
+    let space = &mounted.fs.namespace;
+    let folder = space.folder_key(folder).unwrap();
+    space.metadata.doubt(&folder, OsStr::new("new"));
     assert_eq!(mounted.on_server("a"), ["new"]);
     assert_eq!(mounted.names("a").await, [""; 0]);
     mounted.server.clear_faults();
