@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::body::Prints;
 use super::policy::Done;
 use crate::api::Session;
+use crate::entry::FileKey;
 use crate::model::{EntityId, FileId, FileInfo};
 use crate::staging::{Base, Delivery, Place};
 use crate::uri::FileUri;
@@ -277,6 +278,20 @@ impl Attempt {
     pub(super) fn is_into_folder_of(&self, place: &Place) -> bool {
         let folder = self.meant.split(' ').next();
         folder == Some(&*place.folder.id.0)
+    }
+
+    /// Where it goes, of a file that belongs in the same tree as `place`; none where that cannot be read.
+    pub(super) fn place(&self, place: &Place) -> Option<Place> {
+        let (uri, folder) = (self.uri()?, self.meant.split(' ').next()?);
+        Some(Place {
+            folder: FileKey {
+                tree: place.folder.tree,
+                id: FileId(folder.into()),
+            },
+            folder_uri: uri.parent()?,
+            name: uri.name()?.clone(),
+            full: None,
+        })
     }
 
     /// Whether the local file still belongs where it did when this began.

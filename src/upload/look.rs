@@ -1,6 +1,7 @@
 //! Looking at what the server has, as closely as it takes.
 
 use super::attempt::Attempt;
+use super::folder_of;
 use super::place::Places;
 use crate::api::{Api, Error, Version};
 use crate::model::FileInfo;
@@ -25,7 +26,7 @@ pub(super) async fn look(
         Err(error) => return Err(error),
     }
     let Some(file) = file else {
-        return Ok(None);
+        return look_in_moved(api, place, attempt, uri).await;
     };
     // The file was renamed or moved.
     let found = match places.file(api, place, &file).await {
@@ -35,6 +36,31 @@ pub(super) async fn look(
     match found {
         Ok(look) if look.0.id == file => Ok(Some(look)),
         Ok(_) | Err(Error::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A new file, whose folder may have been renamed or moved since, and took along what the try left in it.
+async fn look_in_moved(
+    api: &Api,
+    place: &Place,
+    attempt: &Attempt,
+    uri: &FileUri,
+) -> Result<Option<Look>, Error> {
+    let Some(then) = attempt.place(place) else {
+        return Ok(None);
+    };
+    let there = match folder_of(api, &then).await {
+        Ok(folder) => folder.child(then.name),
+        Err(Error::NotFound) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if there == *uri {
+        return Ok(None);
+    }
+    match api.history(&there).await {
+        Ok(look) => Ok(Some(look)),
+        Err(Error::NotFound) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -101,6 +101,36 @@ async fn a_new_file_whose_answer_was_lost_goes_where_its_file_was_renamed_and_th
 }
 
 #[tokio::test]
+async fn a_new_file_whose_answer_was_lost_is_found_though_its_folder_was_moved_since() {
+    let drive = Drive::new();
+    drive.server.mkdir("old");
+    let folder = drive.server.file_id("old");
+    let mut belongs = place("f");
+    belongs.folder.id = FileId(folder.as_str().into());
+    belongs.folder_uri = belongs
+        .folder_uri
+        .child(ServerName::from_wire(b"old".to_vec()));
+    let run = drive.run();
+    drive
+        .server
+        .fail(Fault::on(Route::UploadChunk).reset_before_headers());
+    let local = run.staging.create(belongs, None, then()).unwrap();
+    local.write(0, b"landed", then()).unwrap();
+    local.stage(then()).unwrap();
+    run.uploader.staged(&local);
+    until(|| drive.content("old/f").as_deref() == Some(b"landed")).await;
+    cut(&drive);
+    let held = run.uploader.hold(&local).await;
+    local.relocate(place("g"), None).unwrap();
+    drop(held);
+    drive.server.rename("old", "new");
+    mend(&drive, &run);
+    run.drained().await;
+    assert_eq!(drive.content("g").as_deref(), Some(&b"landed"[..]));
+    assert_eq!(drive.server.names("new").unwrap(), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_new_file_whose_answer_was_lost_is_the_base_of_what_replaced_it() {
     for is_killed in [false, true] {
         let drive = Drive::new();
