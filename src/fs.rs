@@ -320,7 +320,11 @@ impl Fs {
                 let uploader = uploader.upgrade();
                 uploader.is_some_and(|uploader| uploader.may_be_left(info))
             };
-            namespace.shown.hidden.also(is_left);
+            let unheard = Arc::clone(&namespace.unheard);
+            namespace
+                .shown
+                .hidden
+                .also(move |info: &FileInfo| is_left(info) || unheard.is_on_its_way(info));
         }
         let quota = Quota::of(&api, namespace.options.root.file_system());
         let foresight = Foresight::new(Arc::clone(&reader));

@@ -61,7 +61,7 @@ impl Fs {
         let told = named(told.map(Arc::new), end.full.as_ref());
         let may_wait = self.may_wait(&end);
         if may_wait && self.has_to_wait(&end) {
-            let made = self.make_folder_here(&end, told).await;
+            let made = self.make_folder_here(&end, told, false).await;
             self.touch(parent);
             return made;
         }
@@ -75,7 +75,7 @@ impl Fs {
             Err(error) => {
                 let error = self.refused(&end.folder, error);
                 if may_wait && self.namespace.is_of_the_wire(&error) {
-                    let made = self.make_folder_here(&end, told).await;
+                    let made = self.make_folder_here(&end, told, true).await;
                     self.touch(parent);
                     return made;
                 }

@@ -53,7 +53,7 @@ pub(super) struct Namespace {
     pub(super) source: Source,
     pub(super) locals: Locals,
     pub(super) leaving: Arc<Leaving>,
-    pub(super) unheard: Unheard,
+    pub(super) unheard: Arc<Unheard>,
     pub(super) touched: Touched,
     /// None where nothing may be changed.
     pub(super) staging: Option<Arc<Staging>>,
@@ -144,7 +144,7 @@ impl Namespace {
             source,
             locals: Locals::default(),
             leaving: Arc::default(),
-            unheard: Unheard::default(),
+            unheard: Arc::default(),
             touched: Touched::default(),
             staging,
             shown,
@@ -352,6 +352,10 @@ impl Namespace {
         asked: Result<T, Error>,
         known: impl FnOnce(Instant) -> Option<T>,
     ) -> Result<T, Error> {
+        if let Err(Error::Io(api::Error::Transport { .. })) = asked {
+            // Where small answers get through and this one never does, others have had theirs since.
+            self.reach.set(false);
+        }
         match asked {
             Err(error) if self.is_of_the_wire(&error) => {
                 self.recall(folder).await;
@@ -410,6 +414,20 @@ impl Namespace {
             FileKind::Folder => Ok(self.unheard.now(node.key())),
             FileKind::File => Err(Error::NotAFolder),
         }
+    }
+
+    /// Whether anything of the server's shows in the folder `key`, as far as is known; none where it was never listed.
+    pub(super) async fn shows_any(&self, key: &FileKey) -> Option<bool> {
+        self.recall(key).await;
+        let listing = self.metadata.last_listing(key)?;
+        let is_gone = |name: &OsStr| {
+            let own = self.metadata.own(key, name);
+            self.leaving.has(key, name) || own.is_some_and(|own| own.is_none())
+        };
+        let mut listed = listing.entries().iter();
+        let added = self.metadata.added(key);
+        let is_any = listed.any(|entry| !is_gone(&entry.name));
+        Some(is_any || added.iter().any(|name| !is_gone(name)))
     }
 
     /// The folder `ino`, ready to be asked for what lies in it.

@@ -11,6 +11,7 @@
 //!
 //! Nobody who waits for a batch ends it by going away, and nobody waits longer than a call may.
 
+mod emptied;
 mod waiting;
 
 pub use waiting::Unremoved;
@@ -102,6 +103,9 @@ pub(super) struct Gathered {
     /// Places to which a change of its name may have brought it, where it is not there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     or_at: Vec<Elsewhere>,
+    /// Whether it is a folder, which goes if nothing is in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_folder: bool,
     /// The folder in which it showed, …
     #[serde(default)]
     tree: u64,
@@ -134,12 +138,27 @@ impl Gathered {
             removed: id.to_string(),
             at: place.uri().to_wire(),
             or_at: Vec::new(),
+            is_folder: false,
             seen: Some(seen.0.to_string()),
             tree: place.folder.tree.number(),
             folder: Some(place.folder.id.to_string()),
             full: place.full.as_deref().map(str::to_owned),
             unlinked: unlinked.map(|local| local.0),
         }
+    }
+
+    /// Of the folder `id` at `place`, which is deleted if nothing is in it.
+    fn of_folder(place: &Place, id: &FileId) -> Self {
+        Self {
+            is_folder: true,
+            seen: None,
+            ..Self::of(place, id, &EntityId("".into()), None)
+        }
+    }
+
+    /// By which way it was reached.
+    fn tree(&self) -> Tree {
+        Tree::of_number(self.tree)
     }
 
     /// The same, where the file may be at one of `places` instead.
@@ -165,7 +184,7 @@ impl Gathered {
     /// The folder in which it showed; none of what an older version noted.
     fn folder(&self) -> Option<FileKey> {
         Some(FileKey {
-            tree: Tree::of_number(self.tree),
+            tree: self.tree(),
             id: FileId(self.folder.as_deref()?.into()),
         })
     }

@@ -223,7 +223,14 @@ impl Fs {
     /// rmdir(2).
     pub async fn remove_folder(&self, parent: Ino, name: &OsStr) -> Result<(), Error> {
         let _turn = self.turn_in([parent]).await?;
-        let (end, found) = self.end(parent, name).await?;
+        let (mut end, mut found) = self.end(parent, name).await?;
+        if let Some(Found::Known(entry)) = &found
+            && self.may_be_there(entry)
+        {
+            // Once it is known whether the server has it.
+            self.be_heard(true).await;
+            (end, found) = self.end(parent, name).await?;
+        }
         let entry = match found.ok_or(Error::NotFound)? {
             Found::Known(entry) if entry.kind == FileKind::Folder => entry,
             _ => return Err(Error::NotAFolder),
@@ -232,14 +239,28 @@ impl Fs {
             self.touch(parent);
             return Ok(());
         }
-        self.is_heard_of(&end, &Found::Known(Arc::clone(&entry)))
-            .await?;
-        self.is_empty(&end, &entry).await?;
-        self.delete(&end, &entry.id).await?;
-        self.believe(&end, None);
-        let key = self.key_in(parent, &entry.id)?;
-        self.namespace.metadata.forget(&key);
+        match self.remove_folder_of_servers(&end, &entry).await {
+            // What the server cannot be asked for is so here, and there when it is back.
+            Err(error)
+                if self.namespace.is_of_the_wire(&error)
+                    && self.remove_folder_here(&end, &entry).await? => {}
+            done => done?,
+        }
         self.touch(parent);
+        Ok(())
+    }
+
+    async fn remove_folder_of_servers(&self, end: &End, entry: &Arc<Entry>) -> Result<(), Error> {
+        if self.namespace.is_down() {
+            return Err(self.removals.unsent());
+        }
+        self.is_heard_of(end, &Found::Known(Arc::clone(entry)))
+            .await?;
+        self.is_empty(end, entry).await?;
+        self.delete(end, &entry.id).await?;
+        self.believe(end, None);
+        let key = self.key_in(end.parent, &entry.id)?;
+        self.namespace.metadata.forget(&key);
         self.retire(&key)
     }
 
@@ -427,7 +448,7 @@ impl Fs {
             self.tell_what_leaves().await;
         }
         match leaving.any_in(key) {
-            true => Err(self.untold()),
+            true => Err(self.removals.unsent()),
             false => Ok(()),
         }
     }

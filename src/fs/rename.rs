@@ -132,7 +132,7 @@ impl Fs {
         }
         let has_to_wait = || self.rename_has_to_wait(&from, &source, &to, target.as_ref());
         if has_to_wait() {
-            if is_folder_of_servers(&source) {
+            if self.is_folder_of_servers(&source) {
                 // What lies below it would have one path here and another one there.
                 self.be_heard(true).await;
                 return match has_to_wait() {
@@ -180,6 +180,16 @@ impl Fs {
             }
         };
         stopped.outcome(renamed, self.removals.unsent())
+    }
+
+    /// Whether `source` is a folder that the server has, or may have.
+    fn is_folder_of_servers(&self, source: &Found) -> bool {
+        match source {
+            Found::Known(entry) if entry.kind == FileKind::Folder => {
+                !is_made(&entry.id) || self.may_be_there(entry)
+            }
+            Found::Known(_) | Found::Local(_) => false,
+        }
     }
 
     /// What is wrong with a rename before anybody is asked.
@@ -622,14 +632,6 @@ impl Fs {
         self.show_known(from, entry, to, told.filter(|info| info.id == entry.id))?;
         self.relocate_below(below, &from.uri(), &to.uri());
         Ok(())
-    }
-}
-
-/// Whether `source` is a folder that the server has.
-fn is_folder_of_servers(source: &Found) -> bool {
-    match source {
-        Found::Known(entry) => entry.kind == FileKind::Folder && !is_made(&entry.id),
-        Found::Local(_) => false,
     }
 }
 

@@ -24,13 +24,14 @@ use std::time::{Instant, SystemTime};
 use crate::entry::{Entry, FileKey, Tree};
 use crate::inodes::Inodes;
 use crate::listing::name_of;
-use crate::model::FileId;
+use crate::model::{FileId, FileInfo};
 use crate::names::NamePolicy;
 use crate::staging::{Place, Staging, StepsId, is_made};
 use crate::uri::FileUri;
 
 use super::leaving::Leaving;
 use super::removals::pause_after;
+use super::steps::is_aside;
 
 /// Conflicts that are remembered by name.
 const ASTRAY_MAX: usize = 100;
@@ -182,6 +183,11 @@ impl Unheard {
     pub(super) fn any_in(&self, folder: &FileKey) -> bool {
         let state = self.state.lock().unwrap();
         state.names.contains_key(state.now(folder))
+    }
+
+    /// Whether `info` is half way to the name that it has here.
+    pub(super) fn is_on_its_way(&self, info: &FileInfo) -> bool {
+        info.uri.name().is_some_and(is_aside) && self.keyed(&key_of(&info.id)).is_some()
     }
 
     /// What waits of the file or folder `key`.

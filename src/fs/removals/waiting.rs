@@ -79,9 +79,12 @@ pub(super) enum Fate {
 pub(in crate::fs) fn to_clear(staging: &Staging) -> Vec<FileUri> {
     let noted = staging.unfinished().into_iter();
     let gathered = noted.filter_map(|(_, text)| serde_json::from_str::<Gathered>(&text).ok());
-    gathered
-        .filter_map(|gathered| FileUri::parse_wire(&gathered.at).ok())
-        .collect()
+    let places = gathered.flat_map(|gathered| {
+        let elsewhere = gathered.elsewhere().into_iter().map(|(_, uri)| uri);
+        let at = FileUri::parse_wire(&gathered.at).ok();
+        at.into_iter().chain(elsewhere)
+    });
+    places.collect()
 }
 
 /// After so many tries that failed.
@@ -92,7 +95,7 @@ pub(in crate::fs) fn pause_after(tries: u32) -> Duration {
 }
 
 /// Whether another try may end better.
-fn may_pass(error: &api::Error) -> bool {
+pub(super) fn may_pass(error: &api::Error) -> bool {
     const CHANGED_ON_THE_WAY: i64 = 409;
     match error {
         api::Error::Denied { .. } | api::Error::Unsupported => false,
@@ -313,7 +316,9 @@ impl Fs {
         let Ok(_sending) = self.in_time_for(shared.sending.lock()).await else {
             return;
         };
-        let due = shared.due(is_urgent);
+        let due = shared.due(is_urgent).into_iter();
+        let (mut emptied, due): (Vec<_>, Vec<_>) =
+            due.partition(|removal| removal.gathered.is_folder);
         let mut is_any_decided = false;
         let mut decide = |removal: &Removal, fate: Fate| {
             is_any_decided = true;
@@ -346,6 +351,14 @@ impl Fs {
                     Err(error) if may_pass(&error) => shared.is_to_wait(removal.noted, &error),
                     Err(error) => decide(removal, Fate::Refused(error)),
                 }
+            }
+        }
+        // After all that was in them, and the inner ones first.
+        emptied.sort_by_key(|removal| std::cmp::Reverse(removal.uri.names().len()));
+        for removal in &emptied {
+            match self.remove_emptied(removal).await {
+                Ok(fate) => decide(removal, fate),
+                Err(error) => shared.is_to_wait(removal.noted, &error),
             }
         }
         if is_any_decided && let Some(owing) = &self.owing {

@@ -124,6 +124,7 @@ impl Fs {
         let mut nth = 0;
         let (info, is_new) = loop {
             self.api.is_told_apart(&uri).await?;
+            self.namespace.unheard.is_tried(&change.key());
             match self.unlocked(|| self.api.create_folder(&uri, &told)).await {
                 Ok(info) => break (info, true),
                 Err(api::Error::Exists) => {}

@@ -41,11 +41,13 @@ impl Fs {
             || space.unheard.away_from(&place).is_some()
     }
 
-    /// A folder at `end`, of which the server hears later; counts one lookup. `told` is told of it.
+    /// A folder at `end`, of which the server hears later; counts one lookup. `told` is told of it. Where it `is_tried`, the server
+    /// was asked for it, and did not answer.
     pub(in crate::fs) async fn make_folder_here(
         &self,
         end: &End,
         told: Option<Arc<Attributes>>,
+        is_tried: bool,
     ) -> Result<Believed, Error> {
         let (owing, space) = (self.owing()?, &self.namespace);
         let _turn = self.turn_of_unheard().await?;
@@ -72,7 +74,12 @@ impl Fs {
             shortcut: None,
             attributes: told,
         });
-        self.note(&owing.staging, Arc::clone(&entry), end.place(), None)?;
+        let order = space.unheard.next();
+        let change = Change {
+            is_tried,
+            ..Change::new(StepsId(0), order, Arc::clone(&entry), end.place(), None)
+        };
+        self.note_change(&owing.staging, change)?;
         let counted = space.inodes.count(end.parent, &entry, Some(&entry));
         let (ino, _) = counted.ok_or(Error::NotFound)?;
         Ok(space.believed(ino, &entry, None, space.metadata.ttl()))
@@ -86,10 +93,15 @@ impl Fs {
         place: Place,
         home: Option<Place>,
     ) -> Result<(), Error> {
+        let order = self.namespace.unheard.next();
+        self.note_change(staging, Change::new(StepsId(0), order, entry, place, home))
+    }
+
+    fn note_change(&self, staging: &Staging, mut change: Change) -> Result<(), Error> {
         let unheard = &self.namespace.unheard;
-        let mut change = Change::new(StepsId(0), unheard.next(), entry, place, home);
         let before = unheard.keyed(&change.key());
         if let Some(before) = &before {
+            change.is_tried |= before.home.is_none() && before.is_tried;
             change.tried = before.elsewhere();
             change.tried.retain(|place| !is_same(place, &change.place));
         }
@@ -118,11 +130,20 @@ impl Fs {
         }
     }
 
-    /// Removes the folder `entry` at `end` if the server has not heard of it; whether that was so.
+    /// Whether `entry` is a folder that was made here, and that the server may have: it was asked for it.
+    pub(in crate::fs) fn may_be_there(&self, entry: &Entry) -> bool {
+        let change = self.namespace.unheard.keyed(&super::key_of(&entry.id));
+        change.is_some_and(|change| change.home.is_none() && change.is_tried)
+    }
+
+    /// Removes the folder `entry` at `end` if the server has not heard of it; whether that was so. An error where it may have.
     pub(in crate::fs) async fn remove_made(&self, end: &End, entry: &Entry) -> Result<bool, Error> {
         let space = &self.namespace;
         if !is_made(&entry.id) {
             return Ok(false);
+        }
+        if self.may_be_there(entry) {
+            return Err(self.removals.unsent());
         }
         let _turn = self.turn_of_unheard().await?;
         let key = self.key_in(end.parent, &entry.id)?;

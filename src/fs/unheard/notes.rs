@@ -31,6 +31,9 @@ struct Note {
     /// Earlier places to which the server may have brought it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tried: Vec<Spot>,
+    /// Whether the server was asked for a folder that was made here, and did not answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    asked: bool,
     shows: Shows,
     /// The id that the server gave it meanwhile.
     #[serde(default)]
@@ -130,6 +133,7 @@ impl Change {
             place: Spot::of(&self.place),
             home: self.home.as_ref().map(Spot::of),
             tried: self.tried.iter().map(Spot::of).collect(),
+            asked: self.home.is_none() && self.is_tried,
             shows: Shows::of(&self.entry),
             became: became.map(FileId::to_string),
         };
@@ -218,7 +222,7 @@ impl Fs {
             let entry = Arc::new(note.shows.entry(id, &place, names));
             let change = Change {
                 // The process before this one may have ended in the middle of it.
-                is_tried: true,
+                is_tried: home.is_some() || note.asked,
                 tried: note.tried.iter().filter_map(Spot::place).collect(),
                 ..Change::new(noted, space.unheard.next(), entry, place, home)
             };

@@ -7,7 +7,6 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::api;
 use crate::entry::{Entry, FileKey};
 use crate::fs::changes::{End, Found, disk, renamed, stored};
 use crate::fs::locals::{Locals, Shown};
@@ -71,7 +70,7 @@ impl Fs {
         let is_in_whole = to.full.is_none() && from.full.is_none();
         let is_plain = source.entry.shortcut.is_none() && !source.entry.unfinished;
         if !is_plain || !(is_in_whole || is_made(&source.key.id)) {
-            return Err(self.untold());
+            return Err(self.removals.unsent());
         }
         if let Some(target) = &target {
             self.may_be_replaced(&to, target)?;
@@ -113,14 +112,6 @@ impl Fs {
             self.unheard_below(&from.uri(), &to.uri())?;
         }
         Ok(())
-    }
-
-    /// What the server is to hear first it has not heard.
-    pub(in crate::fs) fn untold(&self) -> Error {
-        match self.namespace.is_down() {
-            true => self.removals.unsent(),
-            false => Error::Busy(api::Error::Locked(Vec::new())),
-        }
     }
 
     /// `found` at `end`, as the server has it.
@@ -182,10 +173,14 @@ impl Fs {
     /// An error where nobody can say without the server whether `target` may be replaced.
     fn may_be_replaced(&self, to: &End, target: &Found) -> Result<(), Error> {
         match target {
-            Found::Known(entry) if entry.kind == FileKind::Folder && is_made(&entry.id) => {
+            Found::Known(entry)
+                if entry.kind == FileKind::Folder
+                    && is_made(&entry.id)
+                    && !self.may_be_there(entry) =>
+            {
                 self.is_empty_here(&self.key_in(to.parent, &entry.id)?)
             }
-            Found::Known(entry) if entry.kind == FileKind::Folder => Err(self.untold()),
+            Found::Known(entry) if entry.kind == FileKind::Folder => Err(self.removals.unsent()),
             Found::Known(_) | Found::Local(_) => Ok(()),
         }
     }
@@ -227,7 +222,7 @@ impl Fs {
         let elsewhere = change.as_ref().map(Change::elsewhere).unwrap_or_default();
         let gathered = Gathered::of(home, id, seen, unlinked).or_at(&elsewhere);
         if !self.removals.postpones_at(self, home, &name, gathered) {
-            return Err(self.untold());
+            return Err(self.removals.unsent());
         }
         if let Some(change) = &change {
             unheard.take_leaving(&change.key(), &self.around(staging), true);
@@ -291,7 +286,7 @@ impl Fs {
             self.be_heard(true).await;
         }
         match waits() {
-            true => Err(self.untold()),
+            true => Err(self.removals.unsent()),
             false => Ok(()),
         }
     }

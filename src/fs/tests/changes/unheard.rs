@@ -12,9 +12,7 @@ impl Mounted {
     /// It can be, and has not heard of anything yet.
     async fn meet(&self) {
         self.server.restart().unwrap();
-        while self.fs.namespace.is_down() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        self.is_back().await;
     }
 
     /// It can be, and has heard all that it can hear.
@@ -89,6 +87,52 @@ async fn a_folder_made_and_removed_without_the_server_is_none() {
     mounted.reunite().await;
     assert_eq!(mounted.on_server(""), [""; 0]);
     assert!(mounted.owing.staging.unfinished().is_empty());
+}
+
+/// `made` was made by the server, and nobody heard of it.
+async fn made_unheard() -> Mounted {
+    let mounted = Mounted::new(|server| {
+        server.mkdir("known");
+    })
+    .await;
+    mounted.names("").await;
+    mounted.names("known").await;
+    mounted
+        .server
+        .fail(Fault::on(Route::Create).truncate_after(0));
+    mounted
+        .server
+        .fail(Fault::on(Route::Info).reset_before_headers().after(1));
+    mounted.mkdir("made").await.unwrap();
+    assert_eq!(mounted.on_server(""), ["known", "made"]);
+    mounted
+}
+
+#[tokio::test]
+async fn a_folder_that_the_server_made_unheard_is_renamed_there() {
+    let mounted = made_unheard().await;
+    let refused = mounted
+        .rename("made", "known/last", RenameHow::Replace)
+        .await;
+    assert!(matches!(refused, Err(Error::TimedOut(_))), "{refused:?}");
+    mounted.server.clear_faults();
+    mounted.is_back().await;
+    mounted.mv("made", "known/last").await;
+    mounted.fs.settle().await;
+    assert_eq!(mounted.on_server(""), ["known"]);
+    assert_eq!(mounted.on_server("known"), ["last"]);
+}
+
+#[tokio::test]
+async fn a_folder_that_the_server_made_unheard_is_removed_there() {
+    let mounted = made_unheard().await;
+    let refused = mounted.rmdir("made").await;
+    assert!(matches!(refused, Err(Error::TimedOut(_))), "{refused:?}");
+    mounted.server.clear_faults();
+    mounted.is_back().await;
+    mounted.rmdir("made").await.unwrap();
+    mounted.fs.settle().await;
+    assert_eq!(mounted.on_server(""), ["known"]);
 }
 
 #[tokio::test]
@@ -366,13 +410,73 @@ async fn a_folder_that_was_emptied_without_the_server_goes_once_that_is_there() 
     for name in ["a", "b"] {
         mounted.unlink(&format!("known/{name}")).await.unwrap();
     }
-    let refused = mounted.rmdir("known/dir").await;
-    assert!(matches!(refused, Err(Error::TimedOut(_))), "{refused:?}");
     mounted.meet().await;
     mounted.rmdir("known/dir").await.unwrap();
     mounted.rmdir("known").await.unwrap();
     assert_eq!(mounted.on_server(""), ["other"]);
     assert_eq!(mounted.on_server("other"), ["inner"]);
+}
+
+/// All of `known` is removed, with that, while the server cannot be reached.
+async fn removed() -> Mounted {
+    let mounted = apart().await;
+    let full = mounted.rmdir("known").await;
+    assert!(matches!(full, Err(Error::NotEmpty)), "{full:?}");
+    mounted.mv("known/dir/inner", "other/inner").await;
+    for name in ["a", "b"] {
+        mounted.unlink(&format!("known/{name}")).await.unwrap();
+    }
+    mounted.rmdir("known/dir").await.unwrap();
+    mounted.rmdir("known").await.unwrap();
+    assert_eq!(mounted.names("").await, ["other"]);
+    mounted
+}
+
+#[tokio::test]
+async fn a_tree_that_was_removed_without_the_server_is_gone_there() {
+    let mounted = removed().await;
+    mounted.mkdir("known").await.unwrap();
+    mounted.reunite().await;
+    mounted.fs.settle().await;
+    assert_eq!(mounted.on_server(""), ["known", "other"]);
+    assert!(mounted.on_server("known").is_empty());
+    assert_eq!(mounted.on_server("other"), ["inner"]);
+    assert_eq!(mounted.names("").await, ["known", "other"]);
+}
+
+#[tokio::test]
+async fn a_tree_that_was_removed_without_the_server_is_gone_there_after_the_end_of_the_process() {
+    let mounted = removed().await;
+    mounted.server.restart().unwrap();
+    let mounted = mounted.again().await;
+    mounted.fs.settle().await;
+    mounted.fs.settle().await;
+    assert_eq!(mounted.on_server(""), ["other"]);
+    assert_eq!(mounted.names("").await, ["other"]);
+}
+
+#[tokio::test]
+async fn a_folder_in_which_somebody_put_something_while_it_was_removed_here_stays_with_that() {
+    let mounted = removed().await;
+    mounted.server.put("known/dir/theirs", "theirs");
+    mounted.reunite().await;
+    mounted.fs.settle().await;
+    assert_eq!(mounted.on_server("known"), ["dir"]);
+    assert_eq!(mounted.said("known/dir/theirs").unwrap(), "theirs");
+    assert_eq!(mounted.names("known").await, ["dir"]);
+    assert_eq!(mounted.names("known/dir").await, ["theirs"]);
+}
+
+#[tokio::test]
+async fn a_folder_of_which_nobody_knows_what_is_in_it_is_not_removed_without_the_server() {
+    let mounted = Mounted::new(|server| {
+        server.put("known/a", "a");
+    })
+    .await;
+    mounted.names("").await;
+    mounted.cut_off();
+    let refused = mounted.rmdir("known").await;
+    assert!(matches!(refused, Err(Error::TimedOut(_))), "{refused:?}");
 }
 
 /// `known/a` was renamed to `other/x`, and is half way there.
@@ -386,6 +490,7 @@ async fn renamed_half_way() -> Mounted {
     assert_eq!(mounted.unheard(), 1);
     assert!(!mounted.on_server("known").contains(&"a".to_owned()));
     assert!(mounted.on_server("other").is_empty());
+    assert_eq!(mounted.names("known").await, ["b", "dir"]);
     mounted
 }
 
