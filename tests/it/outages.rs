@@ -9,8 +9,8 @@
 //! whole machine, TLS, stores apart from the server.
 //!
 //! The seed is printed; `CLOUDREVE_TEST_SEED` repeats the weather, as far as threads can be repeated, and
-//! `CLOUDREVE_TEST_OUTAGES_SECONDS` says how long the long one lasts. Name and resolver are replaced in a mount namespace,
-//! so it needs root.
+//! `CLOUDREVE_TEST_OUTAGES_SECONDS` says how long it lasts; `CLOUDREVE_TEST_SERVER_TRACE` names a file that tells what the server
+//! was asked meanwhile. Name and resolver are replaced in a mount namespace, so it needs root.
 
 mod watcher;
 mod weather;
@@ -53,7 +53,6 @@ const KNOWN: usize = 40;
 const LARGE: u64 = 6;
 const LARGE_BYTES: u64 = 8 << 20;
 
-const SHORT: Duration = Duration::from_secs(25);
 const LONG_SECONDS: u64 = 600;
 
 /// Says that this process has names and a resolver of its own, and in which directory they are.
@@ -303,8 +302,7 @@ fn storm(dir: &Path, length: Duration) {
         format!("{why}\nthe daemon's log is in {}", kept.display())
     };
     assert!(done > 50, "hardly anything was done");
-    // A short one may have been of troubles that nobody but the daemon meets.
-    assert!(failed > 0 || length <= SHORT, "the storm was hardly met");
+    assert!(failed > 0, "the storm was hardly met");
     let mut wrong = watcher.all_wrong();
     let began = Instant::now();
     let synced = shell::output(mounted.home.program().arg("sync").arg(&root));
@@ -371,15 +369,7 @@ fn storm(dir: &Path, length: Duration) {
 }
 
 #[test]
-#[ignore = "it finds, once in some minutes, what is not mended yet; by hand"]
-fn a_storm_of_outages_loses_nothing_and_keeps_nobody() {
-    inside("a_storm_of_outages_loses_nothing_and_keeps_nobody", |dir| {
-        storm(dir, SHORT)
-    });
-}
-
-#[test]
-#[ignore = "it lasts ten minutes, and finds what is not mended yet; by hand"]
+#[ignore = "it lasts ten minutes; .ci/run runs it beside nothing else"]
 fn ten_minutes_of_outages_lose_nothing_and_keep_nobody() {
     inside(
         "ten_minutes_of_outages_lose_nothing_and_keep_nobody",

@@ -1,5 +1,6 @@
 //! What is deleted without a server: it waits, is told, and goes before anything new of its name comes.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cloudreve_test_server::{Fault, Options, Route, Server};
@@ -303,4 +304,25 @@ fn a_file_that_the_server_refuses_to_delete_for_good_shows_again_and_is_told() {
         "{told}"
     );
     mount.sync();
+}
+
+#[test]
+fn a_known_tree_is_removed_without_a_server_and_is_gone_there_when_it_is_back() {
+    let server = Server::start(Options::default()).unwrap();
+    for path in ["a", "deep/b", "deep/deeper/c"] {
+        server.put(&format!("tree/{path}"), b"content".to_vec());
+    }
+    server.put("untouched/file", b"content".to_vec());
+    let mount = mount(&server);
+    shell::stdout(Command::new("ls").arg("-lR").arg(mount.path("tree")));
+    server.stop();
+    finds_out(&mount);
+    shell::stdout(Command::new("rm").arg("-r").arg(mount.path("tree")));
+    assert!(!mount.path("tree").exists());
+    let unlisted = std::fs::remove_dir(mount.path("untouched")).unwrap_err();
+    assert_eq!(unlisted.raw_os_error(), Some(libc::ETIMEDOUT));
+    server.restart().unwrap();
+    shell::stdout(mount.home.program().arg("sync").arg(mount.path("")));
+    assert!(server.names("tree").is_none(), "{:?}", server.names(""));
+    assert_eq!(server.names("untouched").unwrap(), ["file"]);
 }
