@@ -98,7 +98,7 @@ use space::Quota;
 use turns::Turns;
 
 /// What a change of several calls may take longer than one of them.
-const SLACK: Duration = Duration::from_secs(2);
+const SLACK: Duration = Duration::from_secs(1);
 
 /// How the drive is shown.
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::{self, PagePosition};
+use crate::asker;
 use crate::attributes::{Attributes, Times};
 use crate::entity::Entity;
 use crate::entry::{Entry, FileKey};
@@ -267,6 +268,7 @@ impl Fs {
         F: Future<Output = Result<T, api::Error>>,
     {
         let until = tokio::time::Instant::now() + self.namespace.options.timeout;
+        let until = asker::no_later_than(until);
         let mut wait = LOCK_WAIT;
         loop {
             match call().await {

@@ -114,6 +114,10 @@ async fn carry(mut client: TcpStream, mut network: Network) {
     let server = TcpStream::connect(network.server).await;
     let outcome = match server {
         Ok(mut server) if !is_reset => {
+            // A network of its own has no delayed acknowledgements to wait for in the middle.
+            for end in [&client, &server] {
+                end.set_nodelay(true).ok();
+            }
             let (from_client, to_client) = client.split();
             let (from_server, to_server) = server.split();
             let up = pump(from_client, to_server, network.manner.clone(), false);
