@@ -9,7 +9,6 @@ use crate::fs::changes::End;
 use crate::fs::namespace::within;
 use crate::fs::root::PEEK;
 use crate::fs::{Error, Fs};
-use crate::model::FileId;
 
 use super::waiting::{Fate, may_pass};
 use super::{Gathered, Removal};
@@ -48,12 +47,11 @@ impl Fs {
 
     /// What becomes of the folder that `removal` is of, now that the server can be asked.
     pub(super) async fn remove_emptied(&self, removal: &Removal) -> Result<Fate, api::Error> {
-        let id = FileId(removal.gathered.removed.as_str().into());
-        match self.whats_still_at(&removal.uri, &id).await? {
-            None => return Ok(Fate::Gone),
-            Some(info) if info.id != id => return Ok(Fate::Changed),
-            Some(_) => {}
-        }
+        let (id, uri) = match self.where_is(removal).await? {
+            (Some((info, uri)), _) => (info.id, uri),
+            (None, true) => return Ok(Fate::Changed),
+            (None, false) => return Ok(Fate::Gone),
+        };
         let space = &self.namespace;
         let key = FileKey {
             tree: removal.gathered.tree(),
@@ -64,7 +62,7 @@ impl Fs {
             return Err(api::Error::Locked(Vec::new()));
         }
         let is_empty = async || {
-            let page = (space.source.page)(removal.uri.clone(), PagePosition::First, PEEK);
+            let page = (space.source.page)(uri.clone(), PagePosition::First, PEEK);
             let page = within(space.options.timeout, page).await?;
             Ok::<_, api::Error>(page.files.is_empty())
         };
@@ -79,7 +77,7 @@ impl Fs {
             Err(api::Error::NotFound) => return Ok(Fate::Gone),
             Err(error) => return Err(error),
         }
-        match self.api.delete_one(&removal.uri, removal.how).await {
+        match self.api.delete_one(&uri, removal.how).await {
             Ok(()) | Err(api::Error::NotFound) => Ok(Fate::Gone),
             Err(error) if may_pass(&error) => Err(error),
             Err(error) => Ok(Fate::Refused(error)),

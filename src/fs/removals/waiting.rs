@@ -12,10 +12,11 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::StreamExt;
 
 use crate::api;
-use crate::entry::FileKey;
+use crate::entry::{FileKey, Tree};
 use crate::listing::name_of;
 use crate::model::{EntityId, FileId, FileInfo};
 use crate::staging::{LocalId, Place, Staging, StepsId};
+use crate::upload::folder_of;
 use crate::uri::FileUri;
 
 use super::super::Fs;
@@ -126,6 +127,24 @@ impl Removal {
             name: self.uri.name()?.clone(),
             full: self.gathered.full.as_deref().map(Into::into),
         })
+    }
+
+    /// The same, by their folders.
+    fn places(&self) -> impl Iterator<Item = Place> {
+        let own = self.gathered.folder();
+        let own = own.and_then(|folder| self.place(&folder));
+        let elsewhere = self.or_at.iter().filter_map(|(folder, uri)| {
+            Some(Place {
+                folder: FileKey {
+                    tree: Tree::MAIN,
+                    id: folder.clone(),
+                },
+                folder_uri: uri.parent()?,
+                name: uri.name()?.clone(),
+                full: None,
+            })
+        });
+        own.into_iter().chain(elsewhere)
     }
 
     fn unremoved(&self, tries: u32, why: Option<String>) -> Option<Unremoved> {
@@ -367,38 +386,55 @@ impl Fs {
         }
     }
 
-    /// Where `removal` is to be done. What an upload of ours brought there that was not answered in time is as good as seen.
-    async fn is_still_there(&self, removal: &Removal) -> Result<Still, api::Error> {
-        let gathered = &removal.gathered;
-        let id = FileId(gathered.removed.as_str().into());
+    /// The file that `removal` is of, and where it is, and whether anything else is where it was.
+    pub(super) async fn where_is(
+        &self,
+        removal: &Removal,
+    ) -> Result<(Option<(FileInfo, FileUri)>, bool), api::Error> {
+        let id = FileId(removal.gathered.removed.as_str().into());
         let mut is_any_there = false;
-        let mut found = None;
         for uri in removal.uris() {
             let there = self.whats_still_at(uri, &id).await?;
             is_any_there |= there.is_some();
-            found = there
-                .filter(|info| info.id == id)
-                .map(|info| (info, uri.clone()));
-            if found.is_some() {
-                break;
+            if let Some(info) = there.filter(|info| info.id == id) {
+                return Ok((Some((info, uri.clone())), is_any_there));
             }
         }
-        if found.is_none() && !removal.or_at.is_empty() {
-            // It may have been left half way.
-            found = match self.api.info_by_id(&id).await {
-                Ok(info) if has_trash(&info.uri) && info.uri.name().is_some_and(is_aside) => {
-                    let uri = info.uri.clone();
-                    Some((info, uri))
-                }
-                Ok(_) | Err(api::Error::NotFound) => None,
+        // Its folder may have been renamed or moved since.
+        for place in removal.places() {
+            let uri = match folder_of(&self.api, &place).await {
+                Ok(folder) => folder.child(place.name),
+                Err(api::Error::NotFound) => continue,
                 Err(error) => return Err(error),
             };
+            if removal.uris().any(|known| *known == uri) {
+                continue;
+            }
+            if let Some(info) = self.whats_at(&uri).await?.filter(|info| info.id == id) {
+                return Ok((Some((info, uri)), is_any_there));
+            }
         }
-        let Some((info, uri)) = found else {
-            return Ok(match is_any_there {
-                true => Still::Changed,
-                false => Still::Nowhere,
-            });
+        if !removal.or_at.is_empty() {
+            // It may have been left half way.
+            match self.api.info_by_id(&id).await {
+                Ok(info) if has_trash(&info.uri) && info.uri.name().is_some_and(is_aside) => {
+                    let uri = info.uri.clone();
+                    return Ok((Some((info, uri)), is_any_there));
+                }
+                Ok(_) | Err(api::Error::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((None, is_any_there))
+    }
+
+    /// Where `removal` is to be done. What an upload of ours brought there that was not answered in time is as good as seen.
+    async fn is_still_there(&self, removal: &Removal) -> Result<Still, api::Error> {
+        let gathered = &removal.gathered;
+        let (info, uri) = match self.where_is(removal).await? {
+            (Some(found), _) => found,
+            (None, true) => return Ok(Still::Changed),
+            (None, false) => return Ok(Still::Nowhere),
         };
         if gathered.is(&info) {
             return Ok(Still::At(uri));

@@ -689,6 +689,20 @@ async fn a_file_whose_new_name_the_server_gave_unheard_is_deleted_after_the_end_
 }
 
 #[tokio::test]
+async fn what_was_removed_without_the_server_goes_though_its_folder_was_moved_since() {
+    let mounted = apart().await;
+    mounted.unlink("known/a").await.unwrap();
+    mounted.mv("known/b", "known/c").await;
+    mounted.mv("known/dir/inner", "known/c").await;
+    mounted.server.rename("known", "moved");
+    mounted.reunite().await;
+    mounted.fs.settle().await;
+    assert_eq!(mounted.on_server("moved"), ["c", "dir"]);
+    assert_eq!(mounted.said("moved/c").unwrap(), "content of dir/inner");
+    assert_eq!(mounted.fs.astray().0, 0);
+}
+
+#[tokio::test]
 async fn a_file_whose_new_name_the_server_gave_unheard_keeps_it() {
     let mounted = apart().await;
     mounted.mv("known/a", "other/x").await;
