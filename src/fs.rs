@@ -97,9 +97,6 @@ use sizes::FolderSizes;
 use space::Quota;
 use turns::Turns;
 
-/// What a change of several calls may take longer than one of them.
-const SLACK: Duration = Duration::from_secs(1);
-
 /// How the drive is shown.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -370,10 +367,11 @@ impl Fs {
         self.be_heard(true).await;
     }
 
-    /// `change`, for which whoever asked waits hardly longer than for one call that is not answered, however many it takes.
-    /// What had to stay half done by then is finished or taken back later.
+    /// `change`, for which whoever asked waits no longer than for one call that is not answered, however many it takes: the
+    /// kernel lets one at a time rename between folders, and the next one has waited for it, too. What had to stay half done by
+    /// then is finished or taken back later.
     pub fn in_time<T>(&self, change: impl Future<Output = T>) -> impl Future<Output = T> {
-        let latest = Instant::now() + self.namespace.options.timeout + SLACK;
+        let latest = Instant::now() + self.namespace.options.timeout;
         asker::hurried(latest.into(), change)
     }
 

@@ -435,10 +435,10 @@ impl Fleet {
         state.queue.hold(id, Instant::now());
     }
 
-    /// As [`Fleet::grounded`], but waits no longer than somebody waits for the network, or for all that this is a part of.
+    /// As [`Fleet::grounded`], but waits half as long as somebody waits for the network, and leaves him the rest of that.
     /// Whether no upload of it is under way.
     pub(super) async fn grounded_soon(&self, local: &Arc<Local>) -> bool {
-        let longest = self.courier.options.timeout;
+        let longest = self.courier.options.timeout / 2;
         let is_grounded = asker::within(longest, self.grounded(local)).await.is_ok();
         if !is_grounded {
             log::info!(
