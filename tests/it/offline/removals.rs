@@ -322,7 +322,7 @@ fn a_known_tree_is_removed_without_a_server_and_is_gone_there_when_it_is_back() 
     let unlisted = std::fs::remove_dir(mount.path("untouched")).unwrap_err();
     assert_eq!(unlisted.raw_os_error(), Some(libc::ETIMEDOUT));
     server.restart().unwrap();
-    shell::stdout(mount.home.program().arg("sync").arg(mount.path("")));
-    assert!(server.names("tree").is_none(), "{:?}", server.names(""));
+    shell::wait_until("it is gone there", || server.names("tree").is_none());
+    mount.sync();
     assert_eq!(server.names("untouched").unwrap(), ["file"]);
 }
