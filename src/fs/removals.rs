@@ -321,9 +321,18 @@ impl Removals {
         self.shared.waits_at(place)
     }
 
-    /// What waits for the server cannot be sent to it.
+    /// Whether a folder that had the name of `place` is still to be deleted on the server.
+    pub(super) fn any_folder_at(&self, place: &Place) -> bool {
+        self.shared.folder_waits_at(place)
+    }
+
+    /// What waits for the server cannot be sent to it, or was not done in time.
     pub(super) fn unsent(&self) -> Error {
-        Error::TimedOut(api::Error::Timeout(self.shared.timeout))
+        Error::TimedOut(match self.shared.reach.is_down() {
+            true => api::Error::Timeout(self.shared.timeout),
+            // That says nothing of how the server can be reached.
+            false => api::Error::Locked(Vec::new()),
+        })
     }
 
     /// Sends all that wait for others. Errors as [`Removals::send`].

@@ -1,8 +1,7 @@
 //! Looking at what the server has, as closely as it takes.
 
 use super::attempt::Attempt;
-use super::folder_of;
-use super::place::Places;
+use super::place::{Places, find_exactly};
 use crate::api::{Api, Error, Version};
 use crate::model::FileInfo;
 use crate::staging::Place;
@@ -50,7 +49,7 @@ async fn look_in_moved(
     let Some(then) = attempt.place(place) else {
         return Ok(None);
     };
-    let there = match folder_of(api, &then).await {
+    let there = match find_exactly(api, &then).await {
         Ok(folder) => folder.child(then.name),
         Err(Error::NotFound) => return Ok(None),
         Err(error) => return Err(error),

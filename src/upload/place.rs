@@ -184,6 +184,23 @@ pub(super) async fn find(api: Api, place: Place) -> Result<FileUri, Error> {
     }
 }
 
+/// Where the folder of `place` is, and no other one: [`Error::NotFound`] where it is gone, or is not found by its id.
+pub(super) async fn find_exactly(api: &Api, place: &Place) -> Result<FileUri, Error> {
+    let id = &place.folder.id;
+    if !has_ids(place) || is_made(id) {
+        return Err(Error::NotFound);
+    }
+    if id.0.is_empty() {
+        // The root is where it was.
+        return Ok(place.folder_uri.clone());
+    }
+    let info = by_id(api, id).await?;
+    match info.kind {
+        FileKind::Folder => Ok(info.uri),
+        FileKind::File => Err(Error::NotFound),
+    }
+}
+
 /// Where something is; what was deleted and can be restored is gone.
 async fn by_id(api: &Api, id: &FileId) -> Result<FileInfo, Error> {
     let info = api.info_by_id(id).await?;

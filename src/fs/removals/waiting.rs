@@ -16,7 +16,7 @@ use crate::entry::{FileKey, Tree};
 use crate::listing::name_of;
 use crate::model::{EntityId, FileId, FileInfo};
 use crate::staging::{LocalId, Place, Staging, StepsId};
-use crate::upload::folder_of;
+use crate::upload::very_folder_of;
 use crate::uri::FileUri;
 
 use super::super::Fs;
@@ -271,6 +271,17 @@ impl Shared {
         })
     }
 
+    /// Whether a folder waits that had the name of `place`.
+    pub(super) fn folder_waits_at(&self, place: &Place) -> bool {
+        let state = self.waiting.0.lock().unwrap();
+        let mut waiting = state.removals.iter().map(|waiting| &waiting.removal);
+        waiting.any(|removal| {
+            removal.gathered.is_folder
+                && removal.gathered.folder().as_ref() == Some(&place.folder)
+                && removal.uri.name() == Some(&place.name)
+        })
+    }
+
     fn any_waits(&self) -> bool {
         !self.waiting.0.lock().unwrap().removals.is_empty()
     }
@@ -329,7 +340,9 @@ impl Fs {
     /// Tells the server of those whose time has come, or of all where that `is_urgent`, if it can be reached.
     pub(in crate::fs) async fn finish_waiting(&self, is_urgent: bool) {
         let shared = &self.removals.shared;
-        if shared.reach.is_down() || !shared.any_waits() {
+        // What was interrupted has its files half way to where these look for them.
+        let is_interrupted = !self.unfinished.lock().unwrap().is_empty();
+        if shared.reach.is_down() || !shared.any_waits() || is_interrupted {
             return;
         }
         let Ok(_sending) = self.in_time_for(shared.sending.lock()).await else {
@@ -402,7 +415,7 @@ impl Fs {
         }
         // Its folder may have been renamed or moved since.
         for place in removal.places() {
-            let uri = match folder_of(&self.api, &place).await {
+            let uri = match very_folder_of(&self.api, &place).await {
                 Ok(folder) => folder.child(place.name),
                 Err(api::Error::NotFound) => continue,
                 Err(error) => return Err(error),

@@ -14,7 +14,7 @@ use crate::fs::locals::{Locals, Shown, differing};
 use crate::fs::steps::{aside, is_aside, way};
 use crate::fs::{Error, Fs};
 use crate::staging::Place;
-use crate::upload::folder_of;
+use crate::upload::{folder_of, very_folder_of};
 use crate::uri::FileUri;
 
 use super::hearing::{NAMES_BESIDE, Why};
@@ -70,7 +70,13 @@ impl Fs {
                         break;
                     }
                     nth += 1;
-                    to = folder.child(self.name_beside(place, nth)?);
+                    let beside = Place {
+                        folder_uri: folder.clone(),
+                        name: self.name_beside(place, nth)?,
+                        ..place.clone()
+                    };
+                    to = beside.uri();
+                    space.unheard.may_be_at(&key, beside);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -90,7 +96,7 @@ impl Fs {
     /// Whether one of `places` is at `uri` by now.
     async fn is_at_one_of(&self, places: &[Place], uri: &FileUri) -> Result<bool, Why> {
         for place in places {
-            let folder = match folder_of(&self.api, place).await {
+            let folder = match very_folder_of(&self.api, place).await {
                 Ok(folder) => folder,
                 Err(api::Error::NotFound) => continue,
                 Err(error) => return Err(error.into()),

@@ -131,6 +131,37 @@ async fn a_new_file_whose_answer_was_lost_is_found_though_its_folder_was_moved_s
 }
 
 #[tokio::test]
+async fn what_lies_above_a_folder_that_is_gone_is_not_taken_for_what_an_upload_left_in_that() {
+    let drive = Drive::new();
+    drive.server.mkdir("old");
+    let folder = drive.server.file_id("old");
+    let mut belongs = place("f");
+    belongs.folder.id = FileId(folder.as_str().into());
+    belongs.folder_uri = belongs
+        .folder_uri
+        .child(ServerName::from_wire(b"old".to_vec()));
+    let run = drive.run();
+    drive
+        .server
+        .fail(Fault::on(Route::UploadChunk).reset_before_headers());
+    let local = run.staging.create(belongs, None, then()).unwrap();
+    local.write(0, b"landed", then()).unwrap();
+    local.stage(then()).unwrap();
+    run.uploader.staged(&local);
+    until(|| drive.content("old/f").as_deref() == Some(b"landed")).await;
+    cut(&drive);
+    let held = run.uploader.hold(&local).await;
+    local.unlink().unwrap();
+    drop(held);
+    drive.server.remove("old");
+    // The same bytes, one folder up.
+    drive.server.put("f", "landed");
+    mend(&drive, &run);
+    until(|| run.staging.unfinished().is_empty()).await;
+    assert_eq!(drive.content("f").as_deref(), Some(&b"landed"[..]));
+}
+
+#[tokio::test]
 async fn a_new_file_whose_answer_was_lost_is_the_base_of_what_replaced_it() {
     for is_killed in [false, true] {
         let drive = Drive::new();
