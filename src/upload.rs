@@ -53,6 +53,11 @@ pub(crate) async fn folder_of(api: &Api, place: &Place) -> Result<FileUri, Error
     place::find(api.clone(), place.clone()).await
 }
 
+/// Where the folder of `place` is now, wherever that is; [`Error::NotFound`] where it is gone, or is not found by its id.
+pub(crate) async fn very_folder_of(api: &Api, place: &Place) -> Result<FileUri, Error> {
+    place::find_exactly(api, place).await
+}
+
 /// Whether files and folders of `place` are found by their identity, wherever they are.
 pub(crate) fn has_ids(place: &Place) -> bool {
     place::has_ids(place)

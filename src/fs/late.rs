@@ -91,8 +91,8 @@ impl Fs {
         worst
     }
 
-    /// What is at `uri`, where the file `id` was a moment ago. Where that is half way to it or from it, it goes the rest first; an
-    /// error where it cannot.
+    /// What is at `uri`, where the file `id` was a moment ago. Where it is not there, but half way to it or from it, it goes the rest
+    /// first; an error where it cannot.
     pub(super) async fn whats_still_at(
         &self,
         uri: &FileUri,
@@ -100,7 +100,8 @@ impl Fs {
     ) -> Result<Option<FileInfo>, api::Error> {
         let may_be_on_its_way = self.late.has(id);
         let found = self.whats_at(uri).await?;
-        if found.is_some() || !may_be_on_its_way {
+        let is_it = |info: &FileInfo| info.id == *id;
+        if !may_be_on_its_way || found.as_ref().is_some_and(is_it) {
             return Ok(found);
         }
         self.finish_late().await;

@@ -372,7 +372,7 @@ impl Namespace {
 
     /// Whether `error` came of a server that cannot be reached.
     pub(super) fn is_of_the_wire(&self, error: &Error) -> bool {
-        if let Error::TimedOut(_) = error {
+        if let Error::TimedOut(api::Error::Timeout(_)) = error {
             // Who asks the server hears of it at the same moment, and maybe later than we.
             self.reach.set(false);
         }
@@ -600,6 +600,11 @@ impl Namespace {
 
     pub(super) fn entry(&self, info: FileInfo) -> Option<Entry> {
         self.shown.entry(info, self.empty.as_ref())
+    }
+
+    /// The same of what is known for a file that shows.
+    pub(super) fn known_entry(&self, info: FileInfo) -> Entry {
+        self.shown.known(info, self.empty.as_ref())
     }
 
     /// Behind a shortcut, a share that is gone is a place that is not there; only the mount's own share is stale.

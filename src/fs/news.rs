@@ -94,9 +94,7 @@ impl Fs {
             return;
         };
         let mut above = info.uri.parent();
-        let Some(mut entry) = space.entry(info).map(Arc::new) else {
-            return;
-        };
+        let mut entry = Arc::new(space.known_entry(info));
         let (state, is_late) = (shown.local.state(), at.is_none());
         let is_known = is_late && shown.key.id == entry.id && state == State::Delivered;
         // Who unlinked it while the news was on its way saw to the server's file; who renamed it, to its name.

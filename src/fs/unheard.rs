@@ -2,9 +2,9 @@
 //!
 //! They show over all that the server says, and are noted in the journal before the call returns, so that they survive the
 //! process. Each file or folder has one such change at most, from where the server has it (its *home*) to where it shows:
-//! what is renamed twice goes there in one way, and what comes home again was never gone. Until the server has heard, the URI
-//! of a renamed file is that of its home. Folders that the server has are not renamed without it: what lies below one would
-//! have one path here and another one there.
+//! what is renamed twice goes there in one way, and what comes home again before the server was asked for it was never gone.
+//! Until the server has heard, the URI of a renamed file is that of its home. Folders that the server has are not renamed
+//! without it: what lies below one would have one path here and another one there.
 //!
 //! This room remembers, and asks nobody; `hearing` and `moving` tell the server.
 
@@ -281,6 +281,14 @@ impl Unheard {
         let mut state = self.state.lock().unwrap();
         if let Some(change) = state.changes.get_mut(key) {
             change.is_tried = true;
+        }
+    }
+
+    /// The server is about to be asked to bring `key` to `place`.
+    fn may_be_at(&self, key: &FileKey, place: Place) {
+        let mut state = self.state.lock().unwrap();
+        if let Some(change) = state.changes.get_mut(key) {
+            change.tried.push(place);
         }
     }
 

@@ -148,14 +148,19 @@ fn folders_first(a: &Entry, b: &Entry) -> Ordering {
 impl Options {
     /// What `info` is shown as; `empty` is the entity of whatever has no content. None where it is hidden.
     pub fn entry(&self, info: FileInfo, empty: Option<&EntityId>) -> Option<Entry> {
+        let is_hidden = self.hidden.has(&info);
+        let entry = self.known(info, empty);
+        let is_hidden = is_hidden || entry.unfinished && self.hide_uploading;
+        (!is_hidden).then_some(entry)
+    }
+
+    /// The same of what is known for a file that shows.
+    pub fn known(&self, info: FileInfo, empty: Option<&EntityId>) -> Entry {
         // The mark alone proves nothing: copies and restarts leave it behind (→ api part 1 §6.1).
         let unfinished = info.kind == FileKind::File
             && info.size_bytes == 0
             && info.upload_session().is_some()
             && empty == Some(&info.entity);
-        if unfinished && self.hide_uploading || self.hidden.has(&info) {
-            return None;
-        }
         let attributes = Attributes::of(&info).map(Arc::new);
         let shortcut = info.shortcut().map(|target| Box::new(shortcut(target)));
         let segment = info.uri.name().unwrap_or(&info.name);
@@ -173,7 +178,7 @@ impl Options {
             }
         };
         let same = name.as_bytes() == segment.as_bytes();
-        Some(Entry {
+        Entry {
             segment: (!same).then(|| segment.clone()),
             thumbless: info.is_thumbless(),
             id: info.id,
@@ -188,7 +193,7 @@ impl Options {
             unfinished,
             shortcut,
             attributes,
-        })
+        }
     }
 }
 

@@ -101,8 +101,10 @@ impl Fs {
         let unheard = &self.namespace.unheard;
         let before = unheard.keyed(&change.key());
         if let Some(before) = &before {
-            change.is_tried |= before.home.is_none() && before.is_tried;
-            change.tried = before.elsewhere();
+            let been = before.elsewhere();
+            change.is_tried |= before.home.is_none() && before.is_tried
+                || been.iter().any(|place| is_same(place, &change.place));
+            change.tried = been;
             change.tried.retain(|place| !is_same(place, &change.place));
         }
         let text = change.text(None).map_err(disk)?;
@@ -142,14 +144,15 @@ impl Fs {
         if !is_made(&entry.id) {
             return Ok(false);
         }
-        if self.may_be_there(entry) {
-            return Err(self.removals.unsent());
-        }
         let _turn = self.turn_of_unheard().await?;
         let key = self.key_in(end.parent, &entry.id)?;
         let Some(change) = space.unheard.keyed(&key) else {
-            return Ok(false);
+            // The server has it by now.
+            return Err(Error::Gone);
         };
+        if self.may_be_there(entry) {
+            return Err(self.removals.unsent());
+        }
         self.is_empty_here(&key)?;
         self.is_over(&change);
         self.retire(&key)?;

@@ -58,8 +58,9 @@ impl Fs {
         let _turn = self.turn_of_unheard().await?;
         let (from, source) = self.end(parent, name).await?;
         let source = self.to_be_renamed(&from, source.ok_or(Error::NotFound)?)?;
-        if source.entry.kind == FileKind::Folder && !is_made(&source.key.id) {
-            // The server has it by now: once more, by way of that.
+        let is_made_here = is_made(&source.key.id) && !self.may_be_there(&source.entry);
+        if source.entry.kind == FileKind::Folder && !is_made_here {
+            // The server has it by now, or may have: once more, by way of that.
             return Err(Error::Gone);
         }
         let (mut to, target) = self.end(new_parent, new_name).await?;
@@ -74,6 +75,10 @@ impl Fs {
         }
         if let Some(target) = &target {
             self.may_be_replaced(&to, target)?;
+        }
+        if self.removals.any_folder_at(&to.place()) {
+            // The folder is to go first, and may be the one out of which this comes.
+            return Err(self.removals.unsent());
         }
         let before = space.unheard.keyed(&source.key);
         let home = match &before {

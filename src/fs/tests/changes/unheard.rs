@@ -456,6 +456,22 @@ async fn a_tree_that_was_removed_without_the_server_is_gone_there_after_the_end_
 }
 
 #[tokio::test]
+async fn a_file_does_not_get_the_name_of_its_folder_before_the_server_has_removed_that() {
+    let mounted = apart().await;
+    mounted.mv("known/dir/inner", "known/inner").await;
+    mounted.rmdir("known/dir").await.unwrap();
+    let refused = mounted
+        .rename("known/inner", "known/dir", RenameHow::Replace)
+        .await;
+    assert!(matches!(refused, Err(Error::TimedOut(_))), "{refused:?}");
+    mounted.reunite().await;
+    mounted.fs.settle().await;
+    mounted.mv("known/inner", "known/dir").await;
+    assert_eq!(mounted.on_server("known"), ["a", "b", "dir"]);
+    assert_eq!(mounted.said("known/dir").unwrap(), "content of dir/inner");
+}
+
+#[tokio::test]
 async fn a_folder_in_which_somebody_put_something_while_it_was_removed_here_stays_with_that() {
     let mounted = removed().await;
     mounted.server.put("known/dir/theirs", "theirs");
