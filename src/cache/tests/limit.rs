@@ -84,6 +84,8 @@ fn what_is_more_than_a_new_limit_leaves_at_the_start() {
         let cache = world.open(1 << 30);
         for at in 0..40 {
             if at == 38 {
+                // What is written behind our back is older, too.
+                assert!(cache.flush(LONG));
                 let_clock_of_files_go_on(world.dir());
             }
             store_all(
