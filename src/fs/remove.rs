@@ -92,7 +92,14 @@ impl Fs {
                 Ok(known) => (now, noted) = known,
                 Err(error) => {
                     let (seen, local) = (&base.entity.id, Some(shown.local.id()));
-                    self.postponed(end, &base.file, seen, local, error)?;
+                    // The lock of an upload of ours that could not be taken away goes, and so does the file then.
+                    let is_ours =
+                        matches!(error, Error::Busy(api::Error::Locked(_))) && held.is_in_vain();
+                    let waits =
+                        is_ours && self.removals.postpones(self, end, &base.file, seen, local);
+                    if !waits {
+                        self.postponed(end, &base.file, seen, local, error)?;
+                    }
                     return self.retire(&self.key_of(&shown));
                 }
             }
