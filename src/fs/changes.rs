@@ -267,8 +267,8 @@ impl Fs {
     where
         F: Future<Output = Result<T, api::Error>>,
     {
-        let until = tokio::time::Instant::now() + self.namespace.options.timeout;
-        let until = asker::no_later_than(until);
+        let longest = self.namespace.options.timeout;
+        let until = asker::no_later_than(tokio::time::Instant::now() + longest);
         let mut wait = LOCK_WAIT;
         loop {
             match call().await {

@@ -28,7 +28,7 @@ const LONG_WAIT: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(super) struct Late {
     plans: Mutex<Vec<(StepsId, Plan)>>,
-    /// Held by who finishes them: another one who does, and finds none, is not to think that they are finished.
+    /// Held by who finishes them: no two do the same at once.
     finishing: tokio::sync::Mutex<()>,
     added: Arc<Notify>,
     task: Mutex<Option<Task>>,

@@ -24,26 +24,16 @@ impl Leaving {
         names.insert(name.into(), id);
     }
 
-    /// It may show again.
-    pub(super) fn take(&self, folder: &FileKey, name: &OsStr) {
+    /// `name` in `folder` may show again, where it stands for `id`.
+    pub(super) fn take_of(&self, folder: &FileKey, name: &OsStr, id: &FileId) {
         let mut folders = self.folders.lock().unwrap();
         if let Some(names) = folders.get_mut(folder) {
-            names.remove(name);
+            if names.get(name) == Some(id) {
+                names.remove(name);
+            }
             if names.is_empty() {
                 folders.remove(folder);
             }
-        }
-    }
-
-    /// As [`Leaving::take`], where it stands for `id`.
-    pub(super) fn take_of(&self, folder: &FileKey, name: &OsStr, id: &FileId) {
-        let is_it = {
-            let folders = self.folders.lock().unwrap();
-            let names = folders.get(folder);
-            names.and_then(|names| names.get(name)) == Some(id)
-        };
-        if is_it {
-            self.take(folder, name);
         }
     }
 

@@ -417,16 +417,22 @@ async fn an_error_in_a_later_page_reaches_the_reader_and_is_not_the_end() {
     assert_eq!(world.names(d).await.len(), 9);
 }
 
-#[tokio::test]
-async fn a_folder_that_is_still_coming_is_not_shown_from_the_kernels_memory() {
+/// A folder of `a`, `b` and `c`, each on a page of its own, of which the first may come.
+async fn coming() -> (Arc<Drive>, World) {
     let drive = Drive::with_gate();
     for name in ["a", "b", "c"] {
         drive.file(&format!("cloudreve://my/{name}"), 1);
     }
     drive.state().page_max = Some(1);
-    let gate = drive.gate.as_ref().unwrap();
-    gate.add_permits(1);
+    drive.gate.as_ref().unwrap().add_permits(1);
     let world = world(&drive, LONG).await;
+    (drive, world)
+}
+
+#[tokio::test]
+async fn a_folder_that_is_still_coming_is_not_shown_from_the_kernels_memory() {
+    let (drive, world) = coming().await;
+    let gate = drive.gate.as_ref().unwrap();
     let opened = world.folders.open(&world.space, Ino::ROOT).await.unwrap();
     assert!(!opened.keep_cache);
     gate.add_permits(10);
@@ -436,14 +442,8 @@ async fn a_folder_that_is_still_coming_is_not_shown_from_the_kernels_memory() {
 
 #[tokio::test]
 async fn a_folder_that_is_still_coming_does_not_end_where_all_that_came_is_gone_by_now() {
-    let drive = Drive::with_gate();
-    for name in ["a", "b", "c"] {
-        drive.file(&format!("cloudreve://my/{name}"), 1);
-    }
-    drive.state().page_max = Some(1);
+    let (drive, world) = coming().await;
     let gate = drive.gate.as_ref().unwrap();
-    gate.add_permits(1);
-    let world = world(&drive, LONG).await;
     let opened = world.folders.open(&world.space, Ino::ROOT).await.unwrap();
     let (key, gone) = (super::root::root_key(), OsStr::new("a"));
     let now = Instant::now();

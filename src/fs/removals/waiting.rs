@@ -120,6 +120,12 @@ impl Removal {
         std::iter::once(&self.uri).chain(elsewhere)
     }
 
+    /// Whether what it is of showed at `place`.
+    fn had_name_of(&self, place: &Place) -> bool {
+        self.gathered.folder().as_ref() == Some(&place.folder)
+            && self.uri.name() == Some(&place.name)
+    }
+
     fn place(&self, folder: &FileKey) -> Option<Place> {
         Some(Place {
             folder: folder.clone(),
@@ -262,9 +268,7 @@ impl Shared {
         let mut waiting = state.removals.iter().map(|waiting| &waiting.removal);
         waiting.any(|removal| {
             let mut elsewhere = removal.or_at.iter();
-            let is_its_own = removal.gathered.folder().as_ref() == Some(&place.folder)
-                && removal.uri.name() == Some(&place.name);
-            is_its_own
+            removal.had_name_of(place)
                 || elsewhere.any(|(folder, uri)| {
                     *folder == place.folder.id && uri.name() == Some(&place.name)
                 })
@@ -275,11 +279,7 @@ impl Shared {
     pub(super) fn folder_waits_at(&self, place: &Place) -> bool {
         let state = self.waiting.0.lock().unwrap();
         let mut waiting = state.removals.iter().map(|waiting| &waiting.removal);
-        waiting.any(|removal| {
-            removal.gathered.is_folder
-                && removal.gathered.folder().as_ref() == Some(&place.folder)
-                && removal.uri.name() == Some(&place.name)
-        })
+        waiting.any(|removal| removal.gathered.is_folder && removal.had_name_of(place))
     }
 
     fn any_waits(&self) -> bool {

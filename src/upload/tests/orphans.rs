@@ -31,6 +31,29 @@ async fn landed_unheard(drive: &Drive, run: &Run, base: Option<Base>) -> Arc<Loc
     local
 }
 
+/// A new file got to the server as `old/f`, its answer is lost, and so are all later ones.
+async fn landed_in_folder() -> (Drive, Run, Arc<Local>) {
+    let drive = Drive::new();
+    drive.server.mkdir("old");
+    let folder = drive.server.file_id("old");
+    let mut belongs = place("f");
+    belongs.folder.id = FileId(folder.as_str().into());
+    belongs.folder_uri = belongs
+        .folder_uri
+        .child(ServerName::from_wire(b"old".to_vec()));
+    let run = drive.run();
+    drive
+        .server
+        .fail(Fault::on(Route::UploadChunk).reset_before_headers());
+    let local = run.staging.create(belongs, None, then()).unwrap();
+    local.write(0, b"landed", then()).unwrap();
+    local.stage(then()).unwrap();
+    run.uploader.staged(&local);
+    until(|| drive.content("old/f").as_deref() == Some(b"landed")).await;
+    cut(&drive);
+    (drive, run, local)
+}
+
 /// Another content takes the place of `old`, as by a rename onto it.
 async fn replace(run: &Run, old: &Arc<Local>, base: Option<Base>, content: &[u8]) {
     let held = run.uploader.hold(old).await;
@@ -102,24 +125,7 @@ async fn a_new_file_whose_answer_was_lost_goes_where_its_file_was_renamed_and_th
 
 #[tokio::test]
 async fn a_new_file_whose_answer_was_lost_is_found_though_its_folder_was_moved_since() {
-    let drive = Drive::new();
-    drive.server.mkdir("old");
-    let folder = drive.server.file_id("old");
-    let mut belongs = place("f");
-    belongs.folder.id = FileId(folder.as_str().into());
-    belongs.folder_uri = belongs
-        .folder_uri
-        .child(ServerName::from_wire(b"old".to_vec()));
-    let run = drive.run();
-    drive
-        .server
-        .fail(Fault::on(Route::UploadChunk).reset_before_headers());
-    let local = run.staging.create(belongs, None, then()).unwrap();
-    local.write(0, b"landed", then()).unwrap();
-    local.stage(then()).unwrap();
-    run.uploader.staged(&local);
-    until(|| drive.content("old/f").as_deref() == Some(b"landed")).await;
-    cut(&drive);
+    let (drive, run, local) = landed_in_folder().await;
     let held = run.uploader.hold(&local).await;
     local.relocate(place("g"), None).unwrap();
     drop(held);
@@ -132,24 +138,7 @@ async fn a_new_file_whose_answer_was_lost_is_found_though_its_folder_was_moved_s
 
 #[tokio::test]
 async fn what_lies_above_a_folder_that_is_gone_is_not_taken_for_what_an_upload_left_in_that() {
-    let drive = Drive::new();
-    drive.server.mkdir("old");
-    let folder = drive.server.file_id("old");
-    let mut belongs = place("f");
-    belongs.folder.id = FileId(folder.as_str().into());
-    belongs.folder_uri = belongs
-        .folder_uri
-        .child(ServerName::from_wire(b"old".to_vec()));
-    let run = drive.run();
-    drive
-        .server
-        .fail(Fault::on(Route::UploadChunk).reset_before_headers());
-    let local = run.staging.create(belongs, None, then()).unwrap();
-    local.write(0, b"landed", then()).unwrap();
-    local.stage(then()).unwrap();
-    run.uploader.staged(&local);
-    until(|| drive.content("old/f").as_deref() == Some(b"landed")).await;
-    cut(&drive);
+    let (drive, run, local) = landed_in_folder().await;
     let held = run.uploader.hold(&local).await;
     local.unlink().unwrap();
     drop(held);
