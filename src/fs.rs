@@ -358,6 +358,10 @@ impl Fs {
     /// Sends the removals that wait for others, and finishes what was interrupted; for an ordered end, and for whoever wants to
     /// be sure. Waits no longer than any call.
     pub async fn settle(&self) {
+        if self.api.reach().is_down() {
+            // It may be back since it was looked for last.
+            self.in_time_for(self.api.ping()).await.ok();
+        }
         if self.finish_late().await != late::Outcome::Done {
             log::warn!("a change that was interrupted could not be finished yet");
         }

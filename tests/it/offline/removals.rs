@@ -253,6 +253,19 @@ fn what_is_deleted_only_here_is_told_by_status_sync_and_umount() {
 }
 
 #[test]
+fn who_asks_for_all_to_be_there_in_the_moment_in_which_the_server_is_back_gets_it() {
+    let server = Server::start(Options::default()).unwrap();
+    let mount = gone(&server);
+    std::fs::remove_file(mount.path("known/gone")).unwrap();
+    std::fs::create_dir(mount.path("known/folder")).unwrap();
+    server.restart().unwrap();
+    mount.sync();
+    let names = server.names("known").unwrap();
+    assert!(!names.iter().any(|name| name == "gone"), "{names:?}");
+    assert!(names.iter().any(|name| name == "folder"), "{names:?}");
+}
+
+#[test]
 fn a_deletion_that_the_server_refuses_for_now_is_tried_again_with_growing_pauses() {
     let server = Server::start(Options::default()).unwrap();
     let mount = gone(&server);
