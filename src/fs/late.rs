@@ -45,15 +45,18 @@ impl Late {
         let plans = self.plans.lock().unwrap();
         plans.iter().any(|(_, plan)| plan.is_about(id))
     }
-
-    /// `plan`, which is noted as `id`, is to be finished.
-    pub(super) fn add(&self, id: StepsId, plan: Plan) {
-        self.plans.lock().unwrap().push((id, plan));
-        self.added.notify_one();
-    }
 }
 
 impl Fs {
+    /// `plan`, which is noted as `id`, is to be finished. Until then no new file goes where it may lead through.
+    pub(super) fn is_late(&self, id: StepsId, plan: Plan) {
+        if let Some(owing) = &self.owing {
+            owing.staging.clearing().add_way(plan.places());
+        }
+        self.late.plans.lock().unwrap().push((id, plan));
+        self.late.added.notify_one();
+    }
+
     /// From now on finishes what the network interrupts, as soon as the server is there again. Must be called within a runtime.
     pub fn finish_late_ones(self: &Arc<Self>) {
         let task = run(Arc::downgrade(self), Arc::clone(&self.late.added));
@@ -87,6 +90,11 @@ impl Fs {
             }
             let mut plans = self.late.plans.lock().unwrap();
             plans.retain(|(late, _)| *late != id);
+            drop(plans);
+            if let Some(owing) = &self.owing {
+                owing.staging.clearing().way_done(plan.places());
+                owing.uploader.wake();
+            }
         }
         worst
     }

@@ -290,7 +290,7 @@ impl Fs {
                 staging.done(id).await.map_err(disk)?;
             } else {
                 log::warn!("a change is to be finished later: {error}");
-                self.late.add(id, rest);
+                self.is_late(id, rest);
             }
             Ok::<(), Error>(())
         };
@@ -322,7 +322,7 @@ impl Fs {
             Ok(()) => staging.done(id).await.map_err(disk),
             Err(error) => {
                 log::warn!("a change that failed is to be taken back later: {error}");
-                self.late.add(id, back);
+                self.is_late(id, back);
                 Ok(())
             }
         }
@@ -423,7 +423,7 @@ impl Fs {
                 };
                 let finished = self.finish(&plan).await;
                 if finished.is_err() {
-                    self.late.add(id, plan);
+                    self.is_late(id, plan);
                 }
                 finished.map_err(Error::from)
             } else if let Ok(going) = serde_json::from_str::<Going>(&text) {

@@ -2,9 +2,10 @@
 //!
 //! What was deleted here and not yet there has its name there still: a new file of that name waits until it is gone. So does
 //! one whose name is left by what was renamed here, what lies in a folder that was made here, and the content of a file that
-//! was renamed here, until the server has heard of that. Remembers, and asks nobody.
+//! was renamed here, until the server has heard of that; and one whose name a file may have that was stopped on its way, until
+//! that has come home. Remembers, and asks nobody.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use crate::entry::FileKey;
@@ -37,6 +38,8 @@ struct State {
     names: HashSet<(FileKey, ServerName)>,
     folders: HashSet<FileId>,
     files: HashSet<FileId>,
+    /// By how many ways that were stopped each may be taken.
+    passed: HashMap<FileUri, usize>,
 }
 
 impl Clearing {
@@ -80,6 +83,27 @@ impl Clearing {
         state.files.remove(id);
     }
 
+    /// A file that was stopped on its way may be at one of `places`.
+    pub fn add_way(&self, places: impl IntoIterator<Item = FileUri>) {
+        let mut state = self.0.lock().unwrap();
+        for place in places {
+            *state.passed.entry(place).or_default() += 1;
+        }
+    }
+
+    /// It is where it belongs.
+    pub fn way_done(&self, places: impl IntoIterator<Item = FileUri>) {
+        let mut state = self.0.lock().unwrap();
+        for place in places {
+            if let Some(count) = state.passed.get_mut(&place) {
+                *count -= 1;
+                if *count == 0 {
+                    state.passed.remove(&place);
+                }
+            }
+        }
+    }
+
     /// Why content that belongs in `place`, over `base`, cannot go to the server yet; none where it can.
     pub fn waits(&self, place: &Place, base: Option<&Base>) -> Option<&'static str> {
         let state = self.0.lock().unwrap();
@@ -93,6 +117,9 @@ impl Clearing {
             Some(_) => None,
             None => {
                 let name = (place.folder.clone(), place.name.clone());
+                if state.passed.contains_key(&place.uri()) {
+                    return Some("a rename that was interrupted is to be finished first");
+                }
                 let is_left = state.names.contains(&name);
                 is_left.then_some("what had its name is to get its new one first")
             }
@@ -143,5 +170,19 @@ mod tests {
         assert!(clearing.waits(&place(&there, "new"), None).is_none());
         clearing.move_done(&file, &old);
         assert!(clearing.waits(&old, Some(&base)).is_none());
+    }
+
+    #[test]
+    fn a_new_file_waits_for_all_that_may_pass_by_its_name() {
+        let clearing = Clearing::default();
+        let here = place(&FileId("d".into()), "here");
+        for _ in 0..2 {
+            clearing.add_way([here.uri()]);
+        }
+        assert!(clearing.waits(&here, None).is_some());
+        clearing.way_done([here.uri()]);
+        assert!(clearing.waits(&here, None).is_some());
+        clearing.way_done([here.uri()]);
+        assert!(clearing.waits(&here, None).is_none());
     }
 }

@@ -502,6 +502,31 @@ async fn who_wants_all_of_it_done_waits_for_what_is_being_taken_back_by_another(
     other.await.unwrap();
 }
 
+#[tokio::test]
+async fn what_was_interrupted_in_a_name_of_a_new_file_is_taken_back_before_that_goes_there() {
+    let mut mounted = Mounted::new(drive).await;
+    mounted.names("a").await;
+    let before = mounted.id("a/one.txt");
+    let local = mounted.write("new.txt", b"new").await;
+    // The last of three calls is done, and neither that nor what it came to is answered; nothing can be taken back.
+    let lost = Fault::on(Route::Rename).truncate_after(0);
+    mounted.server.fail(lost.after(1));
+    let refused = Fault::on(Route::Move).code(403, "no");
+    mounted.server.fail(refused.after(1));
+    let unseen = Fault::on(Route::Info).code(403, "no");
+    mounted.server.fail(unseen.after(1));
+    let done = mounted.rename("a/one.txt", "new.txt", REPLACE).await;
+    assert!(done.is_err() && mounted.fs.has_late(), "{done:?}");
+    assert_eq!(mounted.id("new.txt"), before, "it is still on its way");
+    mounted.server.clear_faults();
+    assert!(mounted.owing.uploader.deliver(&local).await.is_err());
+    mounted.fs.settle().await;
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.id("a/one.txt"), before);
+    assert_eq!(mounted.server.content("new.txt").unwrap(), b"new");
+    assert!(mounted.is_all_done());
+}
+
 /// A swap of `new.txt` for `old.txt`, which is at `old` by now, noted and not done with.
 async fn noted_swap(mounted: &Mounted, new: &str, old: &str) {
     let id = |name: &str| FileId(mounted.id(name).into());
