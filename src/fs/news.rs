@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::entry::{Entry, FileKey};
 use crate::model::FileInfo;
-use crate::staging::{Local, LocalId, State, Untold};
+use crate::staging::{Local, LocalId, Place, State, Untold};
 use crate::upload;
 use crate::uri::FileUri;
 
@@ -138,19 +138,26 @@ impl Fs {
         let space = &self.namespace;
         let (folder, name) = at;
         let Shown { key, local } = shown;
-        let mut place = local.place();
+        let before = local.place();
         let mut shows_as = name.clone();
         if conflict {
-            place.name = entry.segment();
-            place.full = entry.full();
             shows_as = entry.name.to_os_string();
-            if let Err(error) = local.relocate(place.clone(), None) {
+            let relocated = local.relocate_from(|place| {
+                // Unless it was renamed meanwhile.
+                let is_there = place.folder == before.folder && place.name == before.name;
+                is_there.then(|| Place {
+                    name: entry.segment(),
+                    full: entry.full(),
+                    ..place
+                })
+            });
+            if let Err(error) = relocated {
                 log::warn!("the new name of a file could not be noted: {error}");
             }
             space.metadata.doubt(&folder, &name);
         }
         let entry = Arc::new(Entry {
-            segment: differing(&shows_as, place.name),
+            segment: differing(&shows_as, local.place().name),
             name: shows_as.as_os_str().into(),
             ..entry.clone()
         });

@@ -532,20 +532,17 @@ impl Fs {
             owing.uploader.moved();
         }
         for shown in below {
-            let place = shown.local.place();
-            let Some(inner) = place.folder_uri.names().strip_prefix(from.names()) else {
-                // It was moved out of there meanwhile.
-                continue;
-            };
-            let folder_uri = inner
-                .iter()
-                .fold(to.clone(), |uri, name| uri.child(name.clone()));
-            let place = Place {
-                folder_uri,
-                ..place
-            };
+            let relocated = shown.local.relocate_from(|place| {
+                // Unless it was moved out of there meanwhile.
+                let inner = place.folder_uri.names().strip_prefix(from.names())?;
+                let inner = inner.iter().cloned();
+                Some(Place {
+                    folder_uri: inner.fold(to.clone(), |uri, name| uri.child(name)),
+                    ..place
+                })
+            });
             // It is found by its folder's id all the same; only who looks by the path has a longer way.
-            if let Err(error) = shown.local.relocate(place, None) {
+            if let Err(error) = relocated {
                 log::warn!("the new place of a file could not be noted: {error}");
             }
         }

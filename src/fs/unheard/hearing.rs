@@ -220,16 +220,16 @@ impl Fs {
     fn relocate_in(&self, made: &FileKey, there: &FileKey, uri: &FileUri) {
         let Ok(owing) = self.owing() else { return };
         for local in owing.staging.owed() {
-            let place = local.place();
-            if place.folder != *made {
-                continue;
-            }
-            let place = Place {
-                folder: there.clone(),
-                folder_uri: uri.clone(),
-                ..place
-            };
-            if let Err(error) = local.relocate(place, None) {
+            // A rename may give it another place in this moment.
+            let relocated = local.relocate_from(|place| {
+                let is_in_it = place.folder == *made;
+                is_in_it.then(|| Place {
+                    folder: there.clone(),
+                    folder_uri: uri.clone(),
+                    ..place
+                })
+            });
+            if let Err(error) = relocated {
                 log::warn!("the place of a file could not be noted: {error}");
             }
         }

@@ -182,6 +182,16 @@ impl Local {
         self.put(place, base, None)
     }
 
+    /// As [`Local::relocate`], to what `place` makes of the place that it has by then, whoever gave it that a moment before; it
+    /// stays there where that is none.
+    pub fn relocate_from(&self, place: impl FnOnce(Place) -> Option<Place>) -> io::Result<()> {
+        let _turn = self.turn.lock().unwrap();
+        match place(self.place()) {
+            Some(place) => self.put_in_turn(place, None, None),
+            None => Ok(()),
+        }
+    }
+
     /// As [`Local::relocate`], into the place of `replaced`, which is unlinked with it: a crash leaves both or none.
     pub fn relocate_over(
         &self,
@@ -218,6 +228,15 @@ impl Local {
 
     fn put(&self, place: Place, base: Option<Base>, replaces: Option<LocalId>) -> io::Result<()> {
         let _turn = self.turn.lock().unwrap();
+        self.put_in_turn(place, base, replaces)
+    }
+
+    fn put_in_turn(
+        &self,
+        place: Place,
+        base: Option<Base>,
+        replaces: Option<LocalId>,
+    ) -> io::Result<()> {
         let (old, is_same_version) = {
             let inner = self.inner.read().unwrap();
             let entity = |base: &Option<Base>| base.as_ref().map(|base| base.entity.clone());

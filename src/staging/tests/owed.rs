@@ -236,6 +236,26 @@ fn a_moved_file_is_found_where_it_was_moved_and_replaces_what_was_there() {
 }
 
 #[test]
+fn where_a_file_goes_is_made_of_the_place_that_it_has_by_then() {
+    let world = World::new();
+    let (staging, _) = world.open();
+    let local = staging.create(place("a"), None, at(0)).unwrap();
+    let seen = local.place();
+    local.relocate(place("b"), None).unwrap();
+    local
+        .relocate_from(|now| (now == seen).then(|| place("c")))
+        .unwrap();
+    assert_eq!(local.place(), place("b"), "it was moved meanwhile");
+    local
+        .relocate_from(|now| (now == place("b")).then(|| place("c")))
+        .unwrap();
+    assert_eq!(local.place(), place("c"));
+    drop((local, staging));
+    let (_staging, owed) = world.open();
+    assert_eq!(owed[0].place(), place("c"));
+}
+
+#[test]
 fn of_two_files_one_of_which_took_the_others_place_a_crash_leaves_one() {
     let world = World::new();
     for is_killed in [false, true] {
