@@ -95,7 +95,7 @@ use probing::probe;
 use removals::Removals;
 use sizes::FolderSizes;
 use space::Quota;
-use turns::Turns;
+use turns::{Line, Turns};
 
 /// How the drive is shown.
 #[derive(Debug, Clone)]
@@ -266,6 +266,7 @@ pub struct Fs {
     removals: Removals,
     late: Late,
     turns: Turns,
+    renames: Line,
     /// Whether shares that the mount leads into may be written to, and when that was asked.
     shares: Mutex<HashMap<FileSystem, (bool, Instant)>>,
     /// Counts what lost its name while it was open.
@@ -330,6 +331,7 @@ impl Fs {
             removals: Removals::new(&api, &namespace),
             late: Late::default(),
             turns: Turns::default(),
+            renames: Line::default(),
             namespace,
             folders: Folders::new(),
             files,

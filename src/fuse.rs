@@ -727,7 +727,13 @@ impl Filesystem for Adapter {
         self.serve_plain(
             ("rename", request, parent),
             reply,
-            move |fs| async move { fs.in_time(fs.rename(from, &name, to, &new_name, how)).await },
+            move |fs| async move {
+                let rename = fs.rename(from, &name, to, &new_name, how);
+                match from == to {
+                    true => fs.in_time(rename).await,
+                    false => fs.in_time_in_line(rename).await,
+                }
+            },
             unheard,
         );
     }

@@ -6,8 +6,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{Mutex as Turn, MutexGuard, OwnedMutexGuard};
+use tokio::time::Instant;
 
 use crate::asker::{self, GaveUp};
 use crate::inodes::Ino;
@@ -18,6 +20,40 @@ use super::{Error, Fs};
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     folders: Mutex<HashMap<Ino, Arc<Turn<()>>>>,
+}
+
+/// Most that may be added to the time of one who waited in a line for others that were not answered: all of a line together
+/// get no more.
+const SLACK: Duration = Duration::from_secs(4);
+/// Who comes so soon after another one has waited for him.
+const IN_LINE: Duration = Duration::from_millis(50);
+
+/// Renames between folders, of which the kernel lets one at a time in a whole drive go on: whoever is let in after one that was
+/// not answered in time has waited as long already.
+#[derive(Debug, Default)]
+pub(super) struct Line(Mutex<Option<Late>>);
+
+/// The last one, which was not answered in time.
+#[derive(Debug)]
+struct Late {
+    ended: Instant,
+    had: Duration,
+}
+
+impl Line {
+    /// How long one that is let in at `now` may take, where each may take `most`: after each one of a line that was late, the
+    /// next gets less.
+    fn begins(&self, now: Instant, most: Duration) -> Duration {
+        let last = self.0.lock().unwrap();
+        let in_line = |late: &&Late| now.saturating_duration_since(late.ended) < IN_LINE;
+        let late = last.as_ref().filter(in_line);
+        late.map_or(most, |late| late.had.min(SLACK) / 2)
+    }
+
+    /// One that might take as long as it `had` has ended at `now`, and was not answered in time where it `is_late`.
+    fn ended(&self, now: Instant, had: Duration, is_late: bool) {
+        *self.0.lock().unwrap() = is_late.then_some(Late { ended: now, had });
+    }
 }
 
 /// It is the turn of whoever holds this.
@@ -68,6 +104,20 @@ impl Fs {
         Ok(taken)
     }
 
+    /// As [`Fs::in_time`], of a rename from one folder to another.
+    pub async fn in_time_in_line<T>(
+        &self,
+        rename: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let began = Instant::now();
+        let has = self.renames.begins(began, self.namespace.options.timeout);
+        let done = asker::hurried(began + has, rename).await;
+        let took = began.elapsed();
+        self.renames
+            .ended(Instant::now(), has, done.is_err() && took >= has);
+        done
+    }
+
     /// Waits until nobody else tells the server of a change of which it has not heard, or makes another one of it.
     pub(super) async fn turn_of_unheard(&self) -> Result<MutexGuard<'_, ()>, Error> {
         self.in_time_for(self.namespace.unheard.turn.lock()).await
@@ -80,5 +130,37 @@ impl Fs {
             GaveUp::Killed => Error::Interrupted,
             GaveUp::TooLong => self.removals.unsent(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_line_nobody_waits_longer_than_for_one_answer_and_some_slack() {
+        for most in [Duration::from_secs(3), Duration::from_secs(30)] {
+            let (line, began) = (Line::default(), Instant::now());
+            let mut now = began;
+            for _ in 0..20 {
+                let had = line.begins(now, most);
+                now += had;
+                line.ended(now, had, true);
+                now += Duration::from_millis(1);
+            }
+            assert!(now - began < most + SLACK + Duration::from_millis(100));
+        }
+    }
+
+    #[test]
+    fn who_comes_after_one_that_was_answered_or_did_not_wait_has_all_of_his_time() {
+        let (line, most) = (Line::default(), Duration::from_secs(3));
+        let now = Instant::now();
+        assert_eq!(line.begins(now, most), most);
+        line.ended(now + most, most, true);
+        assert!(line.begins(now + most, most) < most);
+        assert_eq!(line.begins(now + most + IN_LINE, most), most);
+        line.ended(now + most / 2, most, false);
+        assert_eq!(line.begins(now + most / 2, most), most);
     }
 }
