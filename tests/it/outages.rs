@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use cloudreve_test_server::{Options, Server, generated_bytes};
 
-use self::watcher::Watcher;
+use self::watcher::{WaitsFor, Watcher};
 use self::weather::{NAME, RESOLVER, Weather, silent_resolver};
 use self::worker::{Bytes, Node, Tree, Worker};
 use crate::support::mounted::{Home, Mounted};
@@ -158,12 +158,14 @@ fn read_the_large(root: &Path, watcher: &Watcher, seed: u64, until: Instant) {
     while Instant::now() < until {
         let number = dice(LARGE);
         let path = root.join(format!("large/{number}"));
-        let file = watcher.call("open a large file", || fs::File::open(path));
+        let file = watcher.call("open a large file", WaitsFor::Answer, || {
+            fs::File::open(path)
+        });
         let start = dice(LARGE_BYTES);
         let length = (LARGE_BYTES - start).min(300_000);
         let mut found = vec![0; length as usize];
         let read = file.and_then(|file| {
-            watcher.call("read a large file", || {
+            watcher.call("read a large file", WaitsFor::Content, || {
                 // One call, which may be short.
                 let read = file.read_at(&mut found, start)?;
                 found.truncate(read);
@@ -174,7 +176,7 @@ fn read_the_large(root: &Path, watcher: &Watcher, seed: u64, until: Instant) {
         if read.is_some() && found != generated_bytes(number, start..end) {
             watcher.wrong(format!("large file {number} from {start} to {end}: wrong"));
         }
-        let names = watcher.call("list the unknown", || {
+        let names = watcher.call("list the unknown", WaitsFor::Answer, || {
             let entries = fs::read_dir(root.join(format!("unknown/{number}")))?;
             entries.collect::<Result<Vec<_>, _>>()
         });

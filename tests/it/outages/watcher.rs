@@ -16,14 +16,34 @@ pub(super) struct Watcher {
     seen: Mutex<Seen>,
 }
 
+/// What a call waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WaitsFor {
+    /// An answer.
+    Answer,
+    /// All of some content: for that it may wait on while bytes come, however few.
+    Content,
+}
+
 #[derive(Default)]
 struct Seen {
     weather: String,
+    /// Since when bytes come slowly, and how long they did before.
+    slow_since: Option<Instant>,
+    slow_before: Duration,
     /// By what was measured.
     times: BTreeMap<String, Vec<Duration>>,
     /// By errno.
     errors: BTreeMap<String, u64>,
     wrong: Vec<String>,
+}
+
+impl Seen {
+    /// How long bytes came slowly so far.
+    fn slow(&self) -> Duration {
+        let now = self.slow_since.map(|since| since.elapsed());
+        self.slow_before + now.unwrap_or_default()
+    }
 }
 
 impl Watcher {
@@ -40,9 +60,12 @@ impl Watcher {
         self.began.elapsed()
     }
 
-    /// From now on the weather is so.
-    pub(super) fn weather(&self, weather: String) {
-        self.seen.lock().unwrap().weather = weather;
+    /// From now on the weather is so; bytes come slowly where it `is_slow`.
+    pub(super) fn weather(&self, weather: String, is_slow: bool) {
+        let mut seen = self.seen.lock().unwrap();
+        seen.weather = weather;
+        seen.slow_before = seen.slow();
+        seen.slow_since = is_slow.then(Instant::now);
     }
 
     /// Notes what must not be, with the weather.
@@ -56,12 +79,22 @@ impl Watcher {
     }
 
     /// Runs a call; nothing where it failed for want of the server. Another error, or to wait too long, must not be.
-    pub(super) fn call<T>(&self, what: &str, run: impl FnOnce() -> io::Result<T>) -> Option<T> {
-        let began = Instant::now();
+    pub(super) fn call<T>(
+        &self,
+        what: &str,
+        waits_for: WaitsFor,
+        run: impl FnOnce() -> io::Result<T>,
+    ) -> Option<T> {
+        let slow = || self.seen.lock().unwrap().slow();
+        let (began, slow_before) = (Instant::now(), slow());
         let came = run();
         let took = began.elapsed();
         self.took("call", took);
-        if took > self.longest {
+        let longest = match waits_for {
+            WaitsFor::Answer => self.longest,
+            WaitsFor::Content => self.longest + (slow() - slow_before),
+        };
+        if took > longest {
             self.wrong(format!("{what} took {took:?}"));
         }
         match came {

@@ -81,14 +81,16 @@ impl<'a> Weather<'a> {
             if trouble == Trouble::NoIpv6 && self.void.is_none() {
                 continue;
             }
-            self.watcher.weather(format!("{trouble:?}"));
+            let is_slow = matches!(trouble, Trouble::Network(Manner::Slow(_)));
+            self.watcher.weather(format!("{trouble:?}"), is_slow);
             let began = Instant::now();
             self.begin(trouble);
             // A storm has its own time: some longer than what calls wait for, some shorter.
             std::thread::sleep(Duration::from_millis(500 + dice(7500)));
             self.end(trouble);
             had.push(format!("{trouble:?} for {:.1?}", began.elapsed()));
-            self.watcher.weather(format!("calm after {trouble:?}"));
+            self.watcher
+                .weather(format!("calm after {trouble:?}"), false);
             std::thread::sleep(Duration::from_millis(dice(3000)));
         }
         had

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use cloudreve_test_server::generated_bytes;
 
-use super::watcher::Watcher;
+use super::watcher::{WaitsFor, Watcher};
 use crate::support::dice;
 
 /// Most entries of a worker's folder that he does not doubt.
@@ -163,11 +163,19 @@ impl<'a> Worker<'a> {
 
     /// Runs a call and notes how long it took; nothing where it failed as it may.
     fn call<T>(&mut self, what: &str, run: impl FnOnce(&Path) -> io::Result<T>) -> Option<T> {
+        self.watched(what, WaitsFor::Answer, run)
+    }
+
+    fn watched<T>(
+        &mut self,
+        what: &str,
+        waits_for: WaitsFor,
+        run: impl FnOnce(&Path) -> io::Result<T>,
+    ) -> Option<T> {
         let root = self.root.clone();
         let began = self.watcher.age();
-        let came = self
-            .watcher
-            .call(&format!("{}: {what}", self.name), || run(&root));
+        let name = format!("{}: {what}", self.name);
+        let came = self.watcher.call(&name, waits_for, || run(&root));
         let outcome = if came.is_some() { "done" } else { "failed" };
         let ended = self.watcher.age();
         self.history
@@ -303,7 +311,8 @@ impl<'a> Worker<'a> {
         loop {
             let mut piece = vec![0; PIECE_BYTES];
             let what = format!("read {path} from {}", content.len());
-            let length = self.call(&what, |_| file.read_at(&mut piece, content.len() as u64))?;
+            let read = |_: &Path| file.read_at(&mut piece, content.len() as u64);
+            let length = self.watched(&what, WaitsFor::Content, read)?;
             if length == 0 {
                 return Some(content);
             }

@@ -14,7 +14,11 @@ use std::os::fd::AsRawFd;
 
 /// Numbers that look random and are the same in each run.
 pub(crate) fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
-    let mut state = seed | 1;
+    // Seeds that differ in little make other numbers from the first one on (splitmix64).
+    let mut state = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    state = (state ^ (state >> 31)) | 1;
     move |bound| {
         state ^= state << 13;
         state ^= state >> 7;
