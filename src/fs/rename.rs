@@ -23,6 +23,7 @@ use crate::upload::Held;
 use crate::uri::FileUri;
 
 use super::changes::{End, Found, disk, renamed, replaced, stored};
+use super::late::Outcome;
 use super::locals::{Locals, Shown, local_id};
 use super::remove::Now;
 use super::steps::{Plan, Step, aside, way};
@@ -78,7 +79,13 @@ impl Fs {
         let _turn = self.turn_in([parent, new_parent]).await?;
         let once = || self.rename_once(parent, name, new_parent, new_name, how);
         match (once().await, how) {
-            (Err(Error::Gone), _) | (Err(Error::Exists), RenameHow::Replace) => once().await?,
+            (Err(Error::Gone), _) | (Err(Error::Exists), RenameHow::Replace) => {
+                // What could not be taken back yet is at neither name.
+                if self.late.is_any() && self.finish_late().await != Outcome::Done {
+                    return Err(self.removals.unsent());
+                }
+                once().await?;
+            }
             // What was not begun, or is done in one call, waits until it can be reached.
             (Err(error), _) if self.namespace.is_of_the_wire(&error) && !self.late.is_any() => {
                 once().await?;

@@ -527,6 +527,24 @@ async fn what_was_interrupted_in_a_name_of_a_new_file_is_taken_back_before_that_
     assert!(mounted.is_all_done());
 }
 
+#[tokio::test]
+async fn a_name_that_is_taken_and_a_way_back_that_is_cut_are_not_a_file_that_is_gone() {
+    let mounted = Mounted::new(drive).await;
+    mounted.names("a").await;
+    mounted.names("b").await;
+    // Somebody took the name, and once that is found nothing goes back for now.
+    mounted.server.put("b/new.txt", "theirs");
+    let cut = Fault::on(Route::Rename).status(503);
+    mounted.server.fail(cut.after(2));
+    let done = mounted.rename("a/one.txt", "b/new.txt", REPLACE).await;
+    assert!(matches!(done, Err(Error::TimedOut(_))), "{done:?}");
+    mounted.server.clear_faults();
+    mounted.fs.settle().await;
+    assert_eq!(mounted.names("a").await, ["one.txt"]);
+    assert_eq!(mounted.server.content("b/new.txt").unwrap(), b"theirs");
+    assert!(mounted.is_all_done());
+}
+
 /// A swap of `new.txt` for `old.txt`, which is at `old` by now, noted and not done with.
 async fn noted_swap(mounted: &Mounted, new: &str, old: &str) {
     let id = |name: &str| FileId(mounted.id(name).into());
