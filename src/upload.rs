@@ -210,6 +210,11 @@ impl Uploader {
         cleared.map_err(Error::from)
     }
 
+    /// Whether somebody holds a file of which an upload may have left something at `place`, and may be about to unlink it.
+    pub fn is_held_at(&self, place: &Place) -> bool {
+        self.fleet.courier().orphans.is_held_at(place)
+    }
+
     /// Whether a file may be one of ours that was unlinked while the server did not answer, and that nobody has looked for since.
     pub fn may_be_left(&self, info: &FileInfo) -> bool {
         self.fleet.courier().orphans.may_be_left(info)

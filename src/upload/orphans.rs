@@ -223,6 +223,13 @@ impl Orphans {
         }
     }
 
+    /// Whether one is in somebody's hands whose try went to `place`.
+    pub(super) fn is_held_at(&self, place: &Place) -> bool {
+        let all = self.all.lock().unwrap();
+        let mut held = all.iter().filter(|orphan| orphan.held);
+        held.any(|orphan| orphan.attempt.is_to(place))
+    }
+
     /// Whether `info` may be what came of one that nobody has looked for yet: a new file that was unlinked or renamed here.
     pub(super) fn may_be_left(&self, info: &FileInfo) -> bool {
         let all = self.all.lock().unwrap();

@@ -114,6 +114,18 @@ impl Fs {
         }
     }
 
+    /// What has the name of `place` may be what an upload of ours left there whose file is no more: that goes first. An error
+    /// where it cannot for now.
+    pub(super) async fn is_cleared_of_ours(&self, place: &Place) -> Result<(), Why> {
+        let uploader = &self.owing()?.uploader;
+        if uploader.is_held_at(place) {
+            // Who holds it decides what becomes of it.
+            return Err(Why::Later);
+        }
+        uploader.clear_left(&place.folder).await?;
+        Ok(())
+    }
+
     /// The folder was made here.
     async fn hear_made(&self, change: &Change) -> Result<(), Why> {
         let folder = folder_of(&self.api, &change.place).await?;
@@ -121,7 +133,7 @@ impl Fs {
         let told = told.map(|told| (KEY.to_owned(), told.text()));
         let told = told.into_iter().collect();
         let mut uri = folder.child(change.place.name.clone());
-        let mut nth = 0;
+        let (mut nth, mut is_cleared) = (0, false);
         let (info, is_new) = loop {
             self.api.is_told_apart(&uri).await?;
             self.namespace.unheard.is_tried(&change.key());
@@ -133,6 +145,9 @@ impl Fs {
             match self.whats_at(&uri).await? {
                 // Somebody else made it, or we did and heard no answer: what is here goes there.
                 Some(info) if info.kind == FileKind::Folder => break (info, false),
+                _ if !std::mem::replace(&mut is_cleared, true) => {
+                    self.is_cleared_of_ours(&change.place).await?;
+                }
                 _ if nth < NAMES_BESIDE => {
                     nth += 1;
                     uri = folder.child(self.name_beside(&change.place, nth)?);

@@ -59,7 +59,7 @@ impl Fs {
             None => None,
         };
         let (mut to, mut nth) = (folder.child(place.name.clone()), 0);
-        let mut at = info.uri.clone();
+        let (mut at, mut is_cleared) = (info.uri.clone(), false);
         while at != to {
             match self.go(change, &at, &to).await {
                 Ok(()) => break,
@@ -68,6 +68,10 @@ impl Fs {
                     if at == to {
                         // An answer was lost.
                         break;
+                    }
+                    if !std::mem::replace(&mut is_cleared, true) {
+                        self.is_cleared_of_ours(place).await?;
+                        continue;
                     }
                     nth += 1;
                     let beside = Place {

@@ -327,6 +327,32 @@ async fn what_somebody_else_wrote_to_a_file_that_was_replaced_here_stays_and_our
 }
 
 #[tokio::test]
+async fn what_an_upload_left_unheard_of_a_file_that_was_replaced_is_not_somebody_elses() {
+    let mounted = Mounted::new(|server| drop(server.put("known/a", "content of a"))).await;
+    mounted.names("known").await;
+    let local = mounted.write("known/new", b"new").await;
+    mounted.lands_unheard("known/new", &local, b"new").await;
+    mounted.api.reach().set(false);
+    mounted.mv("known/a", "known/new").await;
+    drop(local);
+    mounted.server.clear_faults();
+    // It is still there when the server hears of the name.
+    let refused = Fault::on(Route::Delete).status(503).times(1);
+    mounted.server.fail(refused);
+    mounted.is_back().await;
+    let heard = async {
+        while mounted.unheard() > 0 {
+            mounted.fs.settle().await;
+        }
+    };
+    let heard = tokio::time::timeout(Duration::from_secs(20), heard);
+    heard.await.expect("the server hears of it");
+    assert_eq!(mounted.on_server("known"), ["new"]);
+    assert_eq!(mounted.said("known/new").unwrap(), "content of a");
+    assert_eq!(mounted.fs.astray().0, 0);
+}
+
+#[tokio::test]
 async fn names_that_go_round_without_the_server_go_round_there() {
     let mounted = apart().await;
     mounted.mv("known/a", "known/between").await;
