@@ -60,7 +60,7 @@ impl Watcher {
         self.began.elapsed()
     }
 
-    /// From now on the weather is so; bytes come slowly where it `is_slow`.
+    /// From now on the weather is so; bytes come slowly, or a few at a time, where it `is_slow`.
     pub(super) fn weather(&self, weather: String, is_slow: bool) {
         let mut seen = self.seen.lock().unwrap();
         seen.weather = weather;

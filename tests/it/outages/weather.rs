@@ -81,7 +81,10 @@ impl<'a> Weather<'a> {
             if trouble == Trouble::NoIpv6 && self.void.is_none() {
                 continue;
             }
-            let is_slow = matches!(trouble, Trouble::Network(Manner::Slow(_)));
+            let is_slow = matches!(
+                trouble,
+                Trouble::Network(Manner::Slow(_) | Manner::StallAfter(_) | Manner::ResetAfter(_))
+            );
             self.watcher.weather(format!("{trouble:?}"), is_slow);
             let began = Instant::now();
             self.begin(trouble);
