@@ -20,6 +20,7 @@ use crate::uri::FileUri;
 use super::changes::{End, Found, disk, has_trash, is_lost};
 use super::locals::Shown;
 use super::namespace::within;
+use super::rename::landed;
 use super::root::PEEK;
 use super::{Error, Fs};
 
@@ -87,7 +88,8 @@ impl Fs {
         };
         self.vanishing(&shown.key).await;
         let (mut now, mut noted) = (Now::Nothing, None);
-        if let Some(base) = shown.local.base() {
+        let before = shown.local.base();
+        if let Some(base) = &before {
             match self.unlink_beneath(end, &shown.local, &base.file).await {
                 Ok(known) => (now, noted) = known,
                 Err(error) => {
@@ -106,6 +108,10 @@ impl Fs {
         }
         self.retire(&self.key_of(&shown))?;
         crash::pass(Point::Retired);
+        if let Some(base) = landed(&shown.local, before.as_ref()) {
+            self.removals
+                .postpones(self, end, &base.file, &base.entity.id, None);
+        }
         if let Some(id) = noted {
             self.owing()?.staging.done(id).await.map_err(disk)?;
         }

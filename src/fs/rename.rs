@@ -356,19 +356,27 @@ impl Fs {
     }
 
     /// `local` takes the place of `target`, which has no name any more, and of the server's file `over` that stood behind that.
-    fn take_place(
+    pub(super) fn take_place(
         &self,
         local: &Local,
         to: &End,
         over: Option<Base>,
         target: &Found,
     ) -> Result<(), Error> {
-        let file = over.as_ref().map(|over| over.file.clone());
+        let mut file = over.as_ref().map(|over| over.file.clone());
         match target {
-            Found::Known(_) => local.relocate(to.place(), over),
-            Found::Local(shown) => local.relocate_over(to.place(), over, &shown.local),
+            Found::Known(_) => local.relocate(to.place(), over).map_err(disk)?,
+            Found::Local(shown) => {
+                let before = over.clone();
+                local
+                    .relocate_over(to.place(), over, &shown.local)
+                    .map_err(disk)?;
+                if let Some(landed) = landed(&shown.local, before.as_ref()) {
+                    file = Some(landed.file.clone());
+                    local.relocate(to.place(), Some(landed)).map_err(disk)?;
+                }
+            }
         }
-        .map_err(disk)?;
         self.retire(&target.key(to, self)?)?;
         self.tell_nothing(file.as_ref())
     }
@@ -637,6 +645,18 @@ impl Fs {
         self.relocate_below(below, &from.uri(), &to.uri());
         Ok(())
     }
+}
+
+/// What the upload of `local`, which has no name any more and was over `before`, brought there in the last moment: it could not
+/// be stopped in time.
+pub(super) fn landed(local: &Local, before: Option<&Base>) -> Option<Base> {
+    let version = |base: &Base| (base.file.clone(), base.entity.id.clone());
+    let now = local.base()?;
+    let is_new = before.map(version) != Some(version(&now));
+    is_new.then_some(Base {
+        visible_bytes: 0,
+        ..now
+    })
 }
 
 /// The file of the server's that content replaces where it replaces `target`; none where the server has none there.

@@ -11,6 +11,7 @@ use crate::entry::{Entry, FileKey};
 use crate::fs::changes::{End, Found, disk, renamed, stored};
 use crate::fs::locals::{Locals, Shown};
 use crate::fs::removals::Gathered;
+use crate::fs::rename::landed;
 use crate::fs::{Error, Fs};
 use crate::inodes::Ino;
 use crate::model::{EntityId, FileId, FileKind};
@@ -201,10 +202,16 @@ impl Fs {
             }
             Found::Known(entry) => self.goes(&to.place(), &entry.id, &entry.entity, None)?,
             Found::Local(shown) => {
-                if let Some(base) = shown.local.base() {
+                let before = shown.local.base();
+                if let Some(base) = &before {
                     let local = Some(shown.local.id());
                     self.goes(&to.place(), &base.file, &base.entity.id, local)?;
                 }
+                self.retire(&key)?;
+                return match landed(&shown.local, before.as_ref()) {
+                    Some(base) => self.goes(&to.place(), &base.file, &base.entity.id, None),
+                    None => Ok(()),
+                };
             }
         }
         self.retire(&key)

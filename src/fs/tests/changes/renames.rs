@@ -545,6 +545,27 @@ async fn a_name_that_is_taken_and_a_way_back_that_is_cut_are_not_a_file_that_is_
     assert!(mounted.is_all_done());
 }
 
+#[tokio::test]
+async fn content_goes_onto_what_its_targets_upload_brought_in_the_moment_in_which_that_was_replaced()
+ {
+    let mut mounted = Mounted::new(drive).await;
+    let old = mounted.write("a/new.txt", b"old").await;
+    let new = mounted.write("a/new.txt~", b"new").await;
+    let parent = mounted.ino("a").await;
+    let fs = Arc::clone(&mounted.fs);
+    let (to, target) = fs.end(parent, "new.txt".as_ref()).await.unwrap();
+    // Whoever renames has seen that the server has nothing there.
+    let over = None;
+    mounted.owing.uploader.deliver(&old).await.unwrap();
+    fs.take_place(&new, &to, over, &target.unwrap()).unwrap();
+    let landed = mounted.id("a/new.txt");
+    assert_eq!(*new.base().unwrap().file.0, *landed);
+    mounted.deliver(&new).await;
+    assert_eq!(mounted.on_server("a"), ["new.txt", "one.txt"]);
+    assert_eq!(mounted.id("a/new.txt"), landed);
+    assert_eq!(mounted.server.content("a/new.txt").unwrap(), b"new");
+}
+
 /// A swap of `new.txt` for `old.txt`, which is at `old` by now, noted and not done with.
 async fn noted_swap(mounted: &Mounted, new: &str, old: &str) {
     let id = |name: &str| FileId(mounted.id(name).into());
