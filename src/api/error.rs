@@ -6,6 +6,10 @@ use std::time::Duration;
 use super::Owner;
 use crate::asker::GaveUp;
 
+/// The code of trouble that the server does not name; also of `info` by id for a file that was deleted, and of `thumb` where there
+/// is none to make.
+pub(super) const UNCLASSIFIED: i64 = -1;
+
 /// Why a call did not do its work. `Display` is for the log and for users; it holds no secret.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -129,6 +133,16 @@ impl Error {
         Self::Transport {
             what: what.into(),
             source: None,
+        }
+    }
+
+    /// Whether it tells that the server cannot be reached, or is in trouble, after all tries. One of no class is as often that of a
+    /// request that never can succeed.
+    pub fn is_of_the_link(&self) -> bool {
+        match self {
+            Self::Trouble { code, .. } => *code != UNCLASSIFIED,
+            Self::Transport { .. } | Self::Timeout(_) => true,
+            _ => false,
         }
     }
 

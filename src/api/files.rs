@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
 use super::call::Call;
-use super::error::Asked;
+use super::error::{Asked, UNCLASSIFIED};
 use super::wire::{self, WireFile, WireList, WireThumb, WireThumbs, WireUrls};
 use super::{Api, Content, Error, Page, PagePosition, SignedUrls, content};
 use crate::entity::Entity;
@@ -16,8 +16,6 @@ use crate::model::{EntityId, FileId, FileInfo, FolderSummary};
 use crate::secret::Secret;
 use crate::uri::{FileSystem, FileUri};
 
-/// The code of `info` by id for a file that was deleted, and of `thumb` where there is none to make.
-const UNCLASSIFIED: i64 = -1;
 /// The code of `info` by id for somebody else's file, and for a visitor.
 const OWNER_ONLY: i64 = 40082;
 /// Between the two times that a deleted file is asked for.

@@ -352,8 +352,10 @@ impl Namespace {
         asked: Result<T, Error>,
         known: impl FnOnce(Instant) -> Option<T>,
     ) -> Result<T, Error> {
-        if let Err(Error::Io(api::Error::Transport { .. })) = asked {
-            // Where small answers get through and this one never does, others have had theirs since.
+        if let Err(Error::Io(error)) = &asked
+            && error.is_of_the_link()
+        {
+            // Where other answers get through and this one never does, somebody has had his since.
             self.reach.set(false);
         }
         match asked {

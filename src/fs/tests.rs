@@ -210,6 +210,22 @@ async fn a_single_name_is_asked_for_alone_and_its_absence_is_remembered() {
 }
 
 #[tokio::test]
+async fn what_is_known_counts_where_the_server_is_in_trouble_though_others_had_their_answers() {
+    let world = world(&drive(), NEVER).await;
+    let key = world.space.folder_key(Ino::ROOT).unwrap();
+    let trouble = |code| {
+        let said = "in trouble".into();
+        Err::<u8, _>(Error::Io(crate::api::Error::Trouble { code, said }))
+    };
+    let known = world.space.or_known(&key, trouble(503), |_| Some(7)).await;
+    assert_eq!(known.unwrap(), 7);
+    world.space.reach.set(true);
+    // As often of a request that never can succeed.
+    let known = world.space.or_known(&key, trouble(-1), |_| Some(7)).await;
+    assert!(known.is_err(), "{known:?}");
+}
+
+#[tokio::test]
 async fn trouble_makes_nothing_absent() {
     let drive = drive();
     let world = world(&drive, NEVER).await;
@@ -220,8 +236,10 @@ async fn trouble_makes_nothing_absent() {
         state.failing_infos = true;
         state.failing_page = Some(state.pages);
     }
-    assert!(matches!(world.space.attr(a).await, Err(Error::Io(_))));
-    let lookup = world.space.lookup(docs, OsStr::new("a.txt")).await;
+    // What is known counts, and of what is not nobody says that there is nothing.
+    assert!(world.space.attr(a).await.is_ok());
+    assert!(world.find(docs, "a.txt").await.is_some());
+    let lookup = world.space.lookup(docs, OsStr::new("new.txt")).await;
     assert!(matches!(lookup, Err(Error::Io(_))), "{lookup:?}");
     assert!(world.read_by(docs, 10).await.is_err());
     {

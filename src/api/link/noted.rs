@@ -6,13 +6,11 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use crate::api::Error;
+use crate::api::error::UNCLASSIFIED;
 use crate::reach::Reach;
 
 /// How long a failure is news; a mount of weeks is not in trouble for what failed in its first hour.
 const NEWS: Duration = Duration::from_secs(600);
-
-/// The code of trouble that the server does not name.
-const UNCLASSIFIED: i64 = -1;
 
 /// How long the pace of the server is.
 const PACE_NEWS: Duration = Duration::from_secs(60);
@@ -142,15 +140,7 @@ impl Noted {
 
     /// A call ended with `error` after all of its tries.
     pub(in crate::api) fn gave_up(&self, error: &Error) {
-        let down = match error {
-            // As often a request that never can succeed as a server in trouble.
-            Error::Trouble {
-                code: UNCLASSIFIED, ..
-            } => false,
-            Error::Transport { .. } | Error::Timeout(_) | Error::Trouble { .. } => true,
-            _ => false,
-        };
-        if down {
+        if error.is_of_the_link() {
             self.reach.set(false);
         }
     }
