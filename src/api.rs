@@ -31,7 +31,7 @@ mod wire;
 
 pub use change::{Delete, METADATA_VALUE_MAX_BYTES, Owner};
 pub use content::Content;
-pub use error::Error;
+pub use error::{Error, UNCLASSIFIED};
 pub use events::{Change, ChangeKind, ClientId, Events, Told};
 pub use files::Version;
 pub use link::Failing;

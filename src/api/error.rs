@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::Owner;
 use crate::asker::GaveUp;
 
-/// The code of trouble that the server does not name; also of `info` by id for a file that was deleted, and of `thumb` where there
-/// is none to make.
-pub(super) const UNCLASSIFIED: i64 = -1;
+/// The code of trouble that the server does not name; also of `info` by id for a file that was deleted, of `thumb` where there is
+/// none to make, and of a chunk whose storage has no such object.
+pub const UNCLASSIFIED: i64 = -1;
 
 /// Why a call did not do its work. `Display` is for the log and for users; it holds no secret.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -181,7 +181,7 @@ impl Error {
             40076 => Self::Changed,
             40077 => Self::EntityGone,
             40080 => Self::WrongPassword,
-            -1 | 500..=599 | 50000..=59999 => Self::Trouble { code, said },
+            UNCLASSIFIED | 500..=599 | 50000..=59999 => Self::Trouble { code, said },
             _ => Self::Refused { code, said },
         }
     }

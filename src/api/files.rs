@@ -8,9 +8,9 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
 use super::call::Call;
-use super::error::{Asked, UNCLASSIFIED};
+use super::error::Asked;
 use super::wire::{self, WireFile, WireList, WireThumb, WireThumbs, WireUrls};
-use super::{Api, Content, Error, Page, PagePosition, SignedUrls, content};
+use super::{Api, Content, Error, Page, PagePosition, SignedUrls, UNCLASSIFIED, content};
 use crate::entity::Entity;
 use crate::model::{EntityId, FileId, FileInfo, FolderSummary};
 use crate::secret::Secret;

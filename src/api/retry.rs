@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Error;
+use super::{Error, UNCLASSIFIED};
 use crate::asker;
 
 /// Delay before the first repetition; the next ones double it.
@@ -111,7 +111,9 @@ impl Backoff {
     ) -> Option<Duration> {
         let budget = match &failed.error {
             Error::Transport { .. } => TRANSPORT_BUDGET,
-            Error::Trouble { code: -1, .. } => UNCLASSIFIED_BUDGET,
+            Error::Trouble {
+                code: UNCLASSIFIED, ..
+            } => UNCLASSIFIED_BUDGET,
             Error::Trouble { .. } => Duration::MAX,
             _ => return None,
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::queue::Fault;
 use super::{Blocked, Reason, Undelivered};
-use crate::api::Error;
+use crate::api::{Error, UNCLASSIFIED};
 use crate::names::STORED_MAX_BYTES;
 use crate::uri::FileUri;
 
@@ -136,7 +136,6 @@ fn next_step(error: &Error) -> Option<&'static str> {
 
 /// What an answer to an upload to `uri` means that gives no reason, where the name may be one.
 pub(super) fn of_name(error: Error, uri: &FileUri) -> Failure {
-    const UNCLASSIFIED: i64 = -1;
     const NOT_STORED: i64 = 50004;
     let length = uri.name().map_or(0, |name| name.as_bytes().len());
     match error {

@@ -5,8 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::api::Error;
-use crate::api::error::UNCLASSIFIED;
+use crate::api::{Error, UNCLASSIFIED};
 use crate::reach::Reach;
 
 /// How long a failure is news; a mount of weeks is not in trouble for what failed in its first hour.

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::Transfer;
-use crate::api::{Error, Part, PartAnswer, PartRequest};
+use crate::api::{Error, Part, PartAnswer, PartRequest, UNCLASSIFIED};
 use crate::secret::Secret;
 
 /// The type of every body that is content.
@@ -24,9 +24,6 @@ const LONGEST_CODE_CHARS: usize = 64;
 
 /// The server's code for an object whose size is not the declared one.
 const SIZE_DIFFERS: i64 = 40055;
-
-/// The server's code for what it has no code for: here, that the storage has no such object.
-const UNCLASSIFIED: i64 = -1;
 
 /// Sends one request; whatever the store says is an answer. `url` is signed, and headers may hold secrets.
 pub(super) async fn send(
@@ -154,6 +151,7 @@ pub(super) async fn tell(t: &Transfer<'_>, sure: bool) -> Result<(), Error> {
             log::warn!("an upload is begun anew, as its storage has something else: {said}");
             Err(Error::SessionGone)
         }
+        // The storage has no such object.
         Err(Error::Trouble {
             code: UNCLASSIFIED, ..
         }) if !sure => Err(Error::SessionGone),
