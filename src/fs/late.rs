@@ -88,9 +88,8 @@ impl Fs {
                         .others_changed(&folder, &name, Instant::now());
                 }
             }
-            let mut plans = self.late.plans.lock().unwrap();
-            plans.retain(|(late, _)| *late != id);
-            drop(plans);
+            let is_left = |(late, _): &(StepsId, Plan)| *late != id;
+            self.late.plans.lock().unwrap().retain(is_left);
             if let Some(owing) = &self.owing {
                 owing.staging.clearing().way_done(plan.places());
                 owing.uploader.wake();

@@ -547,15 +547,8 @@ impl Fs {
             owing.uploader.moved();
         }
         for shown in below {
-            let relocated = shown.local.relocate_from(|place| {
-                // Unless it was moved out of there meanwhile.
-                let inner = place.folder_uri.names().strip_prefix(from.names())?;
-                let inner = inner.iter().cloned();
-                Some(Place {
-                    folder_uri: inner.fold(to.clone(), |uri, name| uri.child(name)),
-                    ..place
-                })
-            });
+            // Unless it was moved out of there meanwhile.
+            let relocated = shown.local.relocate_from(|place| moved(&place, from, to));
             // It is found by its folder's id all the same; only who looks by the path has a longer way.
             if let Err(error) = relocated {
                 log::warn!("the new place of a file could not be noted: {error}");
@@ -645,6 +638,19 @@ impl Fs {
         self.relocate_below(below, &from.uri(), &to.uri());
         Ok(())
     }
+}
+
+/// `place`, where it is once what was at `from` is at `to`; none where it lies elsewhere.
+pub(super) fn moved(place: &Place, from: &FileUri, to: &FileUri) -> Option<Place> {
+    if place.folder_uri.file_system() != from.file_system() {
+        return None;
+    }
+    let inner = place.folder_uri.names().strip_prefix(from.names())?;
+    let inner = inner.iter().cloned();
+    Some(Place {
+        folder_uri: inner.fold(to.clone(), |uri, name| uri.child(name)),
+        ..place.clone()
+    })
 }
 
 /// What the upload of `local`, which has no name any more and was over `before`, brought there in the last moment: it could not

@@ -43,8 +43,8 @@ struct Late {
 }
 
 impl Line {
-    /// The line in which one stands that is let in at `now`, and how long that may still take, where each may take `most`. Who
-    /// stands in it no longer than that has waited in vain anyway.
+    /// The line in which one stands that is let in at `now`, and how long that may still take, where each may take `most`. None
+    /// where there is none, or where it has had all of its time: who comes then has not stood in it from the beginning.
     fn behind(&self, now: Instant, most: Duration) -> Option<(Late, Duration)> {
         let late = (*self.0.lock().unwrap())?;
         let left = (late.since + most + SLACK).saturating_duration_since(now);

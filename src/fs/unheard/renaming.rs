@@ -11,7 +11,7 @@ use crate::entry::{Entry, FileKey};
 use crate::fs::changes::{End, Found, disk, renamed, stored};
 use crate::fs::locals::{Locals, Shown};
 use crate::fs::removals::Gathered;
-use crate::fs::rename::landed;
+use crate::fs::rename::{landed, moved};
 use crate::fs::{Error, Fs};
 use crate::inodes::Ino;
 use crate::model::{EntityId, FileId, FileKind};
@@ -278,8 +278,7 @@ impl Fs {
     fn unheard_below(&self, from: &FileUri, to: &FileUri) -> Result<(), Error> {
         let staging = &self.owing()?.staging;
         for change in self.namespace.unheard.all() {
-            let place = moved(&change.place, from, to);
-            if place != change.place {
+            if let Some(place) = moved(&change.place, from, to) {
                 self.note(staging, change.entry, place, change.home)?;
             }
         }
@@ -309,19 +308,5 @@ fn id_on_server(found: &Found) -> Option<FileId> {
     match found {
         Found::Known(entry) => Some(entry.id.clone()),
         Found::Local(shown) => shown.local.base().map(|base| base.file),
-    }
-}
-
-/// `place`, where it is once what was at `from` is at `to`.
-fn moved(place: &Place, from: &FileUri, to: &FileUri) -> Place {
-    let is_there = place.folder_uri.file_system() == from.file_system();
-    let inner = place.folder_uri.names().strip_prefix(from.names());
-    let Some(inner) = inner.filter(|_| is_there) else {
-        return place.clone();
-    };
-    let inner = inner.iter().cloned();
-    Place {
-        folder_uri: inner.fold(to.clone(), |uri, name| uri.child(name)),
-        ..place.clone()
     }
 }
