@@ -319,10 +319,15 @@ async fn a_watch_that_is_dropped_leaves_and_hangs_up_on_nothing() {
     let server = Server::start(Options::default()).unwrap();
     server.fail(Fault::on(Route::Events).stall());
     let world = World::of(server, SILENCE);
-    let server = Arc::new(world.server);
-    let arrived = Arc::clone(&server);
-    let arrived = tokio::task::spawn_blocking(move || arrived.wait_for_requests(1));
-    arrived.await.unwrap();
+    let server = world.server;
+    // Others come before it.
+    let arrived = async {
+        while server.count(Route::Events) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let arrived = tokio::time::timeout(PATIENCE, arrived).await;
+    arrived.expect("events are asked for");
     drop((world.watch, world.heard));
     let closing = tokio::spawn(async move { world.api.close().await });
     assert!(!closing.is_finished(), "a request is under way");

@@ -307,6 +307,8 @@ async fn serve(
     };
     shared.log.lock().unwrap().note(logged);
     shared.arrived.notify_all();
+    // Before it is known whether it stalls: who clears the faults from now on means this one, too.
+    let mut cleared = shared.cleared.subscribe();
     let verdict = shared.faults.lock().unwrap().decide(route);
     let latency = shared.site.lock().unwrap().settings.latency
         + verdict.as_ref().map_or(Duration::ZERO, |v| v.delay);
@@ -329,25 +331,24 @@ async fn serve(
     let reply = reply_to(shared, &asked, verdict.as_ref());
     trace::write(&asked, &reply);
     // Whatever becomes of it now: who subscribed by it is known to be gone when it is dropped.
-    let response = respond(shared, wire, &asked, reply);
+    let response = respond(shared, wire, (&asked, &cleared), reply);
     match asked.effect {
         Effect::ResetBeforeHeaders => {
             waiting.answered = true;
             wire.reset.store(true, Ordering::Relaxed);
             return Err(Cut);
         }
-        Effect::Stall => cleared(shared).await,
+        Effect::Stall => until_changed(&mut cleared).await,
         _ => {}
     }
     waiting.answered = true;
     Ok(response)
 }
 
-/// Returns when faults are cleared.
-async fn cleared(shared: &Shared) {
-    let mut receiver = shared.cleared.subscribe();
+/// Returns when faults are cleared, or were since they were decided on.
+async fn until_changed(cleared: &mut watch::Receiver<u64>) {
     // The sender lives as long as the server; without it there is nothing to wait for.
-    receiver.changed().await.ok();
+    cleared.changed().await.ok();
 }
 
 /// The answer of the fault if it comes before the server, else that of the server.
@@ -374,7 +375,7 @@ fn reply_to(shared: &Shared, asked: &Asked, verdict: Option<&Verdict>) -> Reply 
 fn respond(
     shared: &Arc<Shared>,
     wire: &Arc<Wire>,
-    asked: &Asked,
+    (asked, cleared): (&Asked, &watch::Receiver<u64>),
     mut reply: Reply,
 ) -> Response<Sent> {
     reply.set("date", &asked.now.http_date());
@@ -401,6 +402,7 @@ fn respond(
     let body = Outgoing {
         shared: Arc::clone(shared),
         wire: Arc::clone(wire),
+        cleared: cleared.clone(),
         body: reply.body,
         length,
         sent: 0,
@@ -430,6 +432,8 @@ enum How {
 pub(crate) struct Outgoing {
     shared: Arc<Shared>,
     wire: Arc<Wire>,
+    /// Changes when faults are cleared.
+    cleared: watch::Receiver<u64>,
     body: Body,
     length: u64,
     sent: u64,
@@ -488,9 +492,9 @@ impl Outgoing {
     /// What to do at the place of the cut: pause, or end with an error.
     fn at_cut(&mut self, how: How) -> Option<Cut> {
         if how == How::Stall {
-            let shared = Arc::clone(&self.shared);
+            let mut cleared = self.cleared.clone();
             self.cut = None;
-            self.pause = Some(Box::pin(async move { cleared(&shared).await }));
+            self.pause = Some(Box::pin(async move { until_changed(&mut cleared).await }));
             return None;
         }
         if !self.flushed {
