@@ -51,8 +51,11 @@ fn differences(expected: &Value, found: &Value, at: &str, out: &mut Vec<String>)
             (first, other) => out.push(format!("{at} begins with {other:?} instead of {first:?}")),
         },
         (Value::String(expected), Value::String(found)) => {
-            let is_time =
-                |text: &str| text.len() >= 20 && text.as_bytes()[10] == b'T' && text.ends_with('Z');
+            // A secret has any letters in any place.
+            let is_time = |text: &str| {
+                let bytes = text.as_bytes();
+                bytes.len() >= 20 && (bytes[4], bytes[10]) == (b'-', b'T') && text.ends_with('Z')
+            };
             if is_time(expected) != is_time(found) {
                 out.push(format!("{at} is {found:?}, not like {expected:?}"));
             }
