@@ -57,6 +57,8 @@ impl Fs {
     ) -> Result<(), Error> {
         let (owing, space) = (self.owing()?, &self.namespace);
         let _turn = self.turn_of_unheard().await?;
+        let (mut to, target) = self.end(new_parent, new_name).await?;
+        // At last: news of its delivery may come while anything is waited for.
         let (from, source) = self.end(parent, name).await?;
         let source = self.to_be_renamed(&from, source.ok_or(Error::NotFound)?)?;
         let is_made_here = is_made(&source.key.id) && !self.may_be_there(&source.entry);
@@ -64,7 +66,6 @@ impl Fs {
             // The server has it by now, or may have: once more, by way of that.
             return Err(Error::Gone);
         }
-        let (mut to, target) = self.end(new_parent, new_name).await?;
         if target.is_none() {
             let stored = stored(new_name, space.options.names)?;
             (to.stored, to.full) = (stored.name, stored.full);
@@ -200,7 +201,12 @@ impl Fs {
                     self.is_over(&change);
                 }
             }
-            Found::Known(entry) => self.goes(&to.place(), &entry.id, &entry.entity, None)?,
+            Found::Known(entry) => {
+                // News of a delivery may have come since it was found.
+                let now = self.namespace.unheard.entry(&key);
+                let seen = &now.as_ref().unwrap_or(entry).entity;
+                self.goes(&to.place(), &entry.id, seen, None)?;
+            }
             Found::Local(shown) => {
                 let before = shown.local.base();
                 if let Some(base) = &before {

@@ -1,6 +1,9 @@
 //! Folders that are made while the server cannot be reached, and what it hears of them when it can.
 
+use std::pin::pin;
+
 use super::*;
+use crate::fs::changes::Found;
 
 impl Mounted {
     /// The server cannot be reached any more, as is known.
@@ -800,4 +803,66 @@ async fn a_version_that_is_heard_of_after_its_file_was_renamed_shows_under_the_n
     assert_eq!(mounted.said("other/x").unwrap(), "a longer one");
     assert_eq!(mounted.names("other").await, ["x"]);
     assert_eq!(mounted.on_server("known"), [""; 0]);
+}
+
+impl Mounted {
+    /// What the news of a delivery onto the file at `path`, of which `before` was known, tell of it.
+    fn delivered_onto(&self, path: &str, before: &Entry) -> Entry {
+        self.server.put(path, "newer");
+        Entry {
+            entity: EntityId(self.server.entity_id(path).as_str().into()),
+            ..before.clone()
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_delivered_onto_a_file_in_the_moment_in_which_that_is_unlinked_goes_with_it() {
+    let mounted = apart().await;
+    mounted.mv("known/a", "known/x").await;
+    let known = mounted.ino("known").await;
+    let (end, found) = mounted.fs.end(known, "x".as_ref()).await.unwrap();
+    let found = found.unwrap();
+    let Found::Known(entry) = &found else {
+        panic!("nothing of it is here");
+    };
+    let newer = mounted.delivered_onto("known/a", entry);
+    mounted.fs.renamed_here(&newer).unwrap();
+    assert!(mounted.fs.unlink_renamed(&end, &found).await.unwrap());
+    mounted.reunite().await;
+    assert_eq!(mounted.on_server("known"), ["b", "dir"]);
+    assert_eq!(mounted.names("known").await, ["b", "dir"]);
+}
+
+#[tokio::test]
+async fn what_was_delivered_onto_a_file_in_the_moment_in_which_that_is_renamed_is_known_of_it() {
+    let mounted = apart().await;
+    mounted.mv("known/a", "known/x").await;
+    mounted.meet().await;
+    let (known, other) = (mounted.ino("known").await, mounted.ino("other").await);
+    let (_, found) = mounted.fs.end(known, "x".as_ref()).await.unwrap();
+    let Some(Found::Known(entry)) = found else {
+        panic!("nothing of it is here");
+    };
+    let space = &mounted.fs.namespace;
+    let folder = space.folder_key(other).unwrap();
+    space.metadata.doubt(&folder, OsStr::new("y"));
+    mounted.server.fail(Fault::on(Route::Info).stall());
+    let newer = {
+        let renamed = mounted
+            .fs
+            .rename_here((known, "x".as_ref()), (other, "y".as_ref()));
+        let mut renamed = pin!(renamed);
+        assert!(futures_util::poll!(renamed.as_mut()).is_pending());
+        let newer = mounted.delivered_onto("known/a", &entry);
+        mounted.fs.renamed_here(&newer).unwrap();
+        mounted.server.clear_faults();
+        renamed.await.unwrap();
+        newer
+    };
+    let (_, found) = mounted.fs.end(other, "y".as_ref()).await.unwrap();
+    let Some(Found::Known(now)) = found else {
+        panic!("nothing of it is here");
+    };
+    assert_eq!(now.entity, newer.entity);
 }
