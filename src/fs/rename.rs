@@ -57,11 +57,14 @@ impl Stopped {
     /// What came of a change meanwhile: a lock of ours that could not be taken away is that of a server that does not answer.
     pub(super) fn outcome(&self, done: Result<(), Error>, unanswered: Error) -> Result<(), Error> {
         match done {
-            Err(Error::Busy(api::Error::Locked(_))) if self.held.iter().any(Held::is_in_vain) => {
-                Err(unanswered)
-            }
+            Err(Error::Busy(api::Error::Locked(_))) if self.is_in_vain() => Err(unanswered),
             done => done,
         }
+    }
+
+    /// Whether the server did not say what became of one that was under way.
+    fn is_in_vain(&self) -> bool {
+        self.held.iter().any(Held::is_in_vain)
     }
 }
 
@@ -77,18 +80,26 @@ impl Fs {
         how: RenameHow,
     ) -> Result<(), Error> {
         let _turn = self.turn_in([parent, new_parent]).await?;
-        let once = || self.rename_once(parent, name, new_parent, new_name, how);
-        match (once().await, how) {
+        let (from, to) = ((parent, name), (new_parent, new_name));
+        let mut met = None;
+        let once = async |met: &mut Option<Arc<Entry>>| self.rename_once(from, to, how, met).await;
+        match (once(&mut met).await, how) {
             (Err(Error::Gone), _) | (Err(Error::Exists), RenameHow::Replace) => {
                 // What could not be taken back yet is at neither name.
                 if self.late.is_any() && self.finish_late().await != Outcome::Done {
                     return Err(self.removals.unsent());
                 }
-                once().await?;
+                once(&mut met).await?;
             }
             // What was not begun, or is done in one call, waits until it can be reached.
             (Err(error), _) if self.namespace.is_of_the_wire(&error) && !self.late.is_any() => {
-                once().await?;
+                let before = met.take();
+                match (once(&mut met).await, before) {
+                    (Err(Error::NotFound), Some(entry))
+                        if how != RenameHow::Exchange
+                            && self.got_there(from, &entry, to).await? => {}
+                    (done, _) => done?,
+                }
             }
             (done, _) => done?,
         }
@@ -97,16 +108,19 @@ impl Fs {
         Ok(())
     }
 
+    /// `met` becomes what is renamed, where only the server has it.
     async fn rename_once(
         &self,
-        parent: Ino,
-        name: &OsStr,
-        new_parent: Ino,
-        new_name: &OsStr,
+        (parent, name): (Ino, &OsStr),
+        (new_parent, new_name): (Ino, &OsStr),
         how: RenameHow,
+        met: &mut Option<Arc<Entry>>,
     ) -> Result<(), Error> {
         let (from, source) = self.end(parent, name).await?;
         let source = source.ok_or(Error::NotFound)?;
+        if let Found::Known(entry) = &source {
+            *met = Some(Arc::clone(entry));
+        }
         self.sent_off(new_parent, new_name).await?;
         if source.is_on_server() {
             self.clear(new_parent, new_name).await?;
@@ -177,8 +191,7 @@ impl Fs {
         }
         let renamed = match (source, target) {
             (Found::Local(shown), target) => {
-                let is_stopped = stopped.is_all(self.removals.unsent());
-                self.rename_local((&from, shown, is_stopped), &to, target)
+                self.rename_local((&from, shown, &stopped), &to, target)
                     .await
             }
             (Found::Known(entry), None) => self.rename_known(&from, &entry, &to).await,
@@ -187,6 +200,26 @@ impl Fs {
             }
         };
         stopped.outcome(renamed, self.removals.unsent())
+    }
+
+    /// Whether `entry`, whose move was not answered and which is not at its old name, is at the new one: then it shows there.
+    async fn got_there(
+        &self,
+        (parent, name): (Ino, &OsStr),
+        entry: &Entry,
+        (new_parent, new_name): (Ino, &OsStr),
+    ) -> Result<bool, Error> {
+        let (from, _) = self.end(parent, name).await?;
+        let (to, there) = self.end(new_parent, new_name).await?;
+        match there {
+            Some(Found::Known(now)) if now.id == entry.id => {
+                let below = self.below_of(&from, entry);
+                self.show_known(&from, entry, &to, None)?;
+                self.relocate_below(below, &from.uri(), &to.uri());
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Whether `source` is a folder that the server has, or may have.
@@ -315,10 +348,10 @@ impl Fs {
         }
     }
 
-    /// A file with content here gets another name; `is_stopped` tells whether its upload was stopped.
+    /// A file with content here gets another name, while its upload is `stopped`.
     async fn rename_local(
         &self,
-        (from, shown, is_stopped): (&End, Shown, Result<(), Error>),
+        (from, shown, stopped): (&End, Shown, &Stopped),
         to: &End,
         target: Option<Found>,
     ) -> Result<(), Error> {
@@ -335,10 +368,8 @@ impl Fs {
             }
             (Some(base), Some(target)) => match over(&target) {
                 Some(over) => {
-                    is_stopped?;
-                    is_free = self
-                        .put_onto(from, &shown, &base, to, over, &target)
-                        .await?;
+                    let content = (&shown, &base, stopped);
+                    is_free = self.put_onto(from, content, to, (over, &target)).await?;
                 }
                 None => {
                     // The server has nothing there.
@@ -448,18 +479,20 @@ impl Fs {
     async fn put_onto(
         &self,
         from: &End,
-        shown: &Shown,
-        base: &Base,
+        (shown, base, stopped): (&Shown, &Base, &Stopped),
         to: &End,
-        over: Base,
-        target: &Found,
+        (over, target): (Base, &Found),
     ) -> Result<bool, Error> {
+        stopped.is_all(self.removals.unsent())?;
         asker::unhurried(self.bring(&shown.local, from, base)).await?;
         shown.local.durable().await.map_err(disk)?;
         // First, for it may be refused. Whatever happens now, all of the content is here, and has a place and a name.
         let (now, _) = self.now_under(from, &base.file, &base.entity.id).await?;
-        if now == Now::Same {
-            self.delete(from, &base.file).await?;
+        match now {
+            Now::Same => self.delete(from, &base.file).await?,
+            // That may be what an upload of ours brought there, of which nobody has heard.
+            Now::Another if stopped.is_in_vain() => return Err(self.removals.unsent()),
+            Now::Another | Now::Nothing => {}
         }
         crash::pass(Point::PutOntoDeleted);
         // Its number is to follow the content, and not the file that is dropped.

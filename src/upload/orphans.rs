@@ -310,13 +310,18 @@ impl Courier {
         turn.map_err(|gave_up| Failure::Api(Error::gave_up(gave_up, longest)))
     }
 
-    /// Settles what is left of files that were in `folder`, of which one sees nothing here. Whether there was any.
+    /// Settles what is left of files that were in `folder`, of which one sees nothing here: they are no more, or were new and
+    /// have another place. Whether there was any.
     pub(super) async fn settle_left_in(&self, folder: &FileKey) -> Result<bool, Failure> {
         let is_left = |orphan: &Orphan| !orphan.held && orphan.place.folder == *folder;
         let _turn = self.orphans_turn().await?;
+        let is_gone = |orphan: &Orphan| {
+            let is_new = orphan.attempt.over.is_none();
+            orphan.is_one() || (is_new && orphan.is_moved())
+        };
         let left = self
             .orphans
-            .those(|orphan| is_left(orphan) && orphan.is_one());
+            .those(|orphan| is_left(orphan) && is_gone(orphan));
         for orphan in &left {
             self.settle_orphan(orphan, None).await?;
         }

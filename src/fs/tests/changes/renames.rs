@@ -769,6 +769,34 @@ async fn a_move_whose_answer_was_lost_is_looked_up() {
 }
 
 #[tokio::test]
+async fn a_move_that_neither_it_nor_the_look_for_it_was_answered_is_done_where_it_is_found_done() {
+    let mounted = Mounted::new(drive).await;
+    mounted.names("a").await;
+    let ino = mounted.ino("a/one.txt").await;
+    // The second look is that after the move.
+    mounted
+        .server
+        .fail(Fault::on(Route::Rename).stall().times(1));
+    mounted
+        .server
+        .fail(Fault::on(Route::Info).stall().after(1).times(1));
+    let server = &mounted.server;
+    server.reset_counters();
+    let somebody_looks = async {
+        while server.count(Route::Rename) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let metadata = &mounted.fs.namespace.metadata;
+        metadata.others_changed_anything(std::time::Instant::now());
+        assert_eq!(mounted.names("a").await, ["1.txt"]);
+    };
+    tokio::join!(mounted.mv("a/one.txt", "a/1.txt"), somebody_looks);
+    assert_eq!(mounted.on_server("a"), ["1.txt"]);
+    assert_eq!(mounted.names("a").await, ["1.txt"]);
+    assert_eq!(mounted.ino("a/1.txt").await, ino);
+}
+
+#[tokio::test]
 async fn what_is_renamed_before_the_news_of_its_delivery_keeps_the_new_name() {
     let mut mounted = Mounted::new(drive).await;
     mounted.names("").await;
@@ -838,6 +866,50 @@ async fn what_an_unheard_upload_left_under_the_old_name_does_not_show_there() {
     assert_eq!(mounted.names("a").await, [""; 0]);
     assert_eq!(mounted.on_server("a"), [""; 0]);
     assert_eq!(mounted.content("b/new"), b"content");
+}
+
+#[tokio::test]
+async fn a_folder_is_empty_though_an_unheard_upload_of_what_was_in_it_left_something_there() {
+    let mut mounted = Mounted::new(|server| {
+        server.mkdir("a");
+        server.mkdir("b");
+    })
+    .await;
+    mounted.names("a").await;
+    mounted.names("b").await;
+    let local = mounted.write("a/new", b"content").await;
+    mounted.lands_unheard("a/new", &local, b"content").await;
+    mounted.mv("a/new", "b/new").await;
+    mounted.server.clear_faults();
+    mounted.is_back().await;
+    assert_eq!(mounted.on_server("a"), ["new"]);
+    mounted.rmdir("a").await.unwrap();
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.on_server(""), ["b"]);
+    assert_eq!(mounted.content("b/new"), b"content");
+}
+
+#[tokio::test]
+async fn a_version_that_may_be_ours_is_not_left_behind_by_who_puts_newer_content_elsewhere() {
+    let mut mounted = Mounted::new(drive).await;
+    let local = mounted.overwrite("a/one.txt", b"edited").await;
+    let lost = Fault::on(Route::UploadChunk).truncate_after(0).times(1);
+    mounted.server.fail(lost);
+    // So that nobody can say whose it is.
+    mounted
+        .server
+        .fail(Fault::on(Route::Content).reset_before_headers());
+    mounted.owing.uploader.deliver(&local).await.unwrap_err();
+    assert_eq!(mounted.content("a/one.txt"), b"edited");
+    mounted.overwrite("a/one.txt", b"newer").await;
+    let refused = mounted.rename("a/one.txt", "b/two.txt", REPLACE).await;
+    assert!(matches!(refused, Err(Error::TimedOut(_))), "{refused:?}");
+    assert_eq!(mounted.names("a").await, ["one.txt"]);
+    mounted.server.clear_faults();
+    mounted.mv("a/one.txt", "b/two.txt").await;
+    mounted.deliver(&local).await;
+    assert_eq!(mounted.on_server("a"), [""; 0]);
+    assert_eq!(mounted.content("b/two.txt"), b"newer");
 }
 
 #[tokio::test]
