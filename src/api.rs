@@ -21,6 +21,7 @@ mod events;
 mod files;
 mod link;
 mod pace;
+mod paths;
 mod remembered;
 mod retry;
 mod session;

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use super::call::Call;
 use super::error::Asked;
-use super::files::on;
+use super::files::{info_of, on};
+use super::paths::{Moving, Sending};
 use super::wire::{Head, WireExplorer, WireSettings, most_telling};
 use super::{Api, Error};
 use crate::model::{EntityId, FileInfo, FileKind};
@@ -72,6 +73,7 @@ impl Owner {
 impl Api {
     /// `POST /file/create` of a folder. [`Error::Exists`] where something of that name is there. Missing folders above are
     /// made by the server: the caller knows that they are there, and that the name [is told apart](Api::is_told_apart).
+    /// [`Error::NotFound`] where a move of ours came in between and they are not there any more.
     /// `metadata` is what it has from the first moment on.
     pub async fn create_folder(
         &self,
@@ -104,6 +106,7 @@ impl Api {
             body["metadata"] = json!(metadata);
         }
         let call = on(Call::send(Method::POST, "/file/create", &body), uri);
+        let _sending = self.making(uri).await?;
         let made = self.file(call).await.map(|info| FileInfo {
             // The answer does not say so, but it has what it was made with (→ api part 1 §8.1).
             metadata: info.metadata.or_else(|| Some(metadata.clone())),
@@ -129,15 +132,45 @@ impl Api {
             said: "a file cannot be renamed to what is no UTF-8".into(),
         })?;
         let body = json!({ "uri": uri.to_wire(), "new_name": name });
-        self.file(on(Call::send(Method::POST, "/file/rename", &body), uri))
-            .await
+        let moving = self.moving(std::slice::from_ref(uri)).await;
+        let call = on(Call::send(Method::POST, "/file/rename", &body), uri);
+        moving.ended(self.file(call).await)
     }
 
     /// `POST /file/move` into `folder`, which must be there. Names are kept; where one of them is taken it is
     /// [`Error::Exists`] and none is moved. Where some are absent, the others are moved all the same and the error is
     /// theirs. What is in `folder` already is locked by this very call: do not ask for it.
     pub async fn move_into(&self, uris: &[FileUri], folder: &FileUri) -> Result<(), Error> {
-        self.transplant(uris, folder, false).await
+        let moving = self.moving(uris).await;
+        moving.ended(self.transplant(uris, folder, false).await)
+    }
+
+    /// A new file or folder is made at `uri` while this lives; an error where a move of ours took the folder away a moment ago.
+    pub(super) async fn making(&self, uri: &FileUri) -> Result<Sending<'_>, Error> {
+        let paths = &self.0.remembered.paths;
+        let sending = paths.send(uri, self.0.timeout / 2).await;
+        if let Some(folder) = uri.parent().filter(|folder| folder.name().is_some())
+            && paths.may_have_left(&folder)
+        {
+            self.file(info_of(&folder)).await?;
+        }
+        Ok(sending)
+    }
+
+    /// A new version of what is at `uri` is sent there while this lives; an error where a move of ours took that away a moment
+    /// ago.
+    pub(super) async fn writing(&self, uri: &FileUri) -> Result<Sending<'_>, Error> {
+        let paths = &self.0.remembered.paths;
+        let sending = paths.send(uri, self.0.timeout / 2).await;
+        if paths.may_have_left(uri) {
+            self.file(info_of(uri)).await?;
+        }
+        Ok(sending)
+    }
+
+    async fn moving(&self, from: &[FileUri]) -> Moving<'_> {
+        let paths = &self.0.remembered.paths;
+        paths.moves(from, self.0.timeout / 2).await
     }
 
     /// As [`Api::move_into`], as copies that share the content; their ids are not told. Copies of what is being uploaded

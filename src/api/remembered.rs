@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::paths::Paths;
 use super::spelling::Spelling;
 use super::wire::WireSettings;
 
@@ -50,6 +51,8 @@ pub(super) struct Remembered {
     pub(super) batch_max: Said<usize>,
     /// Which names the server takes for the same, as long as the process lives.
     pub(super) spelling: Spelling,
+    /// What is made and moved.
+    pub(super) paths: Paths,
 }
 
 #[cfg(test)]

@@ -197,7 +197,7 @@ pub struct PartAnswer {
 
 impl Api {
     /// `PUT /file/content`: one request, new file or new version over `previous`. mtime is the server's now. Missing
-    /// folders above are made. Larger than the site allows here (50 MiB unless it was changed) is [`Error::TooLarge`],
+    /// folders above are made; what a move of ours took away a moment ago is [`Error::NotFound`]. Larger than the site allows here (50 MiB unless it was changed) is [`Error::TooLarge`],
     /// after all of it was sent: take a session then. After a lost answer the caller looks.
     pub async fn put_content(
         &self,
@@ -210,26 +210,37 @@ impl Api {
         if let Some(previous) = previous {
             call = call.with("previous", &*previous.0);
         }
+        let _sending = match previous {
+            Some(_) => self.writing(uri).await?,
+            None => self.making(uri).await?,
+        };
         let answer = self.0.envelope(call).await?;
         wire::data::<WireFile>(&answer.body)?.into_info()
     }
 
     /// `PUT /file/upload`. [`Error::Exists`] where a new file's name is taken, [`Error::Changed`] where `over` is not
     /// current. Not for files of no bytes: some stores refuse them. Of a new file the caller knows that its name
-    /// [is told apart](Api::is_told_apart).
+    /// [is told apart](Api::is_told_apart). [`Error::NotFound`] where a move of ours took its folder, or the file itself,
+    /// away a moment ago.
     ///
     /// The request lives on if the caller does not, since an aborted one would leave a placeholder; a session that comes
     /// then, or after the caller waited long enough, is cancelled.
     pub async fn open_session(&self, new: &NewSession) -> Result<Session, Error> {
         let body = session_json(new)?;
         let (reply, answer) = oneshot::channel();
-        let (api, uri) = (self.clone(), new.uri.clone());
+        let (api, uri, is_new) = (self.clone(), new.uri.clone(), new.over.is_none());
         // Counted over both calls: who closes and drains must not overlook the second one.
         let under_way = self.0.link.count();
         tokio::spawn(async move {
             let call = on(Call::send(Method::PUT, "/file/upload", &body), &uri);
-            let opened = api.0.ask(call.patient(OPENING_AT_ALL).session()).await;
-            let opened = opened.and_then(WireSession::into_session);
+            let opened = async {
+                let _sending = match is_new {
+                    true => api.making(&uri).await?,
+                    false => api.writing(&uri).await?,
+                };
+                api.0.ask(call.patient(OPENING_AT_ALL).session()).await
+            };
+            let opened = opened.await.and_then(WireSession::into_session);
             let session = opened
                 .as_ref()
                 .ok()

@@ -72,6 +72,8 @@ impl Fs {
                 crash::pass(Point::FolderMade);
                 info
             }
+            // Its folder has another place by now: the kernel looks for it once more.
+            Err(api::Error::NotFound) => return Err(Error::Gone),
             Err(error) => {
                 let error = self.refused(&end.folder, error);
                 if may_wait && self.namespace.is_of_the_wire(&error) {

@@ -334,7 +334,12 @@ impl Courier {
 
     async fn new_file(&self, flight: &Flight, uri: &FileUri) -> Result<FileInfo, Error> {
         self.api.is_told_apart(uri).await?;
-        self.api.create_file(uri, &of_empty(&flight.local)).await
+        let made = self.api.create_file(uri, &of_empty(&flight.local)).await;
+        if matches!(made, Err(Error::NotFound)) {
+            // Its folder has another place by now.
+            self.places.forget();
+        }
+        made
     }
 
     /// A name that was to be free is taken: by an empty file, by our own bytes, or by something that has to be kept.

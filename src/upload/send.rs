@@ -62,6 +62,10 @@ impl Courier {
                 if is_refusal(&error) {
                     withdraw(flight, lost).await?;
                 }
+                if matches!(error, Error::NotFound) {
+                    // Its folder has another place by now.
+                    self.places.forget();
+                }
                 return Err(self.meaning(flight, target, content, error).await);
             }
         };

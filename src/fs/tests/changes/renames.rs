@@ -2,7 +2,10 @@
 
 use std::pin::pin;
 
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::api;
 use crate::fs::steps::{Plan, Step};
 
 const REPLACE: RenameHow = RenameHow::Replace;
@@ -686,6 +689,59 @@ async fn a_folder_takes_along_what_is_not_on_the_server_yet() {
     mounted.deliver(&late).await;
     assert_eq!(mounted.on_server(""), ["b", "c"]);
     assert_eq!(mounted.on_server("c/inner"), ["late", "new"]);
+}
+
+#[tokio::test]
+async fn what_is_sent_to_the_old_path_of_what_was_moved_makes_no_second_one() {
+    let mounted = Mounted::new(drive).await;
+    let (server, api) = (&mounted.server, &mounted.api);
+    server.fail(Fault::on(Route::Rename).stall().times(1));
+    let (from, name) = (place("a"), ServerName::from_wire(b"c".as_slice()));
+    let moved = api.rename(&from, &name);
+    let makes = async {
+        while mounted.on_server("") != ["b", "c"] {
+            tokio::task::yield_now().await;
+        }
+        let (uri, told) = (place("a/made"), BTreeMap::new());
+        let mut made = pin!(api.create_folder(&uri, &told));
+        assert!(futures_util::poll!(made.as_mut()).is_pending());
+        server.clear_faults();
+        made.await
+    };
+    let (moved, made) = tokio::join!(moved, makes);
+    moved.unwrap();
+    assert!(matches!(made, Err(api::Error::NotFound)), "{made:?}");
+    let content = crate::api::Part::from(bytes::Bytes::from_static(b"content"));
+    let put = api.put_content(&place("a/new"), None, content).await;
+    assert!(matches!(put, Err(api::Error::NotFound)), "{put:?}");
+    let session = crate::api::NewSession {
+        uri: place("a/new"),
+        size_bytes: 7,
+        modified: SystemTime::now(),
+        over: None,
+        metadata: BTreeMap::new(),
+    };
+    let opened = api.open_session(&session).await;
+    assert!(
+        matches!(opened, Err(api::Error::NotFound)),
+        "a session was opened"
+    );
+    let id = EntityId(server.entity_id("b/two.txt").as_str().into());
+    let other = ServerName::from_wire(b"2.txt".as_slice());
+    api.rename(&place("b/two.txt"), &other).await.unwrap();
+    let onto_it = crate::api::NewSession {
+        uri: place("b/two.txt"),
+        over: Some(id),
+        ..session
+    };
+    let opened = api.open_session(&onto_it).await;
+    assert!(
+        matches!(opened, Err(api::Error::NotFound)),
+        "a session was opened"
+    );
+    assert_eq!(mounted.on_server("b"), ["2.txt"]);
+    assert_eq!(mounted.on_server(""), ["b", "c"]);
+    assert_eq!(mounted.on_server("c"), ["one.txt"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,269 @@
+//! What is made or written by its path while that changes.
+//!
+//! The server makes all that is missing at and above a path to which something is sent (→ api part 1 §8.1). A path may be
+//! known from before the file or a folder above got another one by a call of ours: what is sent there then lies in a second
+//! file or folder of the old name, which nobody looks for. So neither is asked for while the other is under way, and who
+//! comes soon after such a move has to find first what he takes to be there.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::Error;
+use crate::uri::FileUri;
+
+/// How long after a move somebody may have a path from before it: longer than a call and what it waits for take.
+const REMEMBERED: Duration = Duration::from_secs(120);
+/// Most moves that are remembered, the latest.
+const MOST: usize = 256;
+
+/// All that is sent and moved now, and the latest moves.
+#[derive(Debug, Default)]
+pub(super) struct Paths {
+    state: Mutex<State>,
+    ended: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sending: Vec<(u64, FileUri)>,
+    moves: VecDeque<Move>,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Move {
+    number: u64,
+    from: FileUri,
+    /// Until when it is remembered; none while it is under way.
+    until: Option<Instant>,
+}
+
+/// Something is sent to a path while this lives.
+#[derive(Debug)]
+pub(super) struct Sending<'a> {
+    paths: &'a Paths,
+    number: u64,
+}
+
+/// Something is moved while this lives.
+#[derive(Debug)]
+pub(super) struct Moving<'a> {
+    paths: &'a Paths,
+    numbers: Vec<u64>,
+}
+
+impl Paths {
+    /// Something is to be sent to `uri`: waits until nothing there or above is moved, but no longer than `longest`.
+    pub(super) async fn send(&self, uri: &FileUri, longest: Duration) -> Sending<'_> {
+        let is_still = |state: &State| {
+            let mut moves = state.moves.iter();
+            !moves.any(|one| one.until.is_none() && is_within(uri, &one.from))
+        };
+        self.wait(longest, is_still).await;
+        let mut state = self.state.lock().unwrap();
+        let number = state.next();
+        state.sending.push((number, uri.clone()));
+        Sending {
+            paths: self,
+            number,
+        }
+    }
+
+    /// Whether what was at `uri` may be elsewhere since a moment ago: that or a folder above was moved.
+    pub(super) fn may_have_left(&self, uri: &FileUri) -> bool {
+        let mut state = self.state.lock().unwrap();
+        state.forget(Instant::now());
+        let mut moves = state.moves.iter();
+        moves.any(|one| is_within(uri, &one.from))
+    }
+
+    /// What is at each of `from` is to be moved: waits until nothing is sent there or below, but no longer than `longest`.
+    pub(super) async fn moves(&self, from: &[FileUri], longest: Duration) -> Moving<'_> {
+        let numbers = {
+            let mut state = self.state.lock().unwrap();
+            let begun = from.iter().map(|from| state.begin(from));
+            begun.collect()
+        };
+        let moving = Moving {
+            paths: self,
+            numbers,
+        };
+        let is_still = |state: &State| {
+            let is_in_one = |uri: &FileUri| from.iter().any(|from| is_within(uri, from));
+            !state.sending.iter().any(|(_, uri)| is_in_one(uri))
+        };
+        self.wait(longest, is_still).await;
+        moving
+    }
+
+    async fn wait(&self, longest: Duration, is_so: impl Fn(&State) -> bool) {
+        let until = Instant::now() + longest;
+        loop {
+            let ended = self.ended.notified();
+            if is_so(&self.state.lock().unwrap()) {
+                return;
+            }
+            if tokio::time::timeout_at(until, ended).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl State {
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn begin(&mut self, from: &FileUri) -> u64 {
+        let number = self.next();
+        self.moves.push_back(Move {
+            number,
+            from: from.clone(),
+            until: None,
+        });
+        if self.moves.len() > MOST {
+            self.moves.pop_front();
+        }
+        number
+    }
+
+    fn forget(&mut self, now: Instant) {
+        let is_of_use = |one: &Move| one.until.is_none_or(|until| until > now);
+        self.moves.retain(is_of_use);
+    }
+}
+
+impl Moving<'_> {
+    /// It came to `answer`. Where that is of nothing that was done, it is as if nobody had asked for it.
+    pub(super) fn ended<T>(self, answer: Result<T, Error>) -> Result<T, Error> {
+        let is_known = !matches!(
+            answer,
+            Ok(_)
+                | Err(Error::Transport { .. }
+                    | Error::Timeout(_)
+                    | Error::Trouble { .. }
+                    | Error::Interrupted)
+        );
+        if is_known {
+            let mut state = self.paths.state.lock().unwrap();
+            state
+                .moves
+                .retain(|one| !self.numbers.contains(&one.number));
+        }
+        answer
+    }
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        let until = Some(Instant::now() + REMEMBERED);
+        let mut state = self.paths.state.lock().unwrap();
+        for one in &mut state.moves {
+            if self.numbers.contains(&one.number) {
+                one.until = until;
+            }
+        }
+        drop(state);
+        self.paths.ended.notify_waiters();
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        let mut state = self.paths.state.lock().unwrap();
+        state.sending.retain(|(number, _)| *number != self.number);
+        drop(state);
+        self.paths.ended.notify_waiters();
+    }
+}
+
+/// Whether `uri` is that of `above`, or of something below it.
+fn is_within(uri: &FileUri, above: &FileUri) -> bool {
+    uri.file_system() == above.file_system() && uri.names().starts_with(above.names())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn uri(text: &str) -> FileUri {
+        FileUri::parse_wire(&format!("cloudreve://my/{text}")).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_below_a_folder_and_its_move_wait_for_each_other_and_others_do_not() {
+        let paths = Paths::default();
+        let moving = paths.moves(&[uri("a")], LONG).await;
+        let began = Instant::now();
+        drop(paths.send(&uri("ab/c"), LONG).await);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        let below = async {
+            drop(paths.send(&uri("a/b"), LONG).await);
+            Instant::now()
+        };
+        let ends = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            moving.ended(Ok(())).unwrap();
+            Instant::now()
+        };
+        let (sent, ended) = tokio::join!(below, ends);
+        assert!(sent >= ended);
+        let sending = paths.send(&uri("a/b"), LONG).await;
+        let moved = async {
+            drop(paths.moves(&[uri("c"), uri("a")], LONG).await);
+            Instant::now()
+        };
+        let ends = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            drop(sending);
+            Instant::now()
+        };
+        let (moved, ended) = tokio::join!(moved, ends);
+        assert!(moved >= ended);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_waited_for_too_long_is_passed_by() {
+        let paths = Paths::default();
+        let began = Instant::now();
+        let _moving = paths.moves(&[uri("a")], LONG).await;
+        let _sending = paths.send(&uri("a"), LONG).await;
+        assert_eq!(began.elapsed(), LONG);
+        let _again = paths.moves(&[uri("a")], LONG).await;
+        assert_eq!(began.elapsed(), 2 * LONG);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_move_is_remembered_for_a_while_unless_it_was_refused() {
+        let paths = Paths::default();
+        for (from, answer) in [
+            ("done", Ok(())),
+            ("lost", Err(Error::Timeout(LONG))),
+            ("refused", Err(Error::Exists)),
+        ] {
+            drop(paths.moves(&[uri(from)], LONG).await.ended(answer));
+        }
+        for (past, doubted) in [
+            (Duration::ZERO, [true, true, false]),
+            (REMEMBERED, [false; 3]),
+        ] {
+            tokio::time::advance(past).await;
+            for (from, has_left) in ["done", "lost", "refused"].into_iter().zip(doubted) {
+                let below = uri(&format!("{from}/x"));
+                assert_eq!(
+                    paths.may_have_left(&below),
+                    has_left,
+                    "{from} after {past:?}"
+                );
+            }
+        }
+    }
+}
