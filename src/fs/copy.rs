@@ -17,6 +17,7 @@ use crate::uri::FileUri;
 
 use super::changes::{End, Found, disk, named};
 use super::locals::{Shown, local_id};
+use super::rename::landed;
 use super::steps::{Plan, Step, aside, is_aside};
 use super::{Error, Fs};
 
@@ -70,7 +71,7 @@ impl Fs {
         let local = owing.staging.create_telling(apart, None, modified, told);
         let local = local.map_err(disk)?;
         let held = self.hold(&local).await?;
-        let file = over.file.clone();
+        let before = over.clone();
         let done = match asker::unhurried(self.copied(&local, entry, from)).await {
             Ok(()) => {
                 self.copy_replaces(&local, entry, from, to, over, target)
@@ -93,7 +94,13 @@ impl Fs {
         };
         // The one that it replaces is not owed from here on.
         let retired = target.key(to, self).and_then(|key| self.retire(&key));
-        self.tell_nothing(Some(&file))?;
+        if let Found::Local(old) = target
+            && let Some(landed) = landed(&old.local, Some(&before))
+        {
+            // Its upload got there in the meantime.
+            local.relocate(to.place(), Some(landed)).map_err(disk)?;
+        }
+        self.tell_nothing(Some(&before.file))?;
         let key = self.known_as(&source, shown.key.id.clone());
         if let Some(ino) = self.namespace.inodes.find(&key) {
             self.files.adopt(ino, &entry.entity, &local);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::api;
+use crate::fs::changes::Found;
 use crate::fs::steps::{Plan, Step};
 
 const REPLACE: RenameHow = RenameHow::Replace;
@@ -567,6 +568,32 @@ async fn content_goes_onto_what_its_targets_upload_brought_in_the_moment_in_whic
     assert_eq!(mounted.on_server("a"), ["new.txt", "one.txt"]);
     assert_eq!(mounted.id("a/new.txt"), landed);
     assert_eq!(mounted.server.content("a/new.txt").unwrap(), b"new");
+}
+
+#[tokio::test]
+async fn a_copy_goes_onto_what_its_targets_upload_brought_in_the_moment_in_which_that_was_replaced()
+{
+    let mut mounted = Mounted::new(drive).await;
+    let old = mounted.overwrite("b/two.txt", b"edited").await;
+    let (a, b) = (mounted.ino("a").await, mounted.ino("b").await);
+    let fs = Arc::clone(&mounted.fs);
+    let (from, source) = fs.end(a, "one.txt".as_ref()).await.unwrap();
+    let (to, target) = fs.end(b, "two.txt".as_ref()).await.unwrap();
+    let Some(Found::Known(source)) = source else {
+        panic!("nothing of it is here");
+    };
+    // Whoever renames has seen the version before.
+    let over = old.base().unwrap();
+    mounted.owing.uploader.deliver(&old).await.unwrap();
+    let target = target.unwrap();
+    let copied = fs.copy_onto(&from, &source, &to, over, &target);
+    copied.await.unwrap();
+    for local in mounted.owing.staging.owed() {
+        mounted.deliver(&local).await;
+    }
+    assert_eq!(mounted.on_server("a"), [""; 0]);
+    assert_eq!(mounted.on_server("b"), ["two.txt"]);
+    assert_eq!(mounted.content("b/two.txt"), b"one");
 }
 
 /// A swap of `new.txt` for `old.txt`, which is at `old` by now, noted and not done with.
