@@ -127,12 +127,15 @@ impl Api {
 
     /// `POST /file/rename`, within its folder; [`Error::Exists`] where the name is taken. A folder below which somebody
     /// uploads is [`Error::Locked`]. Names that are no UTF-8 can be created, but not be renamed to.
-    pub async fn rename(&self, uri: &FileUri, name: &ServerName) -> Result<FileInfo, Error> {
-        let name = std::str::from_utf8(name.as_bytes()).map_err(|_| Error::NameRefused {
+    pub async fn rename(&self, uri: &FileUri, to: &ServerName) -> Result<FileInfo, Error> {
+        let name = std::str::from_utf8(to.as_bytes()).map_err(|_| Error::NameRefused {
             said: "a file cannot be renamed to what is no UTF-8".into(),
         })?;
         let body = json!({ "uri": uri.to_wire(), "new_name": name });
-        let moving = self.moving(std::slice::from_ref(uri)).await;
+        let moves = uri
+            .parent()
+            .map(|folder| (uri.clone(), folder.child(to.clone())));
+        let moving = self.moving(moves).await;
         let call = on(Call::send(Method::POST, "/file/rename", &body), uri);
         moving.ended(self.file(call).await)
     }
@@ -141,7 +144,8 @@ impl Api {
     /// [`Error::Exists`] and none is moved. Where some are absent, the others are moved all the same and the error is
     /// theirs. What is in `folder` already is locked by this very call: do not ask for it.
     pub async fn move_into(&self, uris: &[FileUri], folder: &FileUri) -> Result<(), Error> {
-        let moving = self.moving(uris).await;
+        let to = |uri: &FileUri| Some((uri.clone(), folder.child(uri.name()?.clone())));
+        let moving = self.moving(uris.iter().filter_map(to)).await;
         moving.ended(self.transplant(uris, folder, false).await)
     }
 
@@ -168,9 +172,14 @@ impl Api {
         Ok(sending)
     }
 
-    async fn moving(&self, from: &[FileUri]) -> Moving<'_> {
-        let paths = &self.0.remembered.paths;
-        paths.moves(from, self.0.timeout / 2).await
+    async fn moving(&self, moves: impl IntoIterator<Item = (FileUri, FileUri)>) -> Moving<'_> {
+        let (paths, moves) = (&self.0.remembered.paths, Vec::from_iter(moves));
+        paths.moves(&moves, self.0.timeout / 2).await
+    }
+
+    /// Where what was at `uri` a moment ago is since all that was moved by this client.
+    pub fn moved_since(&self, uri: &FileUri) -> FileUri {
+        self.0.remembered.paths.now(uri)
     }
 
     /// As [`Api::move_into`], as copies that share the content; their ids are not told. Copies of what is being uploaded

@@ -38,6 +38,7 @@ struct State {
 struct Move {
     number: u64,
     from: FileUri,
+    to: FileUri,
     /// Until when it is remembered; none while it is under way.
     until: Option<Instant>,
 }
@@ -81,11 +82,25 @@ impl Paths {
         moves.any(|one| is_within(uri, &one.from))
     }
 
-    /// What is at each of `from` is to be moved: waits until nothing is sent there or below, but no longer than `longest`.
-    pub(super) async fn moves(&self, from: &[FileUri], longest: Duration) -> Moving<'_> {
+    /// Where what was at `uri` a moment ago is since all that we moved, as far as that was answered.
+    pub(super) fn now(&self, uri: &FileUri) -> FileUri {
+        let mut state = self.state.lock().unwrap();
+        state.forget(Instant::now());
+        let moved = |at: FileUri, one: &Move| match is_within(&at, &one.from) {
+            true => {
+                let below = at.names()[one.from.names().len()..].iter().cloned();
+                below.fold(one.to.clone(), |uri, name| uri.child(name))
+            }
+            false => at,
+        };
+        state.moves.iter().fold(uri.clone(), moved)
+    }
+
+    /// What is at the first of each of `all` is to be moved to the second: waits until nothing is sent there or below, but no longer than `longest`.
+    pub(super) async fn moves(&self, all: &[(FileUri, FileUri)], longest: Duration) -> Moving<'_> {
         let numbers = {
             let mut state = self.state.lock().unwrap();
-            let begun = from.iter().map(|from| state.begin(from));
+            let begun = all.iter().map(|(from, to)| state.begin(from, to));
             begun.collect()
         };
         let moving = Moving {
@@ -93,7 +108,7 @@ impl Paths {
             numbers,
         };
         let is_still = |state: &State| {
-            let is_in_one = |uri: &FileUri| from.iter().any(|from| is_within(uri, from));
+            let is_in_one = |uri: &FileUri| all.iter().any(|(from, _)| is_within(uri, from));
             !state.sending.iter().any(|(_, uri)| is_in_one(uri))
         };
         self.wait(longest, is_still).await;
@@ -120,11 +135,12 @@ impl State {
         self.last
     }
 
-    fn begin(&mut self, from: &FileUri) -> u64 {
+    fn begin(&mut self, from: &FileUri, to: &FileUri) -> u64 {
         let number = self.next();
         self.moves.push_back(Move {
             number,
             from: from.clone(),
+            to: to.clone(),
             until: None,
         });
         if self.moves.len() > MOST {
@@ -198,10 +214,14 @@ mod tests {
         FileUri::parse_wire(&format!("cloudreve://my/{text}")).unwrap()
     }
 
+    fn to_b(from: &str) -> (FileUri, FileUri) {
+        (uri(from), uri("b"))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_is_sent_below_a_folder_and_its_move_wait_for_each_other_and_others_do_not() {
         let paths = Paths::default();
-        let moving = paths.moves(&[uri("a")], LONG).await;
+        let moving = paths.moves(&[to_b("a")], LONG).await;
         let began = Instant::now();
         drop(paths.send(&uri("ab/c"), LONG).await);
         assert_eq!(began.elapsed(), Duration::ZERO);
@@ -218,7 +238,7 @@ mod tests {
         assert!(sent >= ended);
         let sending = paths.send(&uri("a/b"), LONG).await;
         let moved = async {
-            drop(paths.moves(&[uri("c"), uri("a")], LONG).await);
+            drop(paths.moves(&[to_b("c"), to_b("a")], LONG).await);
             Instant::now()
         };
         let ends = async {
@@ -234,10 +254,10 @@ mod tests {
     async fn who_is_waited_for_too_long_is_passed_by() {
         let paths = Paths::default();
         let began = Instant::now();
-        let _moving = paths.moves(&[uri("a")], LONG).await;
+        let _moving = paths.moves(&[to_b("a")], LONG).await;
         let _sending = paths.send(&uri("a"), LONG).await;
         assert_eq!(began.elapsed(), LONG);
-        let _again = paths.moves(&[uri("a")], LONG).await;
+        let _again = paths.moves(&[to_b("a")], LONG).await;
         assert_eq!(began.elapsed(), 2 * LONG);
     }
 
@@ -249,7 +269,7 @@ mod tests {
             ("lost", Err(Error::Timeout(LONG))),
             ("refused", Err(Error::Exists)),
         ] {
-            drop(paths.moves(&[uri(from)], LONG).await.ended(answer));
+            drop(paths.moves(&[to_b(from)], LONG).await.ended(answer));
         }
         for (past, doubted) in [
             (Duration::ZERO, [true, true, false]),
@@ -264,6 +284,17 @@ mod tests {
                     "{from} after {past:?}"
                 );
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_lies_below_is_where_all_moves_brought_it() {
+        let paths = Paths::default();
+        for (from, to) in [("a", "c"), ("x", "y"), ("c/d", "e")] {
+            drop(paths.moves(&[(uri(from), uri(to))], LONG).await);
+        }
+        for (before, now) in [("a/f", "c/f"), ("a/d/f", "e/f"), ("x", "y"), ("ab", "ab")] {
+            assert_eq!(paths.now(&uri(before)), uri(now), "{before}");
         }
     }
 }

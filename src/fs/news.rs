@@ -194,7 +194,8 @@ impl Fs {
         }
         let new_name = entry.name.clone();
         // Its folder may have been moved by somebody else; then the next look at it tells.
-        match above.is_some_and(|above| above.names() == home.folder_uri.names()) {
+        let is_home = |above: &FileUri| above.names() == home.folder_uri.names();
+        match above.is_some_and(|above| is_home(&above) || is_home(&self.api.moved_since(&above))) {
             true => {
                 let metadata = &space.metadata;
                 metadata.change_name(&home.folder, &new_name, Some(entry), Instant::now());

@@ -866,3 +866,18 @@ async fn what_was_delivered_onto_a_file_in_the_moment_in_which_that_is_renamed_i
     };
     assert_eq!(now.entity, newer.entity);
 }
+
+#[tokio::test]
+async fn what_was_delivered_in_the_moment_in_which_its_folder_was_moved_is_known_without_the_server()
+ {
+    let mut mounted = Mounted::new(|server| drop(server.mkdir("a"))).await;
+    mounted.names("").await;
+    mounted.names("a").await;
+    let local = mounted.write("a/new", b"new").await;
+    mounted.owing.uploader.deliver(&local).await.unwrap();
+    mounted.mv("a", "c").await;
+    mounted.cut_off();
+    mounted.hear().await;
+    assert_eq!(mounted.names("c").await, ["new"]);
+    assert!(mounted.find("c/new").await.is_some());
+}
