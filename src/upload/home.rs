@@ -34,9 +34,7 @@ fn fate(local: &Local, attempt: &Attempt, landed: &Landed) -> Fate {
         return Fate::Stays;
     }
     match (&attempt.over, base) {
-        (Some(over), Some(base)) if base.file == over.file() && base.entity.id == over.entity() => {
-            Fate::Follows
-        }
+        (Some(_), Some(base)) if attempt.is_over(&base.file, &base.entity.id) => Fate::Follows,
         (Some(_), _) => Fate::Left,
         (None, Some(base)) if base.file == landed.info.id => Fate::Follows,
         (None, Some(_)) => Fate::Goes,

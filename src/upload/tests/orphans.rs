@@ -137,6 +137,29 @@ async fn a_new_file_whose_answer_was_lost_is_found_though_its_folder_was_moved_s
 }
 
 #[tokio::test]
+async fn what_was_written_over_an_empty_file_and_not_answered_stays_in_it_though_that_has_another_name()
+ {
+    let drive = Drive::new();
+    drive.server.put("f", "");
+    let run = drive.run();
+    let local = landed_unheard(&drive, &run, Some(drive.base("f", 0))).await;
+    let held = run.uploader.hold(&local).await;
+    local.relocate(place("g"), None).unwrap();
+    drop(held);
+    drive.server.clear_faults();
+    let held = run.uploader.hold(&local).await;
+    let known = local.base().unwrap().entity.id;
+    assert_eq!(*known.0, *drive.server.entity_id("f"));
+    drop(held);
+    run.drained().await;
+    // Whoever gave it the name tells the server.
+    assert_eq!(drive.names(), ["f"]);
+    assert_eq!(drive.content("f").as_deref(), Some(&b"landed"[..]));
+    assert_eq!(*local.base().unwrap().file.0, *drive.server.file_id("f"));
+    drive.is_tidy();
+}
+
+#[tokio::test]
 async fn what_lies_above_a_folder_that_is_gone_is_not_taken_for_what_an_upload_left_in_that() {
     let (drive, run, local) = landed_in_folder().await;
     let held = run.uploader.hold(&local).await;
