@@ -728,7 +728,7 @@ impl Filesystem for Adapter {
             ("rename", request, parent),
             reply,
             move |fs| async move {
-                let rename = fs.rename(from, &name, to, &new_name, how);
+                let rename = Box::pin(fs.rename(from, &name, to, &new_name, how));
                 match from == to {
                     true => fs.in_time(rename).await,
                     false => fs.in_time_in_line(rename).await,

@@ -82,7 +82,9 @@ impl Fs {
         let _turn = self.turn_in([parent, new_parent]).await?;
         let (from, to) = ((parent, name), (new_parent, new_name));
         let mut met = None;
-        let once = async |met: &mut Option<Arc<Entry>>| self.rename_once(from, to, how, met).await;
+        let once = async |met: &mut Option<Arc<Entry>>| {
+            Box::pin(self.rename_once(from, to, how, met)).await
+        };
         match (once(&mut met).await, how) {
             (Err(Error::Gone), _) | (Err(Error::Exists), RenameHow::Replace) => {
                 // What could not be taken back yet is at neither name.

@@ -474,7 +474,8 @@ impl Fleet {
             return;
         }
         let flight = Arc::new(Flight::new(Arc::clone(local)));
-        match self.courier.abandon_noted(&flight).await {
+        // Who waits for it holds it by value, over many calls, and none of these goes this far in most cases.
+        match Box::pin(self.courier.abandon_noted(&flight)).await {
             Ok(Outcome::Delivered {
                 info,
                 conflict,

@@ -108,7 +108,7 @@ impl Pinning {
     /// Begins to follow. Must be called within a runtime.
     pub fn follow(&self) -> Task {
         let shared = Arc::clone(&self.0);
-        Task::spawn(async move { shared.follow().await })
+        Task::spawn(async move { Box::pin(shared.follow()).await })
     }
 
     /// Pins what is at `path` below the mount point, if the cache has room for all of it beside what is pinned already.
