@@ -380,7 +380,7 @@ fn storm(dir: &Path, length: Duration) {
 }
 
 #[test]
-#[ignore = "it lasts ten minutes; .ci/run runs one of them beside nothing else"]
+#[ignore = "it lasts ten minutes; .ci/run runs it beside nothing else"]
 fn ten_minutes_of_outages_lose_nothing_and_keep_nobody() {
     inside(
         "ten_minutes_of_outages_lose_nothing_and_keep_nobody",
