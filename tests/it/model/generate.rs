@@ -355,6 +355,8 @@ impl<D: FnMut(u64) -> u64> Generator<D> {
         ] {
             flags.set(flag, self.dice(of) == 0);
         }
+        // Without the other it asks to have a block device alone, and all of these nodes are the same one.
+        flags.set(OFlags::EXCL, flags.contains(OFlags::CREATE | OFlags::EXCL));
         let path = if flags.contains(OFlags::EXCL) {
             self.path()
         } else {
