@@ -106,7 +106,7 @@ impl Api {
             body["metadata"] = json!(metadata);
         }
         let call = on(Call::send(Method::POST, "/file/create", &body), uri);
-        let _sending = self.making(uri).await?;
+        let _sending = self.sending(uri, true).await?;
         let made = self.file(call).await.map(|info| FileInfo {
             // The answer does not say so, but it has what it was made with (→ api part 1 §8.1).
             metadata: info.metadata.or_else(|| Some(metadata.clone())),
@@ -149,25 +149,18 @@ impl Api {
         moving.ended(self.transplant(uris, folder, false).await)
     }
 
-    /// A new file or folder is made at `uri` while this lives; an error where a move of ours took the folder away a moment ago.
-    pub(super) async fn making(&self, uri: &FileUri) -> Result<Sending<'_>, Error> {
+    /// Something is sent to `uri` while this lives: what `is_new` there, else a new version of what is there already. An error
+    /// where a move of ours took that, or the folder of what is new, away a moment ago.
+    pub(super) async fn sending(&self, uri: &FileUri, is_new: bool) -> Result<Sending<'_>, Error> {
         let paths = &self.0.remembered.paths;
         let sending = paths.send(uri, self.0.timeout / 2).await;
-        if let Some(folder) = uri.parent().filter(|folder| folder.name().is_some())
-            && paths.may_have_left(&folder)
-        {
-            self.file(info_of(&folder)).await?;
-        }
-        Ok(sending)
-    }
-
-    /// A new version of what is at `uri` is sent there while this lives; an error where a move of ours took that away a moment
-    /// ago.
-    pub(super) async fn writing(&self, uri: &FileUri) -> Result<Sending<'_>, Error> {
-        let paths = &self.0.remembered.paths;
-        let sending = paths.send(uri, self.0.timeout / 2).await;
-        if paths.may_have_left(uri) {
-            self.file(info_of(uri)).await?;
+        let needed = match is_new {
+            // A root is there, and nobody moves it.
+            true => uri.parent().filter(|folder| folder.name().is_some()),
+            false => Some(uri.clone()),
+        };
+        if let Some(needed) = needed.filter(|needed| paths.may_have_left(needed)) {
+            self.file(info_of(&needed)).await?;
         }
         Ok(sending)
     }

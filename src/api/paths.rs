@@ -82,7 +82,7 @@ impl Paths {
         moves.any(|one| is_within(uri, &one.from))
     }
 
-    /// Where what was at `uri` a moment ago is since all that we moved, as far as that was answered.
+    /// Where what was at `uri` a moment ago is since all that we moved, unless that was refused.
     pub(super) fn now(&self, uri: &FileUri) -> FileUri {
         let mut state = self.state.lock().unwrap();
         state.forget(Instant::now());
@@ -96,7 +96,8 @@ impl Paths {
         state.moves.iter().fold(uri.clone(), moved)
     }
 
-    /// What is at the first of each of `all` is to be moved to the second: waits until nothing is sent there or below, but no longer than `longest`.
+    /// What is at the first of each of `all` is to be moved to the second: waits until nothing is sent to the first or below,
+    /// but no longer than `longest`.
     pub(super) async fn moves(&self, all: &[(FileUri, FileUri)], longest: Duration) -> Moving<'_> {
         let numbers = {
             let mut state = self.state.lock().unwrap();

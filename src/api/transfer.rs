@@ -210,10 +210,7 @@ impl Api {
         if let Some(previous) = previous {
             call = call.with("previous", &*previous.0);
         }
-        let _sending = match previous {
-            Some(_) => self.writing(uri).await?,
-            None => self.making(uri).await?,
-        };
+        let _sending = self.sending(uri, previous.is_none()).await?;
         let answer = self.0.envelope(call).await?;
         wire::data::<WireFile>(&answer.body)?.into_info()
     }
@@ -234,10 +231,7 @@ impl Api {
         tokio::spawn(async move {
             let call = on(Call::send(Method::PUT, "/file/upload", &body), &uri);
             let opened = async {
-                let _sending = match is_new {
-                    true => api.making(&uri).await?,
-                    false => api.writing(&uri).await?,
-                };
+                let _sending = api.sending(&uri, is_new).await?;
                 api.0.ask(call.patient(OPENING_AT_ALL).session()).await
             };
             let opened = opened.await.and_then(WireSession::into_session);

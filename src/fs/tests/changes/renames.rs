@@ -1,8 +1,7 @@
 //! Renamed, replaced, exchanged.
 
-use std::pin::pin;
-
 use std::collections::BTreeMap;
+use std::pin::pin;
 
 use super::*;
 use crate::api;
@@ -922,9 +921,9 @@ async fn what_is_unlinked_or_replaced_before_the_news_of_its_delivery_is_gone() 
     }
 }
 
-#[tokio::test]
-async fn what_an_unheard_upload_left_under_the_old_name_does_not_show_there() {
-    let mut mounted = Mounted::new(|server| {
+/// The upload of `b/new` came to `a/new`, which was its name then, and nobody heard of it. The server answers again.
+async fn moved_unheard() -> (Mounted, Arc<Local>) {
+    let mounted = Mounted::new(|server| {
         server.mkdir("a");
         server.mkdir("b");
     })
@@ -934,9 +933,16 @@ async fn what_an_unheard_upload_left_under_the_old_name_does_not_show_there() {
     let local = mounted.write("a/new", b"content").await;
     mounted.lands_unheard("a/new", &local, b"content").await;
     mounted.mv("a/new", "b/new").await;
-    let folder = mounted.ino("a").await;
     mounted.server.clear_faults();
     mounted.is_back().await;
+    assert_eq!(mounted.on_server("a"), ["new"]);
+    (mounted, local)
+}
+
+#[tokio::test]
+async fn what_an_unheard_upload_left_under_the_old_name_does_not_show_there() {
+    let (mut mounted, local) = moved_unheard().await;
+    let folder = mounted.ino("a").await;
     // The next try cannot look yet.
     mounted.server.fail(Fault::on(Route::Info).stall());
     let space = &mounted.fs.namespace;
@@ -953,19 +959,7 @@ async fn what_an_unheard_upload_left_under_the_old_name_does_not_show_there() {
 
 #[tokio::test]
 async fn a_folder_is_empty_though_an_unheard_upload_of_what_was_in_it_left_something_there() {
-    let mut mounted = Mounted::new(|server| {
-        server.mkdir("a");
-        server.mkdir("b");
-    })
-    .await;
-    mounted.names("a").await;
-    mounted.names("b").await;
-    let local = mounted.write("a/new", b"content").await;
-    mounted.lands_unheard("a/new", &local, b"content").await;
-    mounted.mv("a/new", "b/new").await;
-    mounted.server.clear_faults();
-    mounted.is_back().await;
-    assert_eq!(mounted.on_server("a"), ["new"]);
+    let (mut mounted, local) = moved_unheard().await;
     mounted.rmdir("a").await.unwrap();
     mounted.deliver(&local).await;
     assert_eq!(mounted.on_server(""), ["b"]);
