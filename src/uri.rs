@@ -174,6 +174,24 @@ impl FileUri {
         })
     }
 
+    /// Whether this is `above`, or lies below it.
+    pub fn is_within(&self, above: &Self) -> bool {
+        self.file_system == above.file_system && self.names.starts_with(&above.names)
+    }
+
+    /// Where this is once what was at `from` is at `to`; none where it lies elsewhere.
+    pub fn moved(&self, from: &Self, to: &Self) -> Option<Self> {
+        let is_there = self.file_system == from.file_system;
+        let inner = self
+            .names
+            .strip_prefix(&from.names[..])
+            .filter(|_| is_there)?;
+        Some(Self {
+            file_system: Arc::clone(&to.file_system),
+            names: [&to.names[..], inner].concat(),
+        })
+    }
+
     fn text(&self, with_password: bool) -> String {
         let mut text = String::from(SCHEME);
         match self.file_system() {
@@ -440,5 +458,21 @@ mod tests {
         assert_eq!(child.to_wire(), "cloudreve://my/a%2Fb");
         assert_eq!(child.parent(), Some(root.clone()));
         assert_eq!(root.parent(), None);
+    }
+
+    #[test]
+    fn what_lies_below_what_is_moved_is_led_there_and_nothing_else_is() {
+        let uri = |text: &str| FileUri::parse_wire(text).unwrap();
+        let (from, to) = (uri("cloudreve://my/a/b"), uri("cloudreve://my/c"));
+        for (at, then) in [
+            ("cloudreve://my/a/b", Some("cloudreve://my/c")),
+            ("cloudreve://my/a/b/d", Some("cloudreve://my/c/d")),
+            ("cloudreve://my/a", None),
+            ("cloudreve://my/a/bd", None),
+            ("cloudreve://trash/a/b", None),
+        ] {
+            assert_eq!(uri(at).moved(&from, &to), then.map(uri), "{at}");
+            assert_eq!(uri(at).is_within(&from), then.is_some(), "{at}");
+        }
     }
 }

@@ -62,7 +62,7 @@ impl Paths {
     pub(super) async fn send(&self, uri: &FileUri, longest: Duration) -> Sending<'_> {
         let is_still = |state: &State| {
             let mut moves = state.moves.iter();
-            !moves.any(|one| one.until.is_none() && is_within(uri, &one.from))
+            !moves.any(|one| one.until.is_none() && uri.is_within(&one.from))
         };
         self.wait(longest, is_still).await;
         let mut state = self.state.lock().unwrap();
@@ -79,20 +79,14 @@ impl Paths {
         let mut state = self.state.lock().unwrap();
         state.forget(Instant::now());
         let mut moves = state.moves.iter();
-        moves.any(|one| is_within(uri, &one.from))
+        moves.any(|one| uri.is_within(&one.from))
     }
 
     /// Where what was at `uri` a moment ago is since all that we moved, unless that was refused.
     pub(super) fn now(&self, uri: &FileUri) -> FileUri {
         let mut state = self.state.lock().unwrap();
         state.forget(Instant::now());
-        let moved = |at: FileUri, one: &Move| match is_within(&at, &one.from) {
-            true => {
-                let below = at.names()[one.from.names().len()..].iter().cloned();
-                below.fold(one.to.clone(), |uri, name| uri.child(name))
-            }
-            false => at,
-        };
+        let moved = |at: FileUri, one: &Move| at.moved(&one.from, &one.to).unwrap_or(at);
         state.moves.iter().fold(uri.clone(), moved)
     }
 
@@ -109,7 +103,7 @@ impl Paths {
             numbers,
         };
         let is_still = |state: &State| {
-            let is_in_one = |uri: &FileUri| all.iter().any(|(from, _)| is_within(uri, from));
+            let is_in_one = |uri: &FileUri| all.iter().any(|(from, _)| uri.is_within(from));
             !state.sending.iter().any(|(_, uri)| is_in_one(uri))
         };
         self.wait(longest, is_still).await;
@@ -198,11 +192,6 @@ impl Drop for Sending<'_> {
         drop(state);
         self.paths.ended.notify_waiters();
     }
-}
-
-/// Whether `uri` is that of `above`, or of something below it.
-fn is_within(uri: &FileUri, above: &FileUri) -> bool {
-    uri.file_system() == above.file_system() && uri.names().starts_with(above.names())
 }
 
 #[cfg(test)]

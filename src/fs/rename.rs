@@ -309,10 +309,7 @@ impl Fs {
     /// Local files that belong below `folder`.
     pub(super) fn below(&self, folder: &FileUri) -> Vec<Shown> {
         let all = self.namespace.locals.all().into_iter();
-        let is_below = |shown: &Shown| {
-            let place = shown.local.place().folder_uri;
-            place.file_system() == folder.file_system() && place.names().starts_with(folder.names())
-        };
+        let is_below = |shown: &Shown| shown.local.place().folder_uri.is_within(folder);
         all.filter(is_below).collect()
     }
 
@@ -677,13 +674,8 @@ impl Fs {
 
 /// `place`, where it is once what was at `from` is at `to`; none where it lies elsewhere.
 pub(super) fn moved(place: &Place, from: &FileUri, to: &FileUri) -> Option<Place> {
-    if place.folder_uri.file_system() != from.file_system() {
-        return None;
-    }
-    let inner = place.folder_uri.names().strip_prefix(from.names())?;
-    let inner = inner.iter().cloned();
     Some(Place {
-        folder_uri: inner.fold(to.clone(), |uri, name| uri.child(name)),
+        folder_uri: place.folder_uri.moved(from, to)?,
         ..place.clone()
     })
 }

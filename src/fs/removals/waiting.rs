@@ -497,10 +497,7 @@ impl Fs {
         let state = self.removals.shared.waiting.0.lock().unwrap();
         let waiting = state.removals.iter();
         let mut waiting = waiting.flat_map(|waiting| waiting.removal.uris());
-        let is_below = |uri: &FileUri| {
-            uri.file_system() == place.file_system() && uri.names().starts_with(place.names())
-        };
-        match waiting.any(is_below) {
+        match waiting.any(|uri| uri.is_within(place)) {
             true => Err(self.removals.unsent()),
             false => Ok(()),
         }
