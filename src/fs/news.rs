@@ -193,14 +193,12 @@ impl Fs {
             space.metadata.doubt(folder, name);
         }
         let new_name = entry.name.clone();
-        // Its folder may have been moved by somebody else; then the next look at it tells.
+        let metadata = &space.metadata;
+        metadata.change_name(&home.folder, &new_name, Some(entry), Instant::now());
         let is_home = |above: &FileUri| above.names() == home.folder_uri.names();
-        match above.is_some_and(|above| is_home(&above) || is_home(&self.api.moved_since(&above))) {
-            true => {
-                let metadata = &space.metadata;
-                metadata.change_name(&home.folder, &new_name, Some(entry), Instant::now());
-            }
-            false => space.metadata.doubt(&home.folder, &new_name),
+        if !above.is_some_and(|above| is_home(&above) || is_home(&self.api.moved_since(&above))) {
+            // Somebody may have moved its folder: the next look at it tells, and without the server it is there.
+            metadata.doubt(&home.folder, &new_name);
         }
         let is_newest = |local: &Local| generation.is_none_or(|known| local.generation() == known);
         let is_hidden = space.locals.hide_if(&key, is_newest);

@@ -881,3 +881,21 @@ async fn what_was_delivered_in_the_moment_in_which_its_folder_was_moved_is_known
     assert_eq!(mounted.names("c").await, ["new"]);
     assert!(mounted.find("c/new").await.is_some());
 }
+
+#[tokio::test]
+async fn what_was_delivered_to_a_folder_of_which_only_an_older_place_was_noted_is_known_without_the_server()
+ {
+    let mut mounted = Mounted::new(|server| drop(server.mkdir("a"))).await;
+    mounted.names("").await;
+    let local = mounted.write("a/new", b"new").await;
+    let before = local.place();
+    mounted.mv("a", "c").await;
+    mounted.names("c").await;
+    // As where it was made just before the move, and noted just after.
+    local.relocate_from(|_| Some(before)).unwrap();
+    mounted.owing.uploader.deliver(&local).await.unwrap();
+    mounted.cut_off();
+    mounted.hear().await;
+    assert_eq!(mounted.names("c").await, ["new"]);
+    assert!(mounted.find("c/new").await.is_some());
+}
