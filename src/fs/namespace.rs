@@ -484,12 +484,26 @@ impl Namespace {
     /// What the server has under one of the names for `stored`.
     async fn stored_at(&self, folder: &Folder, stored: Stored) -> Result<FileInfo, api::Error> {
         if let Some(in_whole) = stored.in_whole() {
-            match self.info(folder.uri.child(in_whole)).await {
+            match self.info_in(folder, in_whole).await {
                 Err(api::Error::NotFound) => {}
                 answer => return answer,
             }
         }
-        self.info(folder.uri.child(stored.name)).await
+        self.info_in(folder, stored.name).await
+    }
+
+    /// What the server has as `name` in `folder`. Asked again where that got another place meanwhile: the answer may be of
+    /// another folder, which is at the old one by now.
+    async fn info_in(&self, folder: &Folder, name: ServerName) -> Result<FileInfo, api::Error> {
+        let mut at = folder.uri.clone();
+        loop {
+            let answer = self.info(at.child(name.clone())).await;
+            let ino = self.folder_of(&folder.key);
+            match ino.and_then(|ino| self.inodes.folder_uri(ino)) {
+                Some(now) if now != at => at = now,
+                _ => return answer,
+            }
+        }
     }
 
     /// What we did to `name` ourselves while the server answered is newer than the answer.
@@ -513,7 +527,7 @@ impl Namespace {
         let told = match folder.flat && !is_trash {
             // Such a place has no other answer than its listing, which was just asked.
             true => None,
-            false => match self.info(folder.uri.child(entry.segment())).await {
+            false => match self.info_in(folder, entry.segment()).await {
                 Ok(info) => self.entry(info),
                 Err(api::Error::NotFound) => None,
                 Err(error) => return Err(self.error(folder, error)),

@@ -225,6 +225,30 @@ async fn what_is_known_counts_where_the_server_is_in_trouble_though_others_had_t
     assert!(known.is_err(), "{known:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_of_a_folder_is_not_answered_by_another_one_that_got_its_name_meanwhile() {
+    let drive = drive();
+    let world = world(&drive, LONG).await;
+    let docs = world.ino(Ino::ROOT, "docs").await;
+    let node = world.space.inodes.node(docs).unwrap();
+    drive.state().delay = Duration::from_secs(2);
+    let swapped = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drive.remove("cloudreve://my/docs/a.txt");
+        drive.file("cloudreve://my/docs/a.txt", 9);
+        drive.folder("cloudreve://my/moved");
+        drive.file("cloudreve://my/moved/a.txt", 5);
+        let moved = Entry {
+            name: OsStr::new("moved").into(),
+            ..Entry::clone(&node.entry)
+        };
+        let (key, moved) = (node.key(), Arc::new(moved));
+        world.space.inodes.settle(&key, Ino::ROOT, &moved);
+    };
+    let (found, ()) = tokio::join!(world.find(docs, "a.txt"), swapped);
+    assert_eq!(found.unwrap().size_bytes, 5);
+}
+
 #[tokio::test]
 async fn trouble_makes_nothing_absent() {
     let drive = drive();
