@@ -70,6 +70,12 @@ impl Owner {
     }
 }
 
+/// Folders that this client does not move while this lives.
+#[derive(Debug)]
+pub struct Steady<'a> {
+    _sending: Vec<Sending<'a>>,
+}
+
 impl Api {
     /// `POST /file/create` of a folder. [`Error::Exists`] where something of that name is there. Missing folders above are
     /// made by the server: the caller knows that they are there, and that the name [is told apart](Api::is_told_apart).
@@ -163,6 +169,21 @@ impl Api {
             self.file(info_of(&needed)).await?;
         }
         Ok(sending)
+    }
+
+    /// None of `folders`, and nothing above them, is moved by this client while this lives. Moves that are under way are waited
+    /// for, no longer than half a call may take.
+    pub async fn steady(&self, folders: &[&FileUri]) -> Steady<'_> {
+        let (paths, until) = (
+            &self.0.remembered.paths,
+            Instant::now() + self.0.timeout / 2,
+        );
+        let mut steady = Vec::with_capacity(folders.len());
+        for folder in folders {
+            let longest = until.saturating_duration_since(Instant::now());
+            steady.push(paths.send(folder, longest).await);
+        }
+        Steady { _sending: steady }
     }
 
     async fn moving(&self, moves: impl IntoIterator<Item = (FileUri, FileUri)>) -> Moving<'_> {

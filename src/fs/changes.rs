@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::api::{self, PagePosition};
+use crate::api::{self, PagePosition, Steady};
 use crate::asker;
 use crate::attributes::{Attributes, Times};
 use crate::entity::Entity;
@@ -158,6 +158,19 @@ impl Fs {
             full: stored.full,
         };
         Ok((end, found))
+    }
+
+    /// The folders of `ends` keep their places on the server while this lives. [`Error::Gone`] where one of them has another one
+    /// than when that was looked up: somebody else here moved it, or the server has just heard of its new name.
+    pub(super) async fn steady(&self, ends: &[&End]) -> Result<Steady<'_>, Error> {
+        let folders: Vec<_> = ends.iter().map(|end| &end.folder.uri).collect();
+        let steady = self.api.steady(&folders).await;
+        let now = |end: &End| self.namespace.inodes.folder_uri(end.parent);
+        let is_there = |end: &&End| now(end).as_ref() == Some(&end.folder.uri);
+        match ends.iter().all(is_there) {
+            true => Ok(steady),
+            false => Err(Error::Gone),
+        }
     }
 
     async fn found(

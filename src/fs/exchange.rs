@@ -31,6 +31,7 @@ impl Fs {
         let target = self.again(to, target).await?;
         self.may_leave(from, &source, to)?;
         self.may_leave(to, &target, from)?;
+        let _steady = self.steady(&[from, to]).await?;
         let plan = Plan {
             steps: {
                 let a = self.stands(&source, from).await?;

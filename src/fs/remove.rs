@@ -135,6 +135,7 @@ impl Fs {
         if self.namespace.is_down() {
             return Err(self.removals.unsent());
         }
+        let _steady = self.steady(&[end]).await?;
         // Somebody may have put that elsewhere since, and another file in its place.
         let now = self.now_at(end, file).await?;
         let noted = match now {
@@ -269,6 +270,7 @@ impl Fs {
         }
         self.is_heard_of(end, &Found::Known(Arc::clone(entry)))
             .await?;
+        let _steady = self.steady(&[end]).await?;
         self.is_empty(end, entry).await?;
         self.delete(end, &entry.id).await?;
         self.believe(end, None);
@@ -331,6 +333,7 @@ impl Fs {
 
     /// Deletes the file `id`, if it is still at `end`. Another file there stays, for nobody has seen it here.
     async fn delete_seen(&self, end: &End, id: &FileId) -> Result<(), Error> {
+        let _steady = self.steady(&[end]).await?;
         // In the trash each file has a place of its own.
         let now = match end.folder.flat {
             true => Now::Same,

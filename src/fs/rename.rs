@@ -187,6 +187,7 @@ impl Fs {
             Some(target) => Some(self.again(&to, target).await?),
             None => None,
         };
+        let _steady = self.steady(&[&from, &to]).await?;
         if self.rename_has_to_wait(&from, &source, &to, target.as_ref()) {
             // Once more, with what the server has by now.
             return Err(Error::Gone);

@@ -1020,3 +1020,37 @@ async fn two_that_replace_one_file_at_once_do_so_one_after_the_other() {
     assert_eq!(mounted.on_server(""), ["saved"]);
     assert_eq!(mounted.content("saved"), b"third");
 }
+
+#[tokio::test]
+async fn who_looked_at_a_folder_before_that_was_moved_looks_once_more_where_it_is() {
+    let mounted = Mounted::new(|server| drop(server.mkdir("a"))).await;
+    let folder = mounted.ino("a").await;
+    let (before, _) = mounted.fs.end(folder, OsStr::new("x")).await.unwrap();
+    assert!(mounted.fs.steady(&[&before]).await.is_ok());
+    mounted.mv("a", "b").await;
+    let late = mounted.fs.steady(&[&before]).await;
+    assert!(matches!(late, Err(Error::Gone)), "{late:?}");
+    let (now, _) = mounted.fs.end(folder, OsStr::new("x")).await.unwrap();
+    assert!(mounted.fs.steady(&[&now]).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_folder_is_not_moved_while_a_change_of_several_calls_in_it_is_under_way() {
+    let mounted = Mounted::new(|server| drop(server.mkdir("a"))).await;
+    let folder = mounted.ino("a").await;
+    let (end, _) = mounted.fs.end(folder, OsStr::new("x")).await.unwrap();
+    let steady = mounted.fs.steady(&[&end]).await.unwrap();
+    let mut moves = pin!(mounted.mv("a", "b"));
+    let others = async {
+        for _ in 0..20 {
+            mounted.fs.whats_at(&place("a")).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = &mut moves => panic!("it did not wait"),
+        () = others => {}
+    }
+    drop(steady);
+    moves.await;
+    assert_eq!(mounted.on_server(""), ["b"]);
+}
