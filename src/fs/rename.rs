@@ -326,7 +326,9 @@ impl Fs {
         let base = shown.local.base().map(|base| base.file);
         if self.namespace.locals.shows(&key) {
             // The news of it is still on its way.
-            let there = self.whats_at(&end.uri()).await?;
+            let renamed = base.as_ref().and_then(|file| self.home_of(file));
+            let there = renamed.map_or_else(|| end.uri(), |home| home.uri());
+            let there = self.whats_at(&there).await?;
             match there {
                 Some(info) if Some(&info.id) == base.as_ref() => {
                     self.delivered(shown.local.id(), info, false, None);

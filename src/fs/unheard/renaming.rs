@@ -280,6 +280,12 @@ impl Fs {
         Ok(is_so)
     }
 
+    /// Where the server has `file` until it hears of its new name; none where it has heard of all.
+    pub(in crate::fs) fn home_of(&self, file: &FileId) -> Option<Place> {
+        let change = self.namespace.unheard.keyed(&key_of(file))?;
+        change.home
+    }
+
     /// The folder made here that was at `from` is at `to` now, and so is what waits below it.
     fn unheard_below(&self, from: &FileUri, to: &FileUri) -> Result<(), Error> {
         let staging = &self.owing()?.staging;

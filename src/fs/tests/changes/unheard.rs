@@ -899,3 +899,28 @@ async fn what_was_delivered_to_a_folder_of_which_only_an_older_place_was_noted_i
     assert_eq!(mounted.names("c").await, ["new"]);
     assert!(mounted.find("c/new").await.is_some());
 }
+
+#[tokio::test]
+async fn what_replaces_a_renamed_file_whose_delivery_was_just_told_under_its_old_name_meets_nobody()
+{
+    let mut mounted = Mounted::new(|server| {
+        server.put("a", "content of a");
+        server.put("b", "content of b");
+    })
+    .await;
+    mounted.names("").await;
+    let delivered = mounted.overwrite("a", b"newer").await;
+    mounted.owing.uploader.deliver(&delivered).await.unwrap();
+    mounted.cut_off();
+    mounted.unlink("b").await.unwrap();
+    mounted.mv("a", "b").await;
+    mounted.meet().await;
+    let last = mounted.write("temporary", b"last").await;
+    mounted.mv("temporary", "b").await;
+    mounted.hear().await;
+    mounted.fs.settle().await;
+    mounted.deliver(&last).await;
+    assert_eq!(mounted.on_server(""), ["b"]);
+    assert_eq!(mounted.said("b").unwrap(), "last");
+    assert_eq!(mounted.fs.astray().0, 0);
+}
