@@ -193,12 +193,13 @@ impl Fs {
             space.metadata.doubt(folder, name);
         }
         let new_name = entry.name.clone();
-        let metadata = &space.metadata;
-        metadata.change_name(&home.folder, &new_name, Some(entry), Instant::now());
+        let (metadata, now) = (&space.metadata, Instant::now());
+        metadata.change_name(&home.folder, &new_name, Some(entry), now);
         let is_home = |above: &FileUri| above.names() == home.folder_uri.names();
         if !above.is_some_and(|above| is_home(&above) || is_home(&self.api.moved_since(&above))) {
             // Somebody may have moved its folder: the next look at it tells, and without the server it is there.
-            metadata.doubt(&home.folder, &new_name);
+            log::debug!("{} was delivered to another place", home.uri());
+            metadata.others_changed(&home.folder, &new_name, now);
         }
         let is_newest = |local: &Local| generation.is_none_or(|known| local.generation() == known);
         let is_hidden = space.locals.hide_if(&key, is_newest);

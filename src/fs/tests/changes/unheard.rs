@@ -924,3 +924,27 @@ async fn what_replaces_a_renamed_file_whose_delivery_was_just_told_under_its_old
     assert_eq!(mounted.said("b").unwrap(), "last");
     assert_eq!(mounted.fs.astray().0, 0);
 }
+
+#[tokio::test]
+async fn what_was_delivered_while_its_folder_is_listed_shows_though_only_an_older_place_was_noted()
+{
+    let mut mounted = Mounted::new(|server| drop(server.mkdir("a"))).await;
+    mounted.names("").await;
+    let local = mounted.write("a/new", b"new").await;
+    let before = local.place();
+    mounted.mv("a", "c").await;
+    local.relocate_from(|_| Some(before)).unwrap();
+    mounted.server.fail(Fault::on(Route::List).stall());
+    let folder = mounted.fs.namespace.folder(mounted.ino("c").await).unwrap();
+    let listing = mounted.fs.namespace.listings.list(&folder.key, &folder.uri);
+    let lists = || mounted.server.count(Route::List);
+    let began = lists();
+    while lists() == began {
+        tokio::task::yield_now().await;
+    }
+    mounted.owing.uploader.deliver(&local).await.unwrap();
+    mounted.hear().await;
+    mounted.server.clear_faults();
+    listing.complete(Duration::from_secs(10)).await.unwrap();
+    assert_eq!(mounted.names("c").await, ["new"]);
+}
