@@ -141,13 +141,14 @@ impl Fs {
                     let last = metadata.last_name(&end.folder.key, &end.name);
                     last.filter(|entry| entry.id == base.file)
                 };
-                let entry = known.or_else(last).unwrap_or_else(|| {
-                    Arc::new(Entry {
-                        id: base.file.clone(),
-                        entity: base.entity.id.clone(),
-                        size_bytes: base.entity.size_bytes,
-                        ..(*Locals::entry(&shown, &end.name)).clone()
-                    })
+                let entry = known.or_else(last);
+                let entry = entry.unwrap_or_else(|| Locals::entry(&shown, &end.name));
+                let entry = Arc::new(Entry {
+                    id: base.file.clone(),
+                    // What is known of it may be older, of before the last delivery.
+                    entity: base.entity.id.clone(),
+                    size_bytes: base.entity.size_bytes,
+                    ..(*entry).clone()
                 });
                 Ok(Renamed {
                     key,

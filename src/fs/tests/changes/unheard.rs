@@ -948,3 +948,17 @@ async fn what_was_delivered_while_its_folder_is_listed_shows_though_only_an_olde
     listing.complete(Duration::from_secs(10)).await.unwrap();
     assert_eq!(mounted.names("c").await, ["new"]);
 }
+
+#[tokio::test]
+async fn what_is_renamed_is_known_in_the_version_that_was_delivered_though_nobody_heard_of_that() {
+    let mounted = Mounted::new(|server| drop(server.put("a", "content of a"))).await;
+    mounted.names("").await;
+    let delivered = mounted.overwrite("a", b"newer").await;
+    mounted.owing.uploader.deliver(&delivered).await.unwrap();
+    mounted.cut_off();
+    mounted.mv("a", "b").await;
+    let version = delivered.base().unwrap().entity.id;
+    let root = mounted.fs.namespace.folder_key(Ino::ROOT).unwrap();
+    let renamed = mounted.fs.namespace.unheard.named(&root, OsStr::new("b"));
+    assert_eq!(renamed.unwrap().entity, version);
+}
