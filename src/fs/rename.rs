@@ -54,10 +54,13 @@ impl Stopped {
         }
     }
 
-    /// What came of a change meanwhile: a lock of ours that could not be taken away is that of a server that does not answer.
+    /// What came of a change meanwhile: a lock of ours that could not be taken away is that of a server that does not answer, and
+    /// so may be a name that is taken.
     pub(super) fn outcome(&self, done: Result<(), Error>, unanswered: Error) -> Result<(), Error> {
         match done {
-            Err(Error::Busy(api::Error::Locked(_))) if self.is_in_vain() => Err(unanswered),
+            Err(Error::Busy(api::Error::Locked(_)) | Error::Exists) if self.is_in_vain() => {
+                Err(unanswered)
+            }
             done => done,
         }
     }

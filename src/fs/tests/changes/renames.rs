@@ -1054,3 +1054,23 @@ async fn a_folder_is_not_moved_while_a_change_of_several_calls_in_it_is_under_wa
     moves.await;
     assert_eq!(mounted.on_server(""), ["b"]);
 }
+
+#[tokio::test]
+async fn a_name_that_may_be_that_of_an_unheard_upload_of_ours_is_not_said_to_be_taken() {
+    let mounted = Mounted::new(large).await;
+    mounted.names("").await;
+    for (path, is_unheard) in [("two.txt", false), ("new", true)] {
+        if is_unheard {
+            let local = mounted.write(path, b"content").await;
+            mounted.lands_unheard(path, &local, b"content").await;
+        }
+        let (end, found) = mounted.fs.end(Ino::ROOT, path.as_ref()).await.unwrap();
+        let stopped = mounted.fs.stop(&end, &found.unwrap(), None).await.unwrap();
+        let unanswered = mounted.fs.removals.unsent();
+        let outcome = stopped.outcome(Err(Error::Exists), unanswered);
+        match is_unheard {
+            true => assert!(matches!(outcome, Err(Error::TimedOut(_))), "{outcome:?}"),
+            false => assert!(matches!(outcome, Err(Error::Exists)), "{outcome:?}"),
+        }
+    }
+}
