@@ -166,8 +166,9 @@ impl Fs {
         space.locals.show(&folder, &shows_as, shown);
     }
 
-    /// All of a file is on the server, as `entry` in the folder `above`; `generation` as for [`Fs::delivered`]. It may have been
-    /// written to since that was seen, and even delivered once more: then it shows on, until the news of that.
+    /// All of a file is on the server, as `entry` in the folder `above`; none where it shows by a name that was given here.
+    /// `generation` as for [`Fs::delivered`]. It may have been written to since that was seen, and even delivered once more:
+    /// then it shows on, until the news of that.
     pub(super) fn is_clean(
         &self,
         shown: Shown,
@@ -194,12 +195,18 @@ impl Fs {
         }
         let new_name = entry.name.clone();
         let (metadata, now) = (&space.metadata, Instant::now());
-        metadata.change_name(&home.folder, &new_name, Some(entry), now);
         let is_home = |above: &FileUri| above.names() == home.folder_uri.names();
-        if !above.is_some_and(|above| is_home(&above) || is_home(&self.api.moved_since(&above))) {
-            // Somebody may have moved its folder: the next look at it tells, and without the server it is there.
-            log::debug!("{} was delivered to another place", home.uri());
-            metadata.others_changed(&home.folder, &new_name, now);
+        match &above {
+            // That it shows here is known of its new name, and is nothing that the server says.
+            None => metadata.doubt(&home.folder, &new_name),
+            Some(above) => {
+                metadata.change_name(&home.folder, &new_name, Some(entry), now);
+                if !is_home(above) && !is_home(&self.api.moved_since(above)) {
+                    // Somebody may have moved its folder: the next look at it tells, and without the server it is there.
+                    log::debug!("{} was delivered to another place", home.uri());
+                    metadata.others_changed(&home.folder, &new_name, now);
+                }
+            }
         }
         let is_newest = |local: &Local| generation.is_none_or(|known| local.generation() == known);
         let is_hidden = space.locals.hide_if(&key, is_newest);

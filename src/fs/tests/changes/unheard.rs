@@ -962,3 +962,24 @@ async fn what_is_renamed_is_known_in_the_version_that_was_delivered_though_nobod
     let renamed = mounted.fs.namespace.unheard.named(&root, OsStr::new("b"));
     assert_eq!(renamed.unwrap().entity, version);
 }
+
+#[tokio::test]
+async fn what_was_delivered_and_renamed_twice_does_not_show_under_the_name_in_between() {
+    let mut mounted = Mounted::new(|server| {
+        server.put("a", "content of a");
+        server.mkdir("d");
+    })
+    .await;
+    mounted.names("").await;
+    mounted.names("d").await;
+    let delivered = mounted.overwrite("a", b"newer").await;
+    mounted.owing.uploader.deliver(&delivered).await.unwrap();
+    mounted.cut_off();
+    mounted.mv("a", "d/b").await;
+    mounted.hear().await;
+    assert_eq!(mounted.names("d").await, ["b"]);
+    mounted.mv("d/b", "c").await;
+    assert_eq!(mounted.names("d").await, [""; 0]);
+    assert_eq!(mounted.find("d/b").await, None);
+    assert_eq!(mounted.names("").await, ["c", "d"]);
+}
