@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Error;
+use crate::asker;
 use crate::uri::FileUri;
 
 /// How long after a move somebody may have a path from before it: longer than a call and what it waits for take.
@@ -117,7 +118,7 @@ impl Paths {
             if is_so(&self.state.lock().unwrap()) {
                 return;
             }
-            if tokio::time::timeout_at(until, ended).await.is_err() {
+            if asker::until(until, ended).await.is_err() {
                 return;
             }
         }
@@ -249,6 +250,16 @@ mod tests {
         assert_eq!(began.elapsed(), LONG);
         let _again = paths.moves(&[to_b("a")], LONG).await;
         assert_eq!(began.elapsed(), 2 * LONG);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_longer_than_he_may_for_all_that_is_done_for_him() {
+        let paths = Paths::default();
+        let _moving = paths.moves(&[to_b("a")], LONG).await;
+        let (began, most, below) = (Instant::now(), Duration::from_secs(2), uri("a/b"));
+        let sent = paths.send(&below, LONG);
+        drop(asker::hurried(began + most, sent).await);
+        assert_eq!(began.elapsed(), most);
     }
 
     #[tokio::test(start_paused = true)]
