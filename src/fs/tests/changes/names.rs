@@ -322,3 +322,17 @@ async fn what_the_server_does_not_delete_shows_again() {
     mounted.fs.settle().await;
     assert_eq!(mounted.names("a").await, names[3..]);
 }
+
+#[tokio::test]
+async fn who_reads_a_folder_on_sees_what_was_delivered_and_doubted_since_he_began() {
+    let mut mounted = Mounted::new(|server| drop(server.mkdir("d"))).await;
+    assert_eq!(mounted.names("d").await, [""; 0]);
+    let local = mounted.write("d/new", b"new").await;
+    let folder = mounted.ino("d").await;
+    let opened = mounted.fs.open_folder(folder).await.unwrap();
+    mounted.deliver(&local).await;
+    // As after a change of several calls: others may have seen, and changed, anything.
+    let metadata = &mounted.fs.namespace.metadata;
+    metadata.others_changed_anything(std::time::Instant::now());
+    assert_eq!(mounted.read_on(opened.handle, 2).await, ["new"]);
+}
