@@ -190,6 +190,17 @@ impl Unheard {
         info.uri.name().is_some_and(is_aside) && self.keyed(&key_of(&info.id)).is_some()
     }
 
+    /// Whether anything waits that the server has below `folder`, or is to have there.
+    fn any_below(&self, folder: &FileUri) -> bool {
+        let state = self.state.lock().unwrap();
+        let places = state.changes.values().flat_map(|change| {
+            let home = change.home.as_ref();
+            home.into_iter().chain([&change.place])
+        });
+        let mut places = places.map(|place| &place.folder_uri);
+        places.any(|uri| uri.is_within(folder))
+    }
+
     /// What waits of the file or folder `key`.
     pub(super) fn keyed(&self, key: &FileKey) -> Option<Change> {
         self.state.lock().unwrap().changes.get(key).cloned()

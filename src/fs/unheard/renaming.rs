@@ -46,7 +46,10 @@ impl Fs {
             let id = id_on_server(found);
             id.is_some_and(|id| unheard.keyed(&key_of(&id)).is_some())
         };
-        self.has_to_wait(to) || waits(source) || target.is_some_and(waits)
+        self.has_to_wait(to)
+            || waits(source)
+            || target.is_some_and(waits)
+            || (source.kind() == FileKind::Folder && unheard.any_below(&from.uri()))
     }
 
     /// As [`Fs::rename`], of what the server has or is to have, and hears of later.

@@ -983,3 +983,16 @@ async fn what_was_delivered_and_renamed_twice_does_not_show_under_the_name_in_be
     assert_eq!(mounted.find("d/b").await, None);
     assert_eq!(mounted.names("").await, ["c", "d"]);
 }
+
+#[tokio::test]
+async fn a_folder_goes_once_the_server_has_heard_of_what_was_renamed_out_of_it() {
+    let mounted = apart().await;
+    mounted.mv("known/dir/inner", "other/last").await;
+    mounted.meet().await;
+    assert_eq!(mounted.unheard(), 1);
+    mounted.mv("known/dir", "known/moved").await;
+    assert_eq!(mounted.unheard(), 0);
+    assert_eq!(mounted.said("other/last").unwrap(), "content of dir/inner");
+    assert_eq!(mounted.on_server("known/moved"), [""; 0]);
+    assert_eq!(mounted.fs.astray().0, 0);
+}
