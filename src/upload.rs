@@ -217,7 +217,9 @@ impl Uploader {
 
     /// Whether a file may be one of ours that was unlinked while the server did not answer, and that nobody has looked for since.
     pub fn may_be_left(&self, info: &FileInfo) -> bool {
-        self.fleet.courier().orphans.may_be_left(info)
+        let courier = self.fleet.courier();
+        let now = |uri: &FileUri| courier.api.moved_since(uri);
+        courier.orphans.may_be_left(info, now)
     }
 
     /// Whether version `now` of `file` was brought by us over the version `seen`, for a file that was unlinked before anybody

@@ -231,12 +231,14 @@ impl Orphans {
     }
 
     /// Whether `info` may be what came of one that nobody has looked for yet: a new file that was unlinked or renamed here.
-    pub(super) fn may_be_left(&self, info: &FileInfo) -> bool {
+    /// `now` tells where is what was at a place a moment ago.
+    pub(super) fn may_be_left(&self, info: &FileInfo, now: impl Fn(&FileUri) -> FileUri) -> bool {
         let all = self.all.lock().unwrap();
         all.iter().any(|orphan| {
-            orphan.place.uri() == info.uri
-                && may_be_of(&orphan.attempt, info)
+            let was = orphan.place.uri();
+            may_be_of(&orphan.attempt, info)
                 && ((orphan.unseen && orphan.is_one()) || orphan.is_moved())
+                && (was == info.uri || now(&was) == info.uri)
         })
     }
 

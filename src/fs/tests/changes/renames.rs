@@ -1074,3 +1074,19 @@ async fn a_name_that_may_be_that_of_an_unheard_upload_of_ours_is_not_said_to_be_
         }
     }
 }
+
+#[tokio::test]
+async fn what_an_unheard_upload_left_does_not_show_where_its_folder_was_moved_to() {
+    let mounted = Mounted::new(|server| drop(server.mkdir("a"))).await;
+    mounted.names("a").await;
+    let local = mounted.write("a/new", b"content").await;
+    mounted.lands_unheard("a/new", &local, b"content").await;
+    mounted.unlink("a/new").await.unwrap();
+    mounted.server.clear_faults();
+    mounted.is_back().await;
+    mounted.mv("a", "b").await;
+    assert_eq!(mounted.on_server("b"), ["new"]);
+    let metadata = &mounted.fs.namespace.metadata;
+    metadata.others_changed_anything(std::time::Instant::now());
+    assert_eq!(mounted.names("b").await, [""; 0]);
+}
