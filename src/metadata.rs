@@ -1212,6 +1212,8 @@ mod tests {
             }
             kept.check("a", 3, "?");
             kept.check("c", 3, "?");
+            let added = [Box::from(OsStr::new("c"))];
+            assert_eq!(kept.metadata.added(&d), added);
             assert_eq!(kept.metadata.own(&d, "c".as_ref()), None);
             reach.set(false);
             for (name, known) in [("a", "-"), ("b", "2"), ("c", "3")] {
@@ -1219,10 +1221,7 @@ mod tests {
             }
             let changes = kept.metadata.changes(&d, kept.at(60)).unwrap();
             assert_eq!(changes.names.len(), 2);
-            assert_eq!(
-                *kept.metadata.added(&d),
-                ["c".as_ref() as &OsStr].map(Into::into)
-            );
+            assert_eq!(kept.metadata.added(&d), added);
             // What the server says next counts alone.
             reach.set(true);
             let entries = listing(&[("1", "a")]);

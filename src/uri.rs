@@ -181,11 +181,10 @@ impl FileUri {
 
     /// Where this is once what was at `from` is at `to`; none where it lies elsewhere.
     pub fn moved(&self, from: &Self, to: &Self) -> Option<Self> {
-        let is_there = self.file_system == from.file_system;
-        let inner = self
-            .names
-            .strip_prefix(&from.names[..])
-            .filter(|_| is_there)?;
+        if !self.is_within(from) {
+            return None;
+        }
+        let inner = &self.names[from.names.len()..];
         Some(Self {
             file_system: Arc::clone(&to.file_system),
             names: [&to.names[..], inner].concat(),

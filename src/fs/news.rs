@@ -194,12 +194,13 @@ impl Fs {
             space.metadata.doubt(folder, name);
         }
         let new_name = entry.name.clone();
-        let (metadata, now) = (&space.metadata, Instant::now());
+        let metadata = &space.metadata;
         let is_home = |above: &FileUri| above.names() == home.folder_uri.names();
         match &above {
             // That it shows here is known of its new name, and is nothing that the server says.
             None => metadata.doubt(&home.folder, &new_name),
             Some(above) => {
+                let now = Instant::now();
                 metadata.change_name(&home.folder, &new_name, Some(entry), now);
                 if !is_home(above) && !is_home(&self.api.moved_since(above)) {
                     // Somebody may have moved its folder: the next look at it tells, and without the server it is there.

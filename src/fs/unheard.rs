@@ -193,12 +193,11 @@ impl Unheard {
     /// Whether anything waits that the server has below `folder`, or is to have there.
     fn any_below(&self, folder: &FileUri) -> bool {
         let state = self.state.lock().unwrap();
-        let places = state.changes.values().flat_map(|change| {
-            let home = change.home.as_ref();
-            home.into_iter().chain([&change.place])
-        });
-        let mut places = places.map(|place| &place.folder_uri);
-        places.any(|uri| uri.is_within(folder))
+        let mut changes = state.changes.values();
+        changes.any(|change| {
+            let mut places = change.home.iter().chain([&change.place]);
+            places.any(|place| place.folder_uri.is_within(folder))
+        })
     }
 
     /// What waits of the file or folder `key`.

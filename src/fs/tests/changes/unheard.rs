@@ -24,6 +24,14 @@ impl Mounted {
         self.fs.settle().await;
     }
 
+    /// What is written over the file at `path` is delivered, and the server is gone before anybody here hears of that.
+    async fn delivered_unheard(&self, path: &str, content: &[u8]) -> Arc<Local> {
+        let local = self.overwrite(path, content).await;
+        self.owing.uploader.deliver(&local).await.unwrap();
+        self.cut_off();
+        local
+    }
+
     /// How many changes the server has not heard of.
     fn unheard(&self) -> usize {
         self.fs.namespace.unheard.pending().len()
@@ -882,17 +890,22 @@ async fn what_was_delivered_in_the_moment_in_which_its_folder_was_moved_is_known
     assert!(mounted.find("c/new").await.is_some());
 }
 
-#[tokio::test]
-async fn what_was_delivered_to_a_folder_of_which_only_an_older_place_was_noted_is_known_without_the_server()
- {
-    let mut mounted = Mounted::new(|server| drop(server.mkdir("a"))).await;
+/// `c/new` is here, and noted in `a`, which `c` was: as where it was made just before the move, and noted just after.
+async fn noted_before_the_move() -> (Mounted, Arc<Local>) {
+    let mounted = Mounted::new(|server| drop(server.mkdir("a"))).await;
     mounted.names("").await;
     let local = mounted.write("a/new", b"new").await;
     let before = local.place();
     mounted.mv("a", "c").await;
-    mounted.names("c").await;
-    // As where it was made just before the move, and noted just after.
     local.relocate_from(|_| Some(before)).unwrap();
+    (mounted, local)
+}
+
+#[tokio::test]
+async fn what_was_delivered_to_a_folder_of_which_only_an_older_place_was_noted_is_known_without_the_server()
+ {
+    let (mut mounted, local) = noted_before_the_move().await;
+    mounted.names("c").await;
     mounted.owing.uploader.deliver(&local).await.unwrap();
     mounted.cut_off();
     mounted.hear().await;
@@ -909,9 +922,7 @@ async fn what_replaces_a_renamed_file_whose_delivery_was_just_told_under_its_old
     })
     .await;
     mounted.names("").await;
-    let delivered = mounted.overwrite("a", b"newer").await;
-    mounted.owing.uploader.deliver(&delivered).await.unwrap();
-    mounted.cut_off();
+    mounted.delivered_unheard("a", b"newer").await;
     mounted.unlink("b").await.unwrap();
     mounted.mv("a", "b").await;
     mounted.meet().await;
@@ -928,12 +939,7 @@ async fn what_replaces_a_renamed_file_whose_delivery_was_just_told_under_its_old
 #[tokio::test]
 async fn what_was_delivered_while_its_folder_is_listed_shows_though_only_an_older_place_was_noted()
 {
-    let mut mounted = Mounted::new(|server| drop(server.mkdir("a"))).await;
-    mounted.names("").await;
-    let local = mounted.write("a/new", b"new").await;
-    let before = local.place();
-    mounted.mv("a", "c").await;
-    local.relocate_from(|_| Some(before)).unwrap();
+    let (mut mounted, local) = noted_before_the_move().await;
     mounted.server.fail(Fault::on(Route::List).stall());
     let folder = mounted.fs.namespace.folder(mounted.ino("c").await).unwrap();
     let listing = mounted.fs.namespace.listings.list(&folder.key, &folder.uri);
@@ -953,9 +959,7 @@ async fn what_was_delivered_while_its_folder_is_listed_shows_though_only_an_olde
 async fn what_is_renamed_is_known_in_the_version_that_was_delivered_though_nobody_heard_of_that() {
     let mounted = Mounted::new(|server| drop(server.put("a", "content of a"))).await;
     mounted.names("").await;
-    let delivered = mounted.overwrite("a", b"newer").await;
-    mounted.owing.uploader.deliver(&delivered).await.unwrap();
-    mounted.cut_off();
+    let delivered = mounted.delivered_unheard("a", b"newer").await;
     mounted.mv("a", "b").await;
     let version = delivered.base().unwrap().entity.id;
     let root = mounted.fs.namespace.folder_key(Ino::ROOT).unwrap();
@@ -972,9 +976,7 @@ async fn what_was_delivered_and_renamed_twice_does_not_show_under_the_name_in_be
     .await;
     mounted.names("").await;
     mounted.names("d").await;
-    let delivered = mounted.overwrite("a", b"newer").await;
-    mounted.owing.uploader.deliver(&delivered).await.unwrap();
-    mounted.cut_off();
+    mounted.delivered_unheard("a", b"newer").await;
     mounted.mv("a", "d/b").await;
     mounted.hear().await;
     assert_eq!(mounted.names("d").await, ["b"]);
