@@ -312,6 +312,7 @@ impl Fs {
         let instance = &site.instance_id;
         let namespace =
             Namespace::new(options, instance, source, sizes, staging, reach, recall).await?;
+        let removals = Removals::new(&api, &namespace);
         if let Some(owing) = &owing {
             let uploader = Arc::downgrade(&owing.uploader);
             let is_left = move |info: &FileInfo| {
@@ -319,16 +320,16 @@ impl Fs {
                 uploader.is_some_and(|uploader| uploader.may_be_left(info))
             };
             let unheard = Arc::clone(&namespace.unheard);
-            namespace
-                .shown
-                .hidden
-                .also(move |info: &FileInfo| is_left(info) || unheard.is_on_its_way(info));
+            let is_removed = removals.hides();
+            namespace.shown.hidden.also(move |info: &FileInfo| {
+                is_left(info) || unheard.shows_elsewhere(info) || is_removed(info)
+            });
         }
         let quota = Quota::of(&api, namespace.options.root.file_system());
         let foresight = Foresight::new(Arc::clone(&reader));
         let files = Files::new(Arc::clone(&reader), Arc::clone(&namespace.inodes));
         let fs = Self {
-            removals: Removals::new(&api, &namespace),
+            removals,
             late: Late::default(),
             turns: Turns::default(),
             renames: Line::default(),

@@ -32,7 +32,7 @@ use crate::asker;
 use crate::crash::{self, Point};
 use crate::entry::{Entry, FileKey, Tree};
 use crate::metadata::Metadata;
-use crate::model::{EntityId, FileId};
+use crate::model::{EntityId, FileId, FileInfo};
 use crate::reach::Reach;
 use crate::staging::{LocalId, Place, Staging, StepsId};
 use crate::uri::FileUri;
@@ -324,6 +324,12 @@ impl Removals {
     /// Whether a folder that had the name of `place` is still to be deleted on the server.
     pub(super) fn any_folder_at(&self, place: &Place) -> bool {
         self.shared.folder_waits_at(place)
+    }
+
+    /// Whether nobody is to see `info`: what it is of is to be deleted, and showed elsewhere.
+    pub(super) fn hides(&self) -> impl Fn(&FileInfo) -> bool + use<> {
+        let shared = Arc::downgrade(&self.shared);
+        move |info| shared.upgrade().is_some_and(|shared| shared.hides(info))
     }
 
     /// What waits for the server cannot be sent to it, or was not done in time.

@@ -17,7 +17,7 @@ use crate::crash::{self, Point};
 use crate::entry::stable_hash;
 use crate::model::{EntityId, FileId, FileInfo};
 use crate::names::ServerName;
-use crate::staging::{LocalId, Staging, StepsId};
+use crate::staging::{LocalId, Place, Staging, StepsId};
 use crate::uri::FileUri;
 
 use super::Fs;
@@ -214,7 +214,11 @@ impl Fs {
     ) -> Result<Option<FileInfo>, Error> {
         let told = match plan.steps.as_slice() {
             [] => return Ok(None),
-            [only] => self.step(only).await,
+            [only] => {
+                let told = self.step(only).await;
+                self.is_sent(folder, only, told.as_ref().err());
+                told
+            }
             _ => {
                 let nothing = || Ok(());
                 return self.carry_out_after(folder, plan, nothing, nothing).await;
@@ -222,6 +226,29 @@ impl Fs {
         };
         told.inspect(|_| crash::pass(Point::Moved))
             .map_err(|error| self.refused(folder, error))
+    }
+
+    /// Remembers where `step`, which was sent and came to `error`, may have brought its file in `folder`.
+    fn is_sent(&self, folder: &Folder, step: &Step, error: Option<&api::Error>) {
+        let Step::Move { file, to, .. } = step else {
+            return;
+        };
+        let (file, unheard) = (FileId(file.as_str().into()), &self.namespace.unheard);
+        let name = parsed(to).ok().and_then(|to| to.name().cloned());
+        match (error, name) {
+            (Some(error), Some(name)) if is_lost(error) => {
+                let place = Place {
+                    folder: folder.key.clone(),
+                    folder_uri: folder.uri.clone(),
+                    name,
+                    full: None,
+                };
+                unheard.was_sent(&file, place);
+            }
+            (None, _) => drop(unheard.take_sent(&file)),
+            // What it said no to it has not done.
+            (Some(_), _) => {}
+        }
     }
 
     /// As [`Fs::carry_out`], once `prepare` was done, which a note of the plan precedes. `undo` takes that back where the

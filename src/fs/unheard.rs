@@ -16,7 +16,7 @@ mod renaming;
 
 pub(super) use notes::{is_note, take_in};
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
@@ -31,10 +31,11 @@ use crate::uri::FileUri;
 
 use super::leaving::Leaving;
 use super::removals::pause_after;
-use super::steps::is_aside;
 
 /// Conflicts that are remembered by name.
 const ASTRAY_MAX: usize = 100;
+/// Moves without an answer that are remembered before all are forgotten. What became of them shows the next listing.
+const SENT_MAX: usize = 10_000;
 
 /// All of a mount.
 #[derive(Default)]
@@ -53,6 +54,8 @@ struct State {
     became: HashMap<FileKey, FileKey>,
     /// Notes of those, which last until nothing is known by the old id.
     mapped: Vec<StepsId>,
+    /// Where files may be for which nothing waits: the server was asked to bring them there, and nobody knows what became of it.
+    sent: HashMap<FileKey, Place>,
     /// In which order they were made.
     next: u64,
     astray: Vec<Astray>,
@@ -72,7 +75,7 @@ pub(super) struct Change {
     pub(super) home: Option<Place>,
     /// Whether the server was asked to bring it to its place, and may have done so unheard.
     is_tried: bool,
-    /// Earlier places to which the server may have brought it.
+    /// Other places to which the server may have brought it.
     tried: Vec<Place>,
     tries: u32,
     why: Option<String>,
@@ -132,6 +135,11 @@ impl Change {
         self.tried.iter().chain(here).cloned().collect()
     }
 
+    /// Where the server has it, and where else it may have it by now, that it is to leave.
+    fn left(&self) -> impl Iterator<Item = &Place> {
+        self.home.iter().chain(&self.tried)
+    }
+
     /// Tells it apart from all others.
     pub(super) fn key(&self) -> FileKey {
         key_of(&self.entry.id)
@@ -185,9 +193,12 @@ impl Unheard {
         state.names.contains_key(state.now(folder))
     }
 
-    /// Whether `info` is half way to the name that it has here.
-    pub(super) fn is_on_its_way(&self, info: &FileInfo) -> bool {
-        info.uri.name().is_some_and(is_aside) && self.keyed(&key_of(&info.id)).is_some()
+    /// Whether `info` has another name here than the server says, wherever that has it by now.
+    pub(super) fn shows_elsewhere(&self, info: &FileInfo) -> bool {
+        let state = self.state.lock().unwrap();
+        let change = state.changes.get(&key_of(&info.id));
+        let home = change.and_then(|change| change.home.as_ref());
+        home.is_some_and(|home| home.folder_uri.file_system() == info.uri.file_system())
     }
 
     /// Whether anything waits that the server has below `folder`, or is to have there.
@@ -219,15 +230,33 @@ impl Unheard {
         }
     }
 
-    /// What has its home at `place`, and shows elsewhere.
-    pub(super) fn away_from(&self, place: &Place) -> Option<Change> {
+    /// What the server has at `place`, or may have there, and is to leave it.
+    pub(super) fn away_from(&self, place: &Place) -> Vec<Change> {
         let state = self.state.lock().unwrap();
-        let mut changes = state.changes.values();
-        let is_there = |change: &&Change| {
-            let home = change.home.as_ref();
-            home.is_some_and(|home| home.folder == place.folder && home.name == place.name)
-        };
-        changes.find(is_there).cloned()
+        let is_there = |change: &&Change| change.left().any(|left| is_same(left, place));
+        state.changes.values().filter(is_there).cloned().collect()
+    }
+
+    /// Whether anything else is to leave the place of `change`, or may have to.
+    fn is_anything_in_the_way_of(&self, change: &Change) -> bool {
+        let mut there = self.away_from(&change.place).into_iter();
+        there.any(|other| other.key() != change.key())
+    }
+
+    /// Whether what is in the way of `change` waits for that itself.
+    fn is_tied(&self, change: &Change) -> bool {
+        let key = change.key();
+        let (mut next, mut seen) = (self.away_from(&change.place), HashSet::from([key.clone()]));
+        next.retain(|other| other.key() != key);
+        while let Some(other) = next.pop() {
+            let behind = self.away_from(&other.place);
+            if behind.iter().any(|last| last.key() == key) {
+                return true;
+            }
+            let is_new = |other: &Change| seen.insert(other.key());
+            next.extend(behind.into_iter().filter(is_new));
+        }
+        false
     }
 
     /// All, in the order in which they were made.
@@ -252,8 +281,9 @@ impl Unheard {
             names.or_default().insert(name, key);
             before
         };
-        if before.is_none() {
-            around.begin(&change);
+        match before {
+            None => around.begin(&change),
+            Some(_) => around.keep_clear(&change),
         }
     }
 
@@ -295,11 +325,26 @@ impl Unheard {
     }
 
     /// The server is about to be asked to bring `key` to `place`.
-    fn may_be_at(&self, key: &FileKey, place: Place) {
+    fn may_be_at(&self, key: &FileKey, place: Place, around: &Around<'_>) {
         let mut state = self.state.lock().unwrap();
         if let Some(change) = state.changes.get_mut(key) {
             change.tried.push(place);
+            around.keep_clear(change);
         }
+    }
+
+    /// The server was asked to bring `file`, for which nothing waits, to `place`, and nobody knows what became of it.
+    pub(super) fn was_sent(&self, file: &FileId, place: Place) {
+        let mut state = self.state.lock().unwrap();
+        if state.sent.len() >= SENT_MAX {
+            state.sent.clear();
+        }
+        state.sent.insert(key_of(file), place);
+    }
+
+    /// Where the server may have brought `file`, as was sent before: nobody has to remember that any more.
+    pub(super) fn take_sent(&self, file: &FileId) -> Option<Place> {
+        self.state.lock().unwrap().sent.remove(&key_of(file))
     }
 
     /// The next number in the order.
@@ -389,28 +434,36 @@ struct Around<'a> {
 }
 
 impl Around<'_> {
+    /// Nothing new gets to the places that `change` is to leave.
+    fn keep_clear(&self, change: &Change) {
+        for place in change.left() {
+            let id = change.entry.id.clone();
+            self.staging.clearing().add_move(id, place);
+        }
+    }
+
     fn begin(&self, change: &Change) {
-        let (key, clearing) = (change.key(), self.staging.clearing());
+        let key = change.key();
         match &change.home {
             Some(home) => {
                 let name = shown_name(home, &key.id, self.names);
                 self.leaving.add(&home.folder, &name, key.id.clone());
-                clearing.add_move(key.id.clone(), home);
+                self.keep_clear(change);
                 self.inodes.is_elsewhere(key, Some(home.uri()));
             }
-            None => clearing.add_folder(key.id),
+            None => self.staging.clearing().add_folder(key.id),
         }
     }
 
     fn end(&self, change: &Change, stays_away: bool) {
         let (key, clearing) = (change.key(), self.staging.clearing());
+        clearing.move_done(&key.id);
         match &change.home {
             Some(home) => {
                 let name = shown_name(home, &key.id, self.names);
                 if !stays_away {
                     self.leaving.take_of(&home.folder, &name, &key.id);
                 }
-                clearing.move_done(&key.id, home);
                 self.inodes.is_elsewhere(key, None);
             }
             None => clearing.folder_done(&key.id),

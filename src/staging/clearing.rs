@@ -6,6 +6,7 @@
 //! that has come home. Remembers, and asks nobody.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::Mutex;
 
 use crate::entry::FileKey;
@@ -28,6 +29,9 @@ pub fn is_made(id: &FileId) -> bool {
     id.0.starts_with(MADE)
 }
 
+/// A name in a folder.
+type Name = (FileKey, ServerName);
+
 /// The places of one mount.
 #[derive(Debug, Default)]
 pub struct Clearing(Mutex<State>);
@@ -35,9 +39,11 @@ pub struct Clearing(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     places: HashSet<FileUri>,
-    names: HashSet<(FileKey, ServerName)>,
     folders: HashSet<FileId>,
-    files: HashSet<FileId>,
+    /// Where the server may have the files that are to leave.
+    files: HashMap<FileId, HashSet<Name>>,
+    /// By how many files each is to be left.
+    names: HashMap<Name, usize>,
     /// By how many ways that were stopped each may be taken.
     passed: HashMap<FileUri, usize>,
 }
@@ -68,19 +74,21 @@ impl Clearing {
         self.0.lock().unwrap().folders.remove(id);
     }
 
-    /// The file `id` is to leave `home` first, where the server has it.
-    pub fn add_move(&self, id: FileId, home: &Place) {
+    /// The file `id` is to leave `place` first, where the server has it, or may have it.
+    pub fn add_move(&self, id: FileId, place: &Place) {
         let mut state = self.0.lock().unwrap();
-        state.names.insert((home.folder.clone(), home.name.clone()));
-        state.files.insert(id);
+        let name = (place.folder.clone(), place.name.clone());
+        if state.files.entry(id).or_default().insert(name.clone()) {
+            *state.names.entry(name).or_default() += 1;
+        }
     }
 
-    /// It has left, or stays.
-    pub fn move_done(&self, id: &FileId, home: &Place) {
+    /// It has left all of them, or stays.
+    pub fn move_done(&self, id: &FileId) {
         let mut state = self.0.lock().unwrap();
-        let name = (home.folder.clone(), home.name.clone());
-        state.names.remove(&name);
-        state.files.remove(id);
+        for name in state.files.remove(id).unwrap_or_default() {
+            one_less(&mut state.names, &name);
+        }
     }
 
     /// A file that was stopped on its way may be at one of `places`.
@@ -95,12 +103,7 @@ impl Clearing {
     pub fn way_done(&self, places: impl IntoIterator<Item = FileUri>) {
         let mut state = self.0.lock().unwrap();
         for place in places {
-            if let Some(count) = state.passed.get_mut(&place) {
-                *count -= 1;
-                if *count == 0 {
-                    state.passed.remove(&place);
-                }
-            }
+            one_less(&mut state.passed, &place);
         }
     }
 
@@ -111,7 +114,7 @@ impl Clearing {
             return Some("its folder is to be made first");
         }
         match base {
-            Some(base) if state.files.contains(&base.file) => {
+            Some(base) if state.files.contains_key(&base.file) => {
                 Some("it is to get its new name first")
             }
             Some(_) => None,
@@ -120,9 +123,19 @@ impl Clearing {
                 if state.passed.contains_key(&place.uri()) {
                     return Some("a rename that was interrupted is to be finished first");
                 }
-                let is_left = state.names.contains(&name);
+                let is_left = state.names.contains_key(&name);
                 is_left.then_some("what had its name is to get its new one first")
             }
+        }
+    }
+}
+
+/// `counts` has one `of` these less.
+fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, of: &K) {
+    if let Some(count) = counts.get_mut(of) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(of);
         }
     }
 }
@@ -168,8 +181,26 @@ mod tests {
         assert!(clearing.waits(&old, None).is_some());
         assert!(clearing.waits(&place(&there, "new"), Some(&base)).is_some());
         assert!(clearing.waits(&place(&there, "new"), None).is_none());
-        clearing.move_done(&file, &old);
+        clearing.move_done(&file);
         assert!(clearing.waits(&old, Some(&base)).is_none());
+        assert!(clearing.waits(&old, None).is_none());
+    }
+
+    #[test]
+    fn a_new_file_waits_for_all_that_may_be_at_its_name() {
+        let clearing = Clearing::default();
+        let folder = FileId("d".into());
+        let (here, beside) = (place(&folder, "here"), place(&folder, "beside"));
+        let (one, other) = (FileId("f".into()), FileId("g".into()));
+        for place in [&here, &here, &beside] {
+            clearing.add_move(one.clone(), place);
+        }
+        clearing.add_move(other.clone(), &here);
+        clearing.move_done(&one);
+        assert!(clearing.waits(&here, None).is_some());
+        assert!(clearing.waits(&beside, None).is_none());
+        clearing.move_done(&other);
+        assert!(clearing.waits(&here, None).is_none());
     }
 
     #[test]

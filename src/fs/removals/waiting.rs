@@ -5,7 +5,7 @@
 //! and is told; what may go later is tried again, with longer and longer pauses. Until it is decided no new file gets to its
 //! place on the server, so that the new one is never taken for it. They are noted, and wait on in the next process.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -41,6 +41,8 @@ pub(super) struct Waiting(Mutex<State>);
 #[derive(Default)]
 struct State {
     removals: Vec<Postponed>,
+    /// Files of those that may be elsewhere than where they showed.
+    astray: HashSet<FileId>,
     /// Those that the server refused for good, the newest last; and how many there were.
     refused: VecDeque<Unremoved>,
     refused_count: u64,
@@ -120,6 +122,10 @@ impl Removal {
         std::iter::once(&self.uri).chain(elsewhere)
     }
 
+    fn file(&self) -> FileId {
+        FileId(self.gathered.removed.as_str().into())
+    }
+
     /// Whether what it is of showed at `place`.
     fn had_name_of(&self, place: &Place) -> bool {
         self.gathered.folder().as_ref() == Some(&place.folder)
@@ -173,8 +179,7 @@ impl Shared {
     ) {
         let now = Instant::now();
         for removal in removals {
-            let id = FileId(removal.gathered.removed.as_str().into());
-            self.leaving.add(folder, &removal.name, id);
+            self.leaving.add(folder, &removal.name, removal.file());
             self.wait(removal, now);
         }
     }
@@ -184,7 +189,11 @@ impl Shared {
             let clearing = staging.clearing();
             removal.uris().for_each(|uri| clearing.add(uri.clone()));
         }
-        self.waiting.0.lock().unwrap().removals.push(Postponed {
+        let mut state = self.waiting.0.lock().unwrap();
+        if !removal.or_at.is_empty() {
+            state.astray.insert(removal.file());
+        }
+        state.removals.push(Postponed {
             removal,
             tries: 0,
             why: None,
@@ -214,10 +223,13 @@ impl Shared {
                     }
                     _ => self.metadata.doubt(folder, &removal.name),
                 }
-                let id = FileId(removal.gathered.removed.as_str().into());
-                self.leaving.take_of(folder, &removal.name, &id);
+                self.leaving.take_of(folder, &removal.name, &removal.file());
             }
             None => self.metadata.others_changed_anything(now),
+        }
+        if !removal.or_at.is_empty() {
+            // Where it was instead nobody was to see it, and what was listed of that is of before.
+            self.metadata.others_changed_anything(now);
         }
         self.is_over(removal.noted);
         if let Some(staging) = &self.staging {
@@ -242,9 +254,11 @@ impl Shared {
 
     fn forget_waiting(&self, noted: StepsId) {
         let mut state = self.waiting.0.lock().unwrap();
-        state
-            .removals
-            .retain(|postponed| postponed.removal.noted != noted);
+        let is_it = |postponed: &mut Postponed| postponed.removal.noted == noted;
+        let forgotten: Vec<_> = state.removals.extract_if(.., is_it).collect();
+        for postponed in forgotten {
+            state.astray.remove(&postponed.removal.file());
+        }
     }
 
     /// The try of `noted` failed. One that did not get through says nothing of the next.
@@ -280,6 +294,11 @@ impl Shared {
         let state = self.waiting.0.lock().unwrap();
         let mut waiting = state.removals.iter().map(|waiting| &waiting.removal);
         waiting.any(|removal| removal.gathered.is_folder && removal.had_name_of(place))
+    }
+
+    /// Whether `info` is of a file that is to be deleted, which a change of its name may have brought there unheard.
+    pub(super) fn hides(&self, info: &FileInfo) -> bool {
+        self.waiting.0.lock().unwrap().astray.contains(&info.id)
     }
 
     fn any_waits(&self) -> bool {
@@ -404,7 +423,7 @@ impl Fs {
         &self,
         removal: &Removal,
     ) -> Result<(Option<(FileInfo, FileUri)>, bool), api::Error> {
-        let id = FileId(removal.gathered.removed.as_str().into());
+        let id = removal.file();
         let mut is_any_there = false;
         for uri in removal.uris() {
             let there = self.whats_still_at(uri, &id).await?;

@@ -98,13 +98,12 @@ impl Fs {
         let Some(change) = unheard.keyed(key) else {
             return Err(Why::Later);
         };
-        let is_in_its_way = |other: Change| other.key() != *key;
         if unheard
             .keyed(&change.place.folder)
             .is_some_and(|above| above.home.is_none())
             || self.late.has(&key.id)
             || self.removals.any_at(&change.place)
-            || unheard.away_from(&change.place).is_some_and(is_in_its_way)
+            || unheard.is_anything_in_the_way_of(&change)
         {
             return Err(Why::Later);
         }

@@ -1,7 +1,7 @@
 //! Folders that are made here, and removed or changed before the server has heard of them.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::attributes::Attributes;
 use crate::entry::{Entry, FileKey};
@@ -13,7 +13,7 @@ use crate::model::{EntityId, FileKind};
 use crate::staging::{Place, Staging, StepsId, is_made, made_id};
 use crate::upload::has_ids;
 
-use super::{Around, Change, is_same};
+use super::{Around, Change, is_same, shown_name};
 
 impl Fs {
     pub(super) fn around<'a>(&'a self, staging: &'a Staging) -> Around<'a> {
@@ -38,7 +38,7 @@ impl Fs {
         space.is_down()
             || is_made(&place.folder.id)
             || space.leaving.has(&place.folder, &end.name)
-            || space.unheard.away_from(&place).is_some()
+            || !space.unheard.away_from(&place).is_empty()
     }
 
     /// A folder at `end`, of which the server hears later; counts one lookup. `told` is told of it. Where it `is_tried`, the server
@@ -105,8 +105,12 @@ impl Fs {
             change.is_tried |= before.home.is_none() && before.is_tried
                 || been.iter().any(|place| is_same(place, &change.place));
             change.tried = been;
-            change.tried.retain(|place| !is_same(place, &change.place));
+        } else if let Some(sent) = unheard.take_sent(&change.entry.id) {
+            change.is_tried = is_same(&sent, &change.place);
+            change.tried.push(sent);
         }
+        change.tried.retain(|place| !is_same(place, &change.place));
+        self.is_nowhere_else(&change);
         let text = change.text(None).map_err(disk)?;
         change.noted = match &before {
             Some(before) => {
@@ -118,6 +122,19 @@ impl Fs {
         };
         unheard.put(change, &self.around(staging));
         Ok(())
+    }
+
+    /// What was seen of what `change` is of, where the server had just brought it unheard, shows there no more.
+    fn is_nowhere_else(&self, change: &Change) {
+        let space = &self.namespace;
+        for place in &change.tried {
+            let name = shown_name(place, &change.entry.id, space.options.names);
+            let seen = space.metadata.last_name(&place.folder, &name);
+            if seen.is_some_and(|seen| seen.id == change.entry.id) {
+                let now = Instant::now();
+                space.metadata.change_name(&place.folder, &name, None, now);
+            }
+        }
     }
 
     /// Nothing is to be told of `change` any more.

@@ -23,43 +23,17 @@ use super::{Change, shown_name};
 impl Fs {
     /// What has its home at `home` was renamed here.
     pub(super) async fn hear_renamed(&self, change: &Change, home: &Place) -> Result<(), Why> {
-        let (space, key) = (&self.namespace, change.key());
-        let place = &change.place;
-        let info = match self.api.info_by_id(&key.id).await {
-            Ok(info) if has_trash(&info.uri) => info,
-            Ok(_) | Err(api::Error::NotFound) => {
-                let words = format!(
-                    "'{}' was renamed here, and somebody else deleted it",
-                    home.name
-                );
-                self.is_given_up(change, home, place.uri(), words);
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
+        let Some(from) = self.is_still_ours(change, home).await? else {
+            return Ok(());
         };
+        let (space, key, place) = (&self.namespace, change.key(), &change.place);
         let folder = folder_of(&self.api, place).await?;
-        if info.uri != home.uri() && info.uri != folder.child(place.name.clone()) {
-            let at_home = folder_of(&self.api, home).await?.child(home.name.clone());
-            // A crash may have left it on the way, or an answer was lost before it was to go on to this place.
-            let is_on_its_way = info.uri.name().is_some_and(is_aside);
-            if info.uri != at_home
-                && !is_on_its_way
-                && !self.is_at_one_of(&change.tried, &info.uri).await?
-            {
-                let words = format!(
-                    "'{}' was renamed here to '{}', and somebody else gave it another place, where it stays",
-                    home.name, place.name
-                );
-                self.is_given_up(change, home, info.uri, words);
-                return Ok(());
-            }
-        }
         let held = match space.locals.keyed(&key) {
             Some(shown) => Some(self.hold(&shown.local).await?),
             None => None,
         };
         let (mut to, mut nth) = (folder.child(place.name.clone()), 0);
-        let (mut at, mut is_cleared) = (info.uri.clone(), false);
+        let (mut at, mut is_cleared) = (from.clone(), false);
         while at != to {
             match self.go(change, &at, &to).await {
                 Ok(()) => break,
@@ -80,7 +54,8 @@ impl Fs {
                         ..place.clone()
                     };
                     to = beside.uri();
-                    space.unheard.may_be_at(&key, beside);
+                    let around = self.around(&self.owing()?.staging);
+                    space.unheard.may_be_at(&key, beside, &around);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -92,9 +67,44 @@ impl Fs {
             );
             space.unheard.is_astray(to.clone(), words);
         }
-        self.has_moved(change, home, &info.uri, &to).await?;
+        self.has_moved(change, home, &from, &to).await?;
         drop(held);
         Ok(())
+    }
+
+    /// Where the server has what `change` is of, which has its home at `home`. None where somebody else deleted it, or gave it
+    /// another place: that stays so, and is told.
+    async fn is_still_ours(&self, change: &Change, home: &Place) -> Result<Option<FileUri>, Why> {
+        let place = &change.place;
+        let info = match self.api.info_by_id(&change.entry.id).await {
+            Ok(info) if has_trash(&info.uri) => info,
+            Ok(_) | Err(api::Error::NotFound) => {
+                let words = format!(
+                    "'{}' was renamed here, and somebody else deleted it",
+                    home.name
+                );
+                self.is_given_up(change, home, place.uri(), words);
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let uri = info.uri;
+        // A crash may have left it on the way, or an answer was lost before it was to go on to its place.
+        let is_on_its_way = uri.name().is_some_and(is_aside);
+        if is_on_its_way
+            || uri == home.uri()
+            || uri == folder_of(&self.api, place).await?.child(place.name.clone())
+            || uri == folder_of(&self.api, home).await?.child(home.name.clone())
+            || self.is_at_one_of(&change.tried, &uri).await?
+        {
+            return Ok(Some(uri));
+        }
+        let words = format!(
+            "'{}' was renamed here to '{}', and somebody else gave it another place, where it stays",
+            home.name, place.name
+        );
+        self.is_given_up(change, home, uri, words);
+        Ok(None)
     }
 
     /// Whether one of `places` is at `uri` by now.
@@ -150,7 +160,7 @@ impl Fs {
         };
         // It is there all the same where the server does not tell how it looks now.
         let there = self.whats_at(to).await.unwrap_or_default();
-        let told = there.and_then(|info| space.entry(info));
+        let told = there.map(|info| space.known_entry(info));
         let entry = Arc::new(Entry {
             segment: differing(&shown, name.clone()),
             name: shown.as_os_str().into(),
@@ -160,6 +170,10 @@ impl Fs {
         let home_name = shown_name(home, &key.id, names);
         let (metadata, known) = (&space.metadata, Some(Arc::clone(&entry)));
         metadata.change_name(&home.folder, &home_name, None, now);
+        if let Some((folder, name)) = space.place_of(from) {
+            // The answer that brought it there was lost.
+            metadata.change_name(&folder, &name, None, now);
+        }
         metadata.change_name(&place.folder, &shown, known, now);
         let place = Place {
             folder_uri: to.parent().unwrap_or_else(|| place.folder_uri.clone()),
@@ -202,6 +216,11 @@ impl Fs {
         space
             .metadata
             .doubt(&change.place.folder, &change.entry.name);
+        if let Some((folder, name)) = space.place_of(&uri) {
+            space
+                .metadata
+                .others_changed(&folder, &name, Instant::now());
+        }
         space.unheard.is_astray(uri, words);
         self.is_over(change);
         self.news.notify_one();
@@ -213,57 +232,47 @@ impl Fs {
         let Ok(_turn) = self.turn_of_unheard().await else {
             return false;
         };
-        let next = |change: &Change| unheard.away_from(&change.place);
-        let is_tied = |first: &Change| {
-            let mut at = next(first);
-            for _ in 0..unheard.all().len() {
-                match at {
-                    Some(change) if change.key() == first.key() => return true,
-                    Some(change) => at = next(&change),
-                    None => return false,
-                }
-            }
-            false
-        };
-        let is_moved =
-            |change: &Change| next(change).is_some_and(|next| next.key() != change.key());
-        let tied = unheard.all().into_iter();
-        let Some(change) = tied.filter(is_moved).find(is_tied) else {
+        let mut waiting = unheard.all().into_iter();
+        let Some(change) = waiting.find(|change| unheard.is_tied(change)) else {
             return false;
         };
         match self.put_aside(&change).await {
             Ok(()) => true,
-            Err(error) => {
-                unheard.is_to_wait(&change.key(), error.to_string(), true);
+            Err(why) => {
+                let why = match why {
+                    Why::Later => return false,
+                    Why::Api(error) => error.to_string(),
+                    Why::Here(error) => error.to_string(),
+                };
+                unheard.is_to_wait(&change.key(), why, true);
                 false
             }
         }
     }
 
-    async fn put_aside(&self, change: &Change) -> Result<(), Error> {
+    async fn put_aside(&self, change: &Change) -> Result<(), Why> {
         let (owing, space) = (self.owing()?, &self.namespace);
         let Some(home) = &change.home else {
             return Ok(());
         };
-        let info = self.api.info_by_id(&change.entry.id).await?;
-        let folder = folder_of(&self.api, home).await?;
-        if info.uri != folder.child(home.name.clone()) {
-            // Its own turn finds out.
-            return Err(Error::Busy(api::Error::Changed));
-        }
+        let Some(from) = self.is_still_ours(change, home).await? else {
+            return Ok(());
+        };
         let place = Place {
-            folder_uri: folder.clone(),
+            folder_uri: folder_of(&self.api, home).await?,
             name: aside(&change.entry.id, &home.name),
             ..home.clone()
         };
         // First: wherever a crash leaves it, it is at one of the two, and the name tells whose it is.
-        self.go(change, &info.uri, &place.uri()).await?;
+        self.go(change, &from, &place.uri()).await?;
         let name = shown_name(home, &change.entry.id, space.options.names);
         space
             .metadata
             .change_name(&home.folder, &name, None, Instant::now());
         let moved = Change {
             home: Some(place),
+            is_tried: false,
+            tried: Vec::new(),
             ..change.clone()
         };
         let text = moved.text(None).map_err(disk)?;

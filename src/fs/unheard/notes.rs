@@ -160,7 +160,12 @@ pub(in crate::fs) fn take_in(staging: &Staging) {
         let (id, clearing) = (FileId(note.unheard.as_str().into()), staging.clearing());
         match (&note.became, note.home.as_ref().and_then(Spot::place)) {
             (Some(there), _) => drop(became.insert(id, FileId(there.as_str().into()))),
-            (None, Some(home)) => clearing.add_move(id, &home),
+            (None, Some(home)) => {
+                let tried = note.tried.iter().filter_map(Spot::place);
+                for place in tried.chain([home]) {
+                    clearing.add_move(id.clone(), &place);
+                }
+            }
             (None, None) => clearing.add_folder(id),
         }
     }

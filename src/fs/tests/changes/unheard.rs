@@ -5,6 +5,8 @@ use std::pin::pin;
 use super::*;
 use crate::fs::changes::Found;
 
+mod tried;
+
 impl Mounted {
     /// The server cannot be reached any more, as is known.
     fn cut_off(&self) {
@@ -532,51 +534,6 @@ async fn a_folder_of_which_nobody_knows_what_is_in_it_is_not_removed_without_the
     assert!(matches!(refused, Err(Error::TimedOut(_))), "{refused:?}");
 }
 
-/// `known/a` was renamed to `other/x`, and is half way there.
-async fn renamed_half_way() -> Mounted {
-    let mounted = apart().await;
-    mounted.mv("known/a", "other/x").await;
-    mounted.meet().await;
-    mounted.server.fail(Fault::on(Route::Move).code(403, "no"));
-    mounted.fs.be_heard(true).await;
-    mounted.server.clear_faults();
-    assert_eq!(mounted.unheard(), 1);
-    assert!(!mounted.on_server("known").contains(&"a".to_owned()));
-    assert!(mounted.on_server("other").is_empty());
-    assert_eq!(mounted.names("known").await, ["b", "dir"]);
-    mounted
-}
-
-#[tokio::test]
-async fn a_file_that_is_half_way_to_its_new_name_goes_on_from_there() {
-    let mounted = renamed_half_way().await;
-    mounted.fs.settle().await;
-    assert_eq!(mounted.on_server("known"), ["b", "dir"]);
-    assert_eq!(mounted.on_server("other"), ["x"]);
-}
-
-#[tokio::test]
-async fn a_file_that_is_half_way_to_its_new_name_and_deleted_does_not_come_back() {
-    let mounted = renamed_half_way().await;
-    mounted.unlink("other/x").await.unwrap();
-    mounted.fs.settle().await;
-    assert_eq!(mounted.on_server("known"), ["b", "dir"]);
-    assert!(mounted.on_server("other").is_empty());
-    assert_eq!(mounted.names("known").await, ["b", "dir"]);
-}
-
-#[tokio::test]
-async fn a_file_that_is_half_way_to_its_new_name_and_gets_back_its_old_one_is_there_under_that() {
-    let mounted = renamed_half_way().await;
-    mounted.cut_off();
-    mounted.mv("other/x", "known/a").await;
-    assert_eq!(mounted.names("known").await, ["a", "b", "dir"]);
-    mounted.reunite().await;
-    assert_eq!(mounted.on_server("known"), ["a", "b", "dir"]);
-    assert_eq!(mounted.names("known").await, ["a", "b", "dir"]);
-    assert_eq!(mounted.unheard(), 0);
-}
-
 #[tokio::test]
 async fn a_folder_made_and_renamed_without_the_server_is_there_under_its_last_name() {
     let mut mounted = apart().await;
@@ -702,45 +659,6 @@ async fn a_new_name_that_the_server_gave_is_heard_of_though_it_does_not_tell_how
     assert_eq!(mounted.names("known").await, ["b", "dir", "x"]);
 }
 
-/// `known/a` was renamed to `known/x`, which the server did, and nobody heard of.
-async fn renamed_unheard() -> Mounted {
-    let mounted = apart().await;
-    mounted.mv("known/a", "known/x").await;
-    mounted.meet().await;
-    let lost = Fault::on(Route::Rename).truncate_after(0);
-    mounted.server.fail(lost.times(1));
-    let unseen = Fault::on(Route::Info).code(403, "no");
-    mounted.server.fail(unseen.after(2));
-    mounted.fs.be_heard(true).await;
-    mounted.server.clear_faults();
-    assert_eq!(mounted.on_server("known"), ["b", "dir", "x"]);
-    assert_eq!(mounted.unheard(), 1);
-    mounted
-}
-
-#[tokio::test]
-async fn a_file_whose_new_name_the_server_gave_unheard_is_deleted_there() {
-    let mounted = renamed_unheard().await;
-    mounted.unlink("known/x").await.unwrap();
-    mounted.fs.settle().await;
-    assert_eq!(mounted.on_server("known"), ["b", "dir"]);
-    assert_eq!(mounted.names("known").await, ["b", "dir"]);
-}
-
-#[tokio::test]
-async fn a_file_whose_new_name_the_server_gave_unheard_is_deleted_after_the_end_of_the_process() {
-    let mounted = renamed_unheard().await;
-    mounted.cut_off();
-    mounted.unlink("known/x").await.unwrap();
-    mounted.mv("known/b", "known/x").await;
-    mounted.server.restart().unwrap();
-    let mounted = mounted.again().await;
-    mounted.fs.settle().await;
-    assert_eq!(mounted.on_server("known"), ["dir", "x"]);
-    assert_eq!(mounted.said("known/x").unwrap(), "content of b");
-    assert_eq!(mounted.fs.astray().0, 0);
-}
-
 #[tokio::test]
 async fn what_was_removed_without_the_server_goes_though_its_folder_was_moved_since() {
     let mounted = apart().await;
@@ -753,38 +671,6 @@ async fn what_was_removed_without_the_server_goes_though_its_folder_was_moved_si
     assert_eq!(mounted.on_server("moved"), ["c", "dir"]);
     assert_eq!(mounted.said("moved/c").unwrap(), "content of dir/inner");
     assert_eq!(mounted.fs.astray().0, 0);
-}
-
-#[tokio::test]
-async fn a_file_whose_new_name_the_server_gave_unheard_keeps_it() {
-    let mounted = apart().await;
-    mounted.mv("known/a", "other/x").await;
-    mounted.meet().await;
-    // The last of three steps is done, and neither answered nor seen.
-    let lost = Fault::on(Route::Rename).truncate_after(0);
-    mounted.server.fail(lost.after(1).times(1));
-    let unseen = Fault::on(Route::Info).code(403, "no");
-    mounted.server.fail(unseen.after(2));
-    mounted.fs.be_heard(true).await;
-    mounted.server.clear_faults();
-    assert_eq!(mounted.on_server("other"), ["x"]);
-    for _ in 0..2 {
-        mounted.fs.settle().await;
-        assert_eq!(mounted.unheard(), 0);
-        assert_eq!(mounted.on_server("other"), ["x"]);
-        assert_eq!(mounted.names("other").await, ["x"]);
-    }
-}
-
-#[tokio::test]
-async fn a_file_whose_new_name_the_server_gave_unheard_goes_on_from_there_to_another_one() {
-    let mounted = renamed_unheard().await;
-    mounted.cut_off();
-    mounted.mv("known/x", "other/y").await;
-    mounted.reunite().await;
-    assert_eq!(mounted.on_server("known"), ["b", "dir"]);
-    assert_eq!(mounted.on_server("other"), ["y"]);
-    assert_eq!((mounted.unheard(), mounted.fs.astray().0), (0, 0));
 }
 
 #[tokio::test]
