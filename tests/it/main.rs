@@ -43,6 +43,7 @@ mod refusals;
 mod saves;
 mod secrets;
 mod shown;
+mod sleep;
 mod stalls;
 mod storms;
 mod support;
