@@ -57,6 +57,8 @@ mod plot;
 mod raw;
 #[path = "bench/reading.rs"]
 mod reading;
+#[path = "bench/remount.rs"]
+mod remount;
 #[path = "bench/removal.rs"]
 mod removal;
 #[path = "bench/table.rs"]
@@ -83,7 +85,7 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 /// A case: its name on the command line, and what it measures in a world of its own.
 type Case = (&'static str, fn(&World) -> Outcome<Vec<Row>>);
 
-const CASES: [Case; 34] = [
+const CASES: [Case; 35] = [
     ("cold", near::cold_sequential),
     ("cold-diskless", near::cold_without_disk),
     ("cached", disk::cached),
@@ -95,6 +97,7 @@ const CASES: [Case; 34] = [
     ("ls", names::known_listing),
     ("list", names::cold_listing),
     ("start", footprint::start),
+    ("remount", remount::known),
     ("rss", footprint::memory),
     ("readers", footprint::many_readers),
     ("opens", footprint::opens),

@@ -13,8 +13,8 @@ use crate::table::{Row, Series, Unit};
 use crate::world::{World, drop_caches, timed};
 
 const KNOWN: usize = 20_000;
-const MANY: usize = 100_000;
-const FOLDER: &str = "many";
+pub(crate) const MANY: usize = 100_000;
+pub(crate) const FOLDER: &str = "many";
 
 /// stat(2) of each file of a folder, by its path.
 pub(crate) fn known_stat(world: &World) -> Outcome<Vec<Row>> {
@@ -42,24 +42,26 @@ pub(crate) fn known_stat(world: &World) -> Outcome<Vec<Row>> {
 pub(crate) fn known_listing(world: &World) -> Outcome<Vec<Row>> {
     let (folder, plain) = fill(world, MANY)?;
     let mount = world.mount_that_remembers()?;
-    let list = |folder: &Path| {
-        let (seconds, paths) = timed(|| {
-            let paths = names(folder)?;
-            paths.iter().try_for_each(|path| look(path))?;
-            Ok(paths)
-        })?;
-        all(paths.len())?;
-        Ok(1000.0 * seconds)
-    };
     let mut cpu = Series::default();
     let row = Row::in_turns(
         "readdir and stat of 100,000 known entries",
         Unit::Milliseconds,
-        |round| with_cpu(&mount, round, &mut cpu, || list(&mount.path(folder))),
-        ("plain directory", |_| list(&plain)),
+        |round| with_cpu(&mount, round, &mut cpu, || list_all(&mount.path(folder))),
+        ("plain directory", |_| list_all(&plain)),
     )?;
     let row = row.aim(Aim::at_most(1000.0).goal(600.0));
     Ok(vec![row.besides(format!("CPU {cpu} ms"))])
+}
+
+/// The milliseconds that the names of a folder of [`MANY`] and stat(2) of each take.
+pub(crate) fn list_all(folder: &Path) -> Outcome<f64> {
+    let (seconds, paths) = timed(|| {
+        let paths = names(folder)?;
+        paths.iter().try_for_each(|path| look(path))?;
+        Ok(paths)
+    })?;
+    all(paths.len())?;
+    Ok(1000.0 * seconds)
 }
 
 /// The names of a folder on a fresh mount; beside it a client that asks for page after page.
@@ -111,7 +113,7 @@ pub(crate) fn cold_listing(world: &World) -> Outcome<Vec<Row>> {
 }
 
 /// Pages of the folder that the server was asked for.
-fn pages_asked(world: &World) -> usize {
+pub(crate) fn pages_asked(world: &World) -> usize {
     let mut requests = world.server.requests();
     requests.retain(|request| request.route == Route::List && request.query.contains(FOLDER));
     requests.len()
@@ -131,7 +133,7 @@ fn with_cpu(
 }
 
 /// The same number of files on the server and in a plain directory.
-fn fill(world: &World, count: usize) -> Outcome<(&'static str, PathBuf)> {
+pub(crate) fn fill(world: &World, count: usize) -> Outcome<(&'static str, PathBuf)> {
     world.server.add_many(FOLDER, count);
     let plain = world.plain().join(FOLDER);
     std::fs::create_dir(&plain)?;
