@@ -30,7 +30,7 @@ mod time;
 mod transfer;
 mod wire;
 
-pub use change::{Delete, METADATA_VALUE_MAX_BYTES, Owner, Steady};
+pub use change::{Delete, METADATA_VALUE_MAX_BYTES, OnItsWay, Owner, Steady};
 pub use content::Content;
 pub use error::{Error, UNCLASSIFIED};
 pub use events::{Change, ChangeKind, ClientId, Events, Told};

@@ -305,13 +305,16 @@ impl Fs {
             .folder_size
             .then(|| FolderSizes::new(summaries(&api)));
         let staging = owing.as_ref().map(|owing| Arc::clone(&owing.staging));
-        let source = Source::of(&api);
+        let unheard = Arc::default();
+        let source = unheard::also_where_it_went(Source::of(&api), &api, &unheard);
         let reach = api.reach().clone();
         let begun = owing.as_ref().map(|owing| owing.staging.unfinished());
         let begun = begun.unwrap_or_default();
         let instance = &site.instance_id;
-        let namespace =
+        let mut namespace =
             Namespace::new(options, instance, source, sizes, staging, reach, recall).await?;
+        // That by which the source looks.
+        namespace.unheard = unheard;
         let removals = Removals::new(&api, &namespace);
         if let Some(owing) = &owing {
             let uploader = Arc::downgrade(&owing.uploader);

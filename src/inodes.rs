@@ -103,7 +103,7 @@ pub struct Inodes {
     site: StableHash,
     root: FileUri,
     table: Mutex<Table>,
-    /// Where the server has files of whose new names it has not heard.
+    /// Where the server has files and folders of whose new names it has not heard.
     elsewhere: Mutex<HashMap<FileKey, FileUri>>,
     left: Sender<Left>,
     /// Until somebody listens.
@@ -138,7 +138,7 @@ impl Inodes {
         }
     }
 
-    /// The server has the file `key` at `uri`, wherever it shows, until that is none.
+    /// The server has the file or folder `key` at `uri`, wherever it shows, until that is none.
     pub fn is_elsewhere(&self, key: FileKey, uri: Option<FileUri>) {
         let mut elsewhere = self.elsewhere.lock().unwrap();
         match uri {
@@ -447,14 +447,22 @@ impl Inodes {
 
     /// Where what lies in the folder `ino` is: behind a shortcut, in its share. None where the folder is forgotten,
     /// lies in a circle, or is a shortcut that is broken or leads back into a share on the way to it, which would
-    /// make a tree without end.
+    /// make a tree without end. Below a folder that [is elsewhere](Inodes::is_elsewhere) it is there.
     pub fn folder_uri(&self, ino: Ino) -> Option<FileUri> {
         let table = self.table.lock().unwrap();
+        let elsewhere = self.elsewhere.lock().unwrap();
         let mut names = Vec::new();
         let mut base: Option<&FileUri> = None;
         let mut at = ino;
         for _ in 0..DEPTH_MAX {
             let slot = table.slots.get(&at)?;
+            if base.is_none()
+                && !elsewhere.is_empty()
+                && let Some(there) = elsewhere.get(&slot.key())
+            {
+                let below = names.into_iter().rev();
+                return Some(below.fold(there.clone(), |uri, name| uri.child(name)));
+            }
             let start = match (at, slot.entry.shortcut.as_deref()) {
                 (Ino::ROOT, _) => Some(&self.root),
                 (_, Some(Shortcut::To(uri))) => Some(uri),
@@ -621,6 +629,26 @@ mod tests {
         assert_eq!(place(&inodes, leaf), "cloudreve://my/other/new/a%20b");
         inodes.forget(other, 1);
         assert!(inodes.node(other).is_some(), "a child holds it");
+    }
+
+    #[test]
+    fn what_lies_below_a_folder_that_is_elsewhere_is_there() {
+        let inodes = inodes();
+        let dir = count(&inodes, Ino::ROOT, &folder("d", "new"));
+        let inner = count(&inodes, dir, &folder("i", "inner"));
+        let leaf = count(&inodes, inner, &file("f", "a b"));
+        let old = FileUri::parse_wire("cloudreve://my/there/old").unwrap();
+        let key = inodes.node(dir).unwrap().key();
+        inodes.is_elsewhere(key.clone(), Some(old));
+        for (ino, there) in [(dir, ""), (inner, "/inner"), (leaf, "/inner/a%20b")] {
+            let there = format!("cloudreve://my/there/old{there}");
+            assert_eq!(place(&inodes, ino), there);
+        }
+        let within = inodes.folder_uri(inner).unwrap();
+        assert_eq!(within.to_wire(), "cloudreve://my/there/old/inner");
+        assert_eq!(inodes.path(leaf).unwrap().to_str(), Some("new/inner/a b"));
+        inodes.is_elsewhere(key, None);
+        assert_eq!(place(&inodes, leaf), "cloudreve://my/new/inner/a%20b");
     }
 
     #[test]

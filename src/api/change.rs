@@ -70,6 +70,24 @@ impl Owner {
     }
 }
 
+/// A folder is on its way to another place while this lives, and whoever has its paths knows it by them.
+#[derive(Debug)]
+pub struct OnItsWay<'a> {
+    moving: Moving<'a>,
+}
+
+impl OnItsWay<'_> {
+    /// Whether nobody is at it any more.
+    pub fn is_alone(&self) -> bool {
+        self.moving.is_alone()
+    }
+
+    /// It came to `answer`. Where that is of nothing that was done, it is as if nobody had asked for it.
+    pub fn ended<T>(self, answer: Result<T, Error>) -> Result<T, Error> {
+        self.moving.ended(answer)
+    }
+}
+
 /// Folders that this client does not move while this lives.
 #[derive(Debug)]
 pub struct Steady<'a> {
@@ -184,6 +202,14 @@ impl Api {
             steady.push(paths.send(folder, longest).await);
         }
         Steady { _sending: steady }
+    }
+
+    /// The folder at `from` goes to `to`, in one call or several: nobody sends anything to it or below, or moves anything there,
+    /// from its beginning until everybody here knows where it is. Waits for those who are at it, no longer than half a call may
+    /// take.
+    pub async fn on_its_way(&self, from: &FileUri, to: &FileUri) -> OnItsWay<'_> {
+        let moving = self.moving([(from.clone(), to.clone())]).await;
+        OnItsWay { moving }
     }
 
     async fn moving(&self, moves: impl IntoIterator<Item = (FileUri, FileUri)>) -> Moving<'_> {

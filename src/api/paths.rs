@@ -56,6 +56,7 @@ pub(super) struct Sending<'a> {
 pub(super) struct Moving<'a> {
     paths: &'a Paths,
     numbers: Vec<u64>,
+    is_alone: bool,
 }
 
 impl Paths {
@@ -99,27 +100,29 @@ impl Paths {
             let begun = all.iter().map(|(from, to)| state.begin(from, to));
             begun.collect()
         };
-        let moving = Moving {
+        let mut moving = Moving {
             paths: self,
             numbers,
+            is_alone: false,
         };
         let is_still = |state: &State| {
             let is_in_one = |uri: &FileUri| all.iter().any(|(from, _)| uri.is_within(from));
             !state.sending.iter().any(|(_, uri)| is_in_one(uri))
         };
-        self.wait(longest, is_still).await;
+        moving.is_alone = self.wait(longest, is_still).await;
         moving
     }
 
-    async fn wait(&self, longest: Duration, is_so: impl Fn(&State) -> bool) {
+    /// Whether it came to be so.
+    async fn wait(&self, longest: Duration, is_so: impl Fn(&State) -> bool) -> bool {
         let until = Instant::now() + longest;
         loop {
             let ended = self.ended.notified();
             if is_so(&self.state.lock().unwrap()) {
-                return;
+                return true;
             }
             if asker::until(until, ended).await.is_err() {
-                return;
+                return false;
             }
         }
     }
@@ -152,6 +155,11 @@ impl State {
 }
 
 impl Moving<'_> {
+    /// Whether nothing is sent to what is moved, or below it.
+    pub(super) fn is_alone(&self) -> bool {
+        self.is_alone
+    }
+
     /// It came to `answer`. Where that is of nothing that was done, it is as if nobody had asked for it.
     pub(super) fn ended<T>(self, answer: Result<T, Error>) -> Result<T, Error> {
         let is_known = !matches!(

@@ -11,6 +11,7 @@ use crate::inodes::{Ino, Node};
 use crate::metadata::Listing;
 use crate::model::{FileId, FileKind};
 use crate::read::Source;
+use crate::staging::is_made;
 use crate::uri::FileUri;
 
 use super::namespace::{Folder, within};
@@ -121,8 +122,9 @@ impl Fs {
         let space = &self.namespace;
         let info = within(space.options.timeout, self.api.info_by_id(id)).await?;
         let root = &space.options.root;
-        let (there, above) = (info.uri.names(), root.names());
-        if info.uri.file_system() != root.file_system() || !there.starts_with(above) {
+        let uri = space.unheard.now_shown(id, &info.uri);
+        let (there, above) = (uri.names(), root.names());
+        if uri.file_system() != root.file_system() || !there.starts_with(above) {
             return Ok(None);
         }
         let below = there[above.len()..].iter();
@@ -149,6 +151,9 @@ impl Fs {
     /// All that is in a folder; where the server turned out not to be reached, what is known of it.
     async fn listing_of(&self, folder: &Folder) -> Result<Arc<Listing>, Error> {
         let space = &self.namespace;
+        if is_made(&folder.key.id) {
+            return Ok(Arc::new(Listing::new(Vec::new(), 0, false)));
+        }
         let known = |now| {
             let (listing, _) = space.listings.believed(&folder.key, now)?;
             Some(listing)
@@ -167,13 +172,23 @@ impl Fs {
     fn add(&self, stop: &Stop, listing: &Listing, below: &mut Below, stops: &mut Vec<Stop>) {
         let space = &self.namespace;
         let key = &stop.folder.key;
-        for entry in listing.entries() {
-            let is_leaving = space.leaving.has(key, &entry.name);
-            if entry.shortcut.is_some() || is_leaving {
+        let uri = |entry: &Entry| stop.folder.uri.child(entry.segment());
+        let is_there = |entry: &&Arc<Entry>| !space.leaving.has(key, &entry.name);
+        let listed = listing.entries().iter().filter(is_there);
+        let listed = listed.map(|entry| (Arc::clone(entry), uri(entry)));
+        // Names that were given here, of which the server has not heard.
+        let given = space.unheard.names_in(key).into_iter();
+        let given = given.filter_map(|name| space.unheard.named(key, &name));
+        let given = given.map(|entry| {
+            let home = self.home_of(&entry.id).map(|home| home.uri());
+            let uri = home.unwrap_or_else(|| uri(&entry));
+            (entry, uri)
+        });
+        for (entry, uri) in listed.chain(given) {
+            if entry.shortcut.is_some() {
                 continue;
             }
             let path = stop.path.join(&*entry.name);
-            let uri = stop.folder.uri.child(entry.segment());
             match entry.kind {
                 FileKind::Folder => stops.push(Stop {
                     path,
@@ -188,7 +203,7 @@ impl Fs {
                 }),
                 FileKind::File => {
                     let is_owed = space.locals.named(key, &entry.name).is_some();
-                    below.files.extend(file_of(entry, path, uri, is_owed));
+                    below.files.extend(file_of(&entry, path, uri, is_owed));
                 }
             }
         }

@@ -24,7 +24,7 @@ use crate::uri::{FileSystem, FileUri};
 
 use super::locals::{Locals, Shown, differing, gone_id, is_gone, is_of, local_id, server_id};
 use super::namespace::{Folder, within};
-use super::removals::to_clear;
+use super::removals::clear_removed;
 use super::root::PEEK;
 use super::steps::is_aside;
 use super::unheard::take_in;
@@ -161,12 +161,15 @@ impl Fs {
     }
 
     /// The folders of `ends` keep their places on the server while this lives. [`Error::Gone`] where one of them has another one
-    /// than when that was looked up: somebody else here moved it, or the server has just heard of its new name.
+    /// than when that was looked up, or may have: somebody else here moved it, or the server is just hearing of its new name.
     pub(super) async fn steady(&self, ends: &[&End]) -> Result<Steady<'_>, Error> {
         let folders: Vec<_> = ends.iter().map(|end| &end.folder.uri).collect();
         let steady = self.api.steady(&folders).await;
         let now = |end: &End| self.namespace.inodes.folder_uri(end.parent);
-        let is_there = |end: &&End| now(end).as_ref() == Some(&end.folder.uri);
+        let is_there = |end: &&End| {
+            let is_sure = !self.namespace.unheard.is_unsure(&end.folder.uri);
+            is_sure && now(end).as_ref() == Some(&end.folder.uri)
+        };
         match ends.iter().all(is_there) {
             true => Ok(steady),
             false => Err(Error::Gone),
@@ -555,8 +558,7 @@ pub fn drop_copies(staging: &Staging) {
 /// No new file goes where what was deleted is still to be deleted on the server, since before the process before this one
 /// ended; nor where what was made or renamed here is still to be told. Before anything is delivered.
 pub fn clear_first(staging: &Staging) {
-    let places = to_clear(staging).into_iter();
-    places.for_each(|place| staging.clearing().add(place));
+    clear_removed(staging);
     take_in(staging);
 }
 

@@ -67,6 +67,7 @@ impl Fs {
         }
         self.is_cleared(parent, name).await?;
         self.parent_is_there(parent).await?;
+        let steady = self.steady(&[&end]).await?;
         let info = match self.folder_made(&end, told.as_deref()).await {
             Ok(info) => {
                 crash::pass(Point::FolderMade);
@@ -76,6 +77,7 @@ impl Fs {
             Err(api::Error::NotFound) => return Err(Error::Gone),
             Err(error) => {
                 let error = self.refused(&end.folder, error);
+                drop(steady);
                 if may_wait && self.namespace.is_of_the_wire(&error) {
                     let made = self.make_folder_here(&end, told, true).await;
                     self.touch(parent);

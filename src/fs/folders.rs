@@ -169,10 +169,16 @@ async fn begin(space: &Namespace, ino: Ino) -> Result<Origin, Error> {
     if let Some(known) = space.known_or_recalled(&key, known).await {
         return Ok(known);
     }
-    let folder = space.folder(ino)?;
+    let mut folder = space.folder(ino)?;
     let timeout = space.patience();
-    let progress = space.listings.list(&folder.key, &folder.uri);
-    let first = progress.folder(timeout).await;
+    let (progress, first) = loop {
+        let progress = space.listings.list(&folder.key, &folder.uri);
+        let first = progress.folder(timeout).await;
+        match (&first, space.gone_on(&folder.key, &folder.uri)) {
+            (Err(api::Error::NotFound), Some(now)) => folder.uri = now,
+            _ => break (progress, first),
+        }
+    };
     if let Err(error) = first {
         if matches!(error, api::Error::NotFound) {
             space.metadata.forget(&folder.key);

@@ -372,6 +372,12 @@ impl Namespace {
         self.reach.is_down()
     }
 
+    /// Whether what lies in the folder `uri` cannot be changed on the server now: that cannot be reached, or may have given the
+    /// folder another place unheard.
+    pub(super) fn is_out_of_reach(&self, uri: &FileUri) -> bool {
+        self.is_down() || self.unheard.is_unsure(uri)
+    }
+
     /// Whether `error` came of a server that cannot be reached.
     pub(super) fn is_of_the_wire(&self, error: &Error) -> bool {
         if let Error::TimedOut(api::Error::Timeout(_)) = error {
@@ -498,10 +504,9 @@ impl Namespace {
         let mut at = folder.uri.clone();
         loop {
             let answer = self.info(at.child(name.clone())).await;
-            let ino = self.folder_of(&folder.key);
-            match ino.and_then(|ino| self.inodes.folder_uri(ino)) {
-                Some(now) if now != at => at = now,
-                _ => return answer,
+            match self.gone_on(&folder.key, &at) {
+                Some(now) => at = now,
+                None => return answer,
             }
         }
     }
@@ -605,9 +610,21 @@ impl Namespace {
         folder: &Folder,
         timeout: Duration,
     ) -> Result<(Arc<Listing>, Instant), Error> {
-        let progress = self.listings.list(&folder.key, &folder.uri);
-        let complete = progress.complete(timeout).await;
-        complete.map_err(|error| self.error(folder, error))
+        let mut at = folder.uri.clone();
+        loop {
+            let progress = self.listings.list(&folder.key, &at);
+            let complete = progress.complete(timeout).await;
+            match (complete, self.gone_on(&folder.key, &at)) {
+                (Err(api::Error::NotFound), Some(now)) => at = now,
+                (complete, _) => return complete.map_err(|error| self.error(folder, error)),
+            }
+        }
+    }
+
+    /// Where the folder `key` is by now, if that is not `uri`, where it was a moment ago.
+    pub(super) fn gone_on(&self, key: &FileKey, uri: &FileUri) -> Option<FileUri> {
+        let now = self.inodes.folder_uri(self.folder_of(key)?)?;
+        (now != *uri).then_some(now)
     }
 
     pub(super) async fn info(&self, uri: FileUri) -> Result<FileInfo, api::Error> {

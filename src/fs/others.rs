@@ -79,12 +79,18 @@ impl Namespace {
 
     /// The folder that was known there last, and the name in it; none where nobody has met that folder.
     pub(super) fn place_of(&self, uri: &FileUri) -> Option<(FileKey, OsString)> {
-        let names = uri.names().get(self.options.root.names().len()..)?;
+        let renamed = uri
+            .parent()
+            .and_then(|above| self.unheard.renamed_above(&above));
+        let (mut folder, start) =
+            renamed.unwrap_or_else(|| (root_key(), self.options.root.clone()));
+        let names = uri.names().get(start.names().len()..)?;
         let (last, above) = names.split_last()?;
-        let mut folder = root_key();
         for name in above {
             let name = name.to_local(self.options.names);
-            let entry = self.metadata.last_name(&folder, &name)?;
+            // The server may have given it that name by now.
+            let renamed = self.unheard.named(&folder, &name);
+            let entry = renamed.or_else(|| self.metadata.last_name(&folder, &name))?;
             if entry.kind != FileKind::Folder {
                 return None;
             }

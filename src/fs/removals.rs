@@ -15,7 +15,7 @@ mod emptied;
 mod waiting;
 
 pub use waiting::Unremoved;
-pub(super) use waiting::{pause_after, to_clear};
+pub(super) use waiting::{clear_removed, pause_after};
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{MutexGuard, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::api::{self, Api, Delete};
@@ -33,6 +33,7 @@ use crate::crash::{self, Point};
 use crate::entry::{Entry, FileKey, Tree};
 use crate::metadata::Metadata;
 use crate::model::{EntityId, FileId, FileInfo};
+use crate::names::NamePolicy;
 use crate::reach::Reach;
 use crate::staging::{LocalId, Place, Staging, StepsId};
 use crate::uri::FileUri;
@@ -80,6 +81,7 @@ struct Shared {
     senders: Mutex<JoinSet<()>>,
     /// Longest that anybody waits for them.
     timeout: Duration,
+    names: NamePolicy,
 }
 
 /// What happens in one folder.
@@ -181,6 +183,32 @@ impl Gathered {
         places.collect()
     }
 
+    fn file(&self) -> FileId {
+        FileId(self.removed.as_str().into())
+    }
+
+    /// All places where it may be, by their folders; as far as that was noted.
+    fn places(&self) -> impl Iterator<Item = Place> {
+        let own = FileUri::parse_wire(&self.at).ok().zip(self.folder());
+        let own = own.and_then(|(uri, folder)| {
+            let full = self.full.as_deref().map(Into::into);
+            Some(Place {
+                full,
+                ..place_in(folder, &uri)?
+            })
+        });
+        own.into_iter().chain(self.places_instead())
+    }
+
+    /// Those of them where a change of its name may have brought it.
+    fn places_instead(&self) -> impl Iterator<Item = Place> {
+        let elsewhere = self.elsewhere().into_iter();
+        elsewhere.filter_map(|(id, uri)| {
+            let tree = Tree::MAIN;
+            place_in(FileKey { tree, id }, &uri)
+        })
+    }
+
     /// The folder in which it showed; none of what an older version noted.
     fn folder(&self) -> Option<FileKey> {
         Some(FileKey {
@@ -188,6 +216,16 @@ impl Gathered {
             id: FileId(self.folder.as_deref()?.into()),
         })
     }
+}
+
+/// `uri`, which is in `folder`; none of a root.
+pub(super) fn place_in(folder: FileKey, uri: &FileUri) -> Option<Place> {
+    Some(Place {
+        folder,
+        folder_uri: uri.parent()?,
+        name: uri.name()?.clone(),
+        full: None,
+    })
 }
 
 #[derive(Clone)]
@@ -228,6 +266,7 @@ impl Removals {
                 sending: tokio::sync::Mutex::default(),
                 senders: Mutex::default(),
                 timeout: space.options.timeout,
+                names: space.options.names,
             }),
         }
     }
@@ -235,7 +274,7 @@ impl Removals {
     /// Whether the removal of `entry` at `end` is one of many, and will be sent with them; the name shows no more then.
     pub(super) async fn takes(&self, fs: &Fs, end: &End, entry: &Entry) -> bool {
         let key = &end.folder.key;
-        if self.shared.reach.is_down() {
+        if fs.namespace.is_out_of_reach(&end.folder.uri) {
             return self.postpones(fs, end, &entry.id, &entry.entity, None);
         }
         if !self.shared.is_row(key, Instant::now()) {
@@ -249,6 +288,14 @@ impl Removals {
         let batch_max = self.shared.batch_max().await;
         let is_full = {
             let mut rows = self.shared.rows.lock().unwrap();
+            let now = fs.namespace.inodes.folder_uri(end.parent);
+            let is_unsure = fs.namespace.unheard.is_unsure(&end.folder.uri);
+            if is_unsure || now.as_ref() != Some(&end.folder.uri) {
+                // Its folder went elsewhere meanwhile: it is looked for by its id.
+                drop(rows);
+                self.shared.wait_for_server(key, [removal]);
+                return true;
+            }
             let row = rows.entry(key.clone());
             let row = row.or_insert_with(|| Row::new(removal.since));
             self.shared.leaving.add(key, &end.name, entry.id.clone());
@@ -330,6 +377,17 @@ impl Removals {
     pub(super) fn hides(&self) -> impl Fn(&FileInfo) -> bool + use<> {
         let shared = Arc::downgrade(&self.shared);
         move |info| shared.upgrade().is_some_and(|shared| shared.hides(info))
+    }
+
+    /// Nothing is removed from the server while this lives, by the paths that it has now. An error where that takes too long.
+    pub(super) async fn hold_still(&self, fs: &Fs) -> Result<MutexGuard<'_, ()>, Error> {
+        fs.in_time_for(self.shared.sending.lock()).await
+    }
+
+    /// The folder that was at `from` on the server is at `to`, with all in it that is to be removed. Only while nothing
+    /// [is sent](Removals::hold_still).
+    pub(super) fn went(&self, from: &FileUri, to: &FileUri) {
+        self.shared.went(from, to);
     }
 
     /// What waits for the server cannot be sent to it, or was not done in time.

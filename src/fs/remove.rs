@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{self, PagePosition};
+use crate::api::{self, Page, PagePosition};
 use crate::crash::{self, Point};
 use crate::entry::{Entry, FileKey};
 use crate::inodes::Ino;
@@ -132,7 +132,7 @@ impl Fs {
         local: &Local,
         file: &FileId,
     ) -> Result<(Now, Option<StepsId>), Error> {
-        if self.namespace.is_down() {
+        if self.namespace.is_out_of_reach(&end.folder.uri) {
             return Err(self.removals.unsent());
         }
         let _steady = self.steady(&[end]).await?;
@@ -155,7 +155,8 @@ impl Fs {
         unlinked: Option<LocalId>,
         error: Error,
     ) -> Result<(), Error> {
-        let is_down = self.namespace.is_of_the_wire(&error);
+        let space = &self.namespace;
+        let is_down = space.is_of_the_wire(&error) || space.unheard.is_unsure(&end.folder.uri);
         match is_down && self.removals.postpones(self, end, id, seen, unlinked) {
             true => Ok(()),
             false => Err(error),
@@ -239,9 +240,9 @@ impl Fs {
         let _turn = self.turn_in([parent]).await?;
         let (mut end, mut found) = self.end(parent, name).await?;
         if let Some(Found::Known(entry)) = &found
-            && self.may_be_there(entry)
+            && self.is_to_be_heard_of(&end, entry)
         {
-            // Once it is known whether the server has it.
+            // What it is, and where, is known then.
             self.be_heard(true).await;
             (end, found) = self.end(parent, name).await?;
         }
@@ -256,7 +257,8 @@ impl Fs {
         match self.remove_folder_of_servers(&end, &entry).await {
             // What the server cannot be asked for is so here, and there when it is back.
             Err(error)
-                if self.namespace.is_of_the_wire(&error)
+                if (self.namespace.is_of_the_wire(&error)
+                    || self.namespace.unheard.is_unsure(&end.folder.uri))
                     && self.remove_folder_here(&end, &entry).await? => {}
             done => done?,
         }
@@ -265,21 +267,23 @@ impl Fs {
     }
 
     async fn remove_folder_of_servers(&self, end: &End, entry: &Arc<Entry>) -> Result<(), Error> {
-        if self.namespace.is_down() {
+        if self.namespace.is_out_of_reach(&end.folder.uri) {
             return Err(self.removals.unsent());
         }
-        self.is_heard_of(end, &Found::Known(Arc::clone(entry)))
-            .await?;
+        if self.is_to_be_heard_of(end, entry) {
+            return Err(self.removals.unsent());
+        }
+        let key = self.key_in(end.parent, &entry.id)?;
+        self.has_left(&key).await?;
         let _steady = self.steady(&[end]).await?;
         self.is_empty(end, entry).await?;
         self.delete(end, &entry.id).await?;
         self.believe(end, None);
-        let key = self.key_in(end.parent, &entry.id)?;
         self.namespace.metadata.forget(&key);
         self.retire(&key)
     }
 
-    /// An error where anything is in the folder `entry`, as the server says now.
+    /// An error where anything is in the folder `entry`, as the server says now. What leaves it [has left](Fs::has_left) before.
     pub(super) async fn is_empty(&self, end: &End, entry: &Entry) -> Result<(), Error> {
         let space = &self.namespace;
         let key = self.key_in(end.parent, &entry.id)?;
@@ -293,7 +297,9 @@ impl Fs {
         };
         self.is_empty_here(&key)?;
         self.is_empty_here(&inner)?;
-        self.has_left(&key).await?;
+        if space.leaving.any_in(&key) {
+            return Err(self.removals.unsent());
+        }
         let uri = match entry.shortcut.as_deref() {
             Some(crate::entry::Shortcut::To(uri)) => uri.clone(),
             Some(crate::entry::Shortcut::Broken) => return Ok(()),
@@ -311,6 +317,11 @@ impl Fs {
             found => found,
         };
         match found {
+            // Another one has its place by now.
+            Ok(page) if entry.shortcut.is_none() && is_another(&page, &entry.id) => {
+                self.doubt(end);
+                Err(Error::NotFound)
+            }
             Ok(page) if page.files.is_empty() => Ok(()),
             Ok(_) => Err(Error::NotEmpty),
             // A share that is gone is nothing that could be lost.
@@ -457,7 +468,7 @@ impl Fs {
 
     /// An error where the server has something in the folder `key` still that was removed from it or renamed here: it is told of
     /// that first, if it can be reached.
-    async fn has_left(&self, key: &FileKey) -> Result<(), Error> {
+    pub(super) async fn has_left(&self, key: &FileKey) -> Result<(), Error> {
         self.removals.send(key).await?;
         let leaving = &self.namespace.leaving;
         if leaving.any_in(key) {
@@ -479,4 +490,10 @@ impl Fs {
             false => Ok(()),
         }
     }
+}
+
+/// Whether `page` is of another folder than `id`.
+fn is_another(page: &Page, id: &FileId) -> bool {
+    let told = &page.folder.id;
+    !told.0.is_empty() && told != id
 }

@@ -29,6 +29,9 @@ use super::remove::Now;
 use super::steps::{Plan, Step, aside, way};
 use super::{Error, Fs};
 
+/// So often a rename is begun anew, beside once, where the server hears of one of its folders while it looks.
+const LOOKS: usize = 3;
+
 /// What a rename does where the new name is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RenameHow {
@@ -94,7 +97,14 @@ impl Fs {
                 if self.late.is_any() && self.finish_late().await != Outcome::Done {
                     return Err(self.removals.unsent());
                 }
-                once(&mut met).await?;
+                let mut done = once(&mut met).await;
+                for _ in 0..LOOKS {
+                    if !matches!(done, Err(Error::Gone)) {
+                        break;
+                    }
+                    done = once(&mut met).await;
+                }
+                done?;
             }
             // What was not begun, or is done in one call, waits until it can be reached.
             (Err(error), _) if self.namespace.is_of_the_wire(&error) && !self.late.is_any() => {
@@ -158,14 +168,8 @@ impl Fs {
         }
         let has_to_wait = || self.rename_has_to_wait(&from, &source, &to, target.as_ref());
         if has_to_wait() {
-            if self.is_folder_of_servers(&source) {
-                // What lies below it would have one path here and another one there.
-                self.be_heard(true).await;
-                return match has_to_wait() {
-                    true => Err(self.removals.unsent()),
-                    // Once more, with what the server has heard of.
-                    false => Err(Error::Gone),
-                };
+            if source.kind() == FileKind::Folder {
+                self.has_heard_of_folders(&source, has_to_wait).await?;
             }
             // What becomes of their uploads is known then, or noted.
             let _stopped = self.stop(&from, &source, target.as_ref()).await?;
@@ -180,7 +184,11 @@ impl Fs {
             self.all_removed(&from.uri()).await?;
         }
         if let Some(target) = &target {
-            self.vanishing(&target.key(&to, self)?).await;
+            let key = target.key(&to, self)?;
+            self.vanishing(&key).await;
+            if target.kind() == FileKind::Folder {
+                self.has_left(&key).await?;
+            }
         }
         let stopped = self.stop(&from, &source, target.as_ref()).await?;
         // What was stopped may have been delivered a moment before.
@@ -190,7 +198,11 @@ impl Fs {
             Some(target) => Some(self.again(&to, target).await?),
             None => None,
         };
-        let _steady = self.steady(&[&from, &to]).await?;
+        // The server is not asked for what it does not have.
+        let _steady = match source.is_on_server() {
+            true => Some(self.steady(&[&from, &to]).await?),
+            false => None,
+        };
         if self.rename_has_to_wait(&from, &source, &to, target.as_ref()) {
             // Once more, with what the server has by now.
             return Err(Error::Gone);
@@ -219,22 +231,33 @@ impl Fs {
         let (to, there) = self.end(new_parent, new_name).await?;
         match there {
             Some(Found::Known(now)) if now.id == entry.id => {
-                let below = self.below_of(&from, entry);
                 self.show_known(&from, entry, &to, None)?;
-                self.relocate_below(below, &from.uri(), &to.uri());
+                self.takes_along(&from, entry, &to);
                 Ok(true)
             }
             _ => Ok(false),
         }
     }
 
-    /// Whether `source` is a folder that the server has, or may have.
-    fn is_folder_of_servers(&self, source: &Found) -> bool {
-        match source {
-            Found::Known(entry) if entry.kind == FileKind::Folder => {
-                !is_made(&entry.id) || self.may_be_there(entry)
-            }
-            Found::Known(_) | Found::Local(_) => false,
+    /// The server is told of what the rename of the folder `source` waits for, if it can be reached. [`Error::Gone`] where it waits
+    /// no more; another error where nobody knows whether the server has it.
+    async fn has_heard_of_folders(
+        &self,
+        source: &Found,
+        has_to_wait: impl Fn() -> bool,
+    ) -> Result<(), Error> {
+        let Found::Known(entry) = source else {
+            return Ok(());
+        };
+        let may_be_there = self.may_be_there(entry);
+        if is_made(&entry.id) && !may_be_there {
+            return Ok(());
+        }
+        self.be_heard(true).await;
+        match (has_to_wait(), may_be_there) {
+            (false, _) => Err(Error::Gone),
+            (true, true) => Err(self.removals.unsent()),
+            (true, false) => Ok(()),
         }
     }
 
@@ -524,7 +547,6 @@ impl Fs {
         self.is_still(from, entry).await?;
         self.foretell(&entry.id, from, to).await?;
         let plan = Self::plan_way(&entry.id, from, to);
-        let below = self.below_of(from, entry);
         let told = match self.carry_out(&to.folder, &plan).await {
             Ok(told) => told,
             Err(error) => {
@@ -534,7 +556,7 @@ impl Fs {
         };
         self.passed(&plan, from, to);
         self.show_known(from, entry, to, told)?;
-        self.relocate_below(below, &from.uri(), &to.uri());
+        self.takes_along(from, entry, to);
         Ok(())
     }
 
@@ -542,7 +564,14 @@ impl Fs {
     async fn is_still(&self, from: &End, entry: &Entry) -> Result<(), Error> {
         match self.now_at(from, &entry.id).await? {
             Now::Same => Ok(()),
-            Now::Nothing => Err(Error::NotFound),
+            Now::Nothing => {
+                let space = &self.namespace;
+                let is_elsewhere = space.gone_on(&from.folder.key, &from.folder.uri).is_some();
+                match is_elsewhere || space.unheard.is_unsure(&from.folder.uri) {
+                    true => Err(Error::Gone),
+                    false => Err(Error::NotFound),
+                }
+            }
             Now::Another => Err(Error::Gone),
         }
     }
@@ -662,7 +691,6 @@ impl Fs {
             steps,
             only_if: None,
         };
-        let below = self.below_of(from, entry);
         let told = match self.carry_out(&to.folder, &plan).await {
             Ok(told) => told,
             Err(error) => {
@@ -673,7 +701,7 @@ impl Fs {
         self.passed(&plan, from, to);
         self.retire(&key)?;
         self.show_known(from, entry, to, told.filter(|info| info.id == entry.id))?;
-        self.relocate_below(below, &from.uri(), &to.uri());
+        self.takes_along(from, entry, to);
         Ok(())
     }
 }

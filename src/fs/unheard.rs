@@ -3,8 +3,8 @@
 //! They show over all that the server says, and are noted in the journal before the call returns, so that they survive the
 //! process. Each file or folder has one such change at most, from where the server has it (its *home*) to where it shows:
 //! what is renamed twice goes there in one way, and what comes home again before the server was asked for it was never gone.
-//! Until the server has heard, the URI of a renamed file is that of its home. Folders that the server has are not renamed
-//! without it: what lies below one would have one path here and another one there.
+//! Until the server has heard, the URI of a renamed file or folder is that of its home, and so are those of all that lies below
+//! a folder: what is asked of the server has its paths there, whatever shows. `paths` tells the one from the other.
 //!
 //! This room remembers, and asks nobody; `hearing` and `moving` tell the server.
 
@@ -12,9 +12,11 @@ mod hearing;
 mod making;
 mod moving;
 mod notes;
+mod paths;
 mod renaming;
 
 pub(super) use notes::{is_note, take_in};
+pub(super) use paths::also_where_it_went;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -24,7 +26,7 @@ use std::time::{Instant, SystemTime};
 use crate::entry::{Entry, FileKey, Tree};
 use crate::inodes::Inodes;
 use crate::listing::name_of;
-use crate::model::{FileId, FileInfo};
+use crate::model::{FileId, FileInfo, FileKind};
 use crate::names::NamePolicy;
 use crate::staging::{Place, Staging, StepsId, is_made};
 use crate::uri::FileUri;
@@ -48,6 +50,8 @@ pub(super) struct Unheard {
 #[derive(Default)]
 struct State {
     changes: HashMap<FileKey, Change>,
+    /// Folders among them that the server has, and where.
+    homes: HashMap<FileKey, FileUri>,
     /// The names under which they show, by folder.
     names: HashMap<FileKey, BTreeMap<OsString, FileKey>>,
     /// What folders that were made here are known as since the server has them.
@@ -237,19 +241,22 @@ impl Unheard {
         state.changes.values().filter(is_there).cloned().collect()
     }
 
-    /// Whether anything else is to leave the place of `change`, or may have to.
-    fn is_anything_in_the_way_of(&self, change: &Change) -> bool {
-        let mut there = self.away_from(&change.place).into_iter();
-        there.any(|other| other.key() != change.key())
+    /// What the server has to hear of before `change`: what is to leave its place, or may have to, the folder in which that is,
+    /// where it was made here, and what is to leave the folder that `change` is of before that can go into it.
+    fn before(&self, change: &Change) -> Vec<Change> {
+        let mut before = self.away_from(&change.place);
+        let state = self.state.lock().unwrap();
+        before.extend(state.above_within(change).cloned());
+        before.retain(|other| other.key() != change.key());
+        before
     }
 
-    /// Whether what is in the way of `change` waits for that itself.
+    /// Whether what the server has to hear of before `change` waits for that itself.
     fn is_tied(&self, change: &Change) -> bool {
         let key = change.key();
-        let (mut next, mut seen) = (self.away_from(&change.place), HashSet::from([key.clone()]));
-        next.retain(|other| other.key() != key);
+        let (mut next, mut seen) = (self.before(change), HashSet::from([key.clone()]));
         while let Some(other) = next.pop() {
-            let behind = self.away_from(&other.place);
+            let behind = self.before(&other);
             if behind.iter().any(|last| last.key() == key) {
                 return true;
             }
@@ -276,6 +283,7 @@ impl Unheard {
             if let Some(before) = &before {
                 state.take_name(&key, &before.place.folder);
             }
+            state.note_home(&change);
             let name = change.entry.name.to_os_string();
             let names = state.names.entry(change.place.folder.clone());
             names.or_default().insert(name, key);
@@ -298,6 +306,7 @@ impl Unheard {
             let mut state = self.state.lock().unwrap();
             let change = state.changes.remove(key)?;
             state.take_name(key, &change.place.folder);
+            state.homes.remove(key);
             change
         };
         around.end(&change, stays_away);
@@ -306,14 +315,28 @@ impl Unheard {
 
     /// `change` has another home than before.
     fn rehome(&self, change: Change, around: &Around<'_>) {
-        let before = {
+        let (before, now) = {
             let mut state = self.state.lock().unwrap();
-            state.changes.insert(change.key(), change.clone())
+            let Some(before) = state.changes.get(&change.key()).cloned() else {
+                return;
+            };
+            // News of it may have come meanwhile.
+            let entry = Arc::clone(&before.entry);
+            let change = Change { entry, ..change };
+            state.note_home(&change);
+            state.changes.insert(change.key(), change.clone());
+            (before, change)
         };
-        if let Some(before) = before {
-            around.end(&before, false);
-        }
-        around.begin(&change);
+        around.leaves_alone(&before);
+        around.begin(&now);
+    }
+
+    /// What waits of `key`, which shows as `entry` from now on.
+    fn shows_as(&self, key: &FileKey, entry: Arc<Entry>) -> Option<Change> {
+        let mut state = self.state.lock().unwrap();
+        let change = state.changes.get_mut(key)?;
+        change.entry = entry;
+        Some(change.clone())
     }
 
     /// The server is about to be asked for the change of `key`.
@@ -330,6 +353,15 @@ impl Unheard {
         if let Some(change) = state.changes.get_mut(key) {
             change.tried.push(place);
             around.keep_clear(change);
+        }
+    }
+
+    /// The server has `key` at home, and nowhere that it was asked to bring it.
+    fn is_at_home(&self, key: &FileKey) {
+        let mut state = self.state.lock().unwrap();
+        if let Some(change) = state.changes.get_mut(key) {
+            change.is_tried = false;
+            change.tried.clear();
         }
     }
 
@@ -415,6 +447,14 @@ impl State {
         self.became.get(folder).unwrap_or(folder)
     }
 
+    fn note_home(&mut self, change: &Change) {
+        if let Some(home) = &change.home
+            && change.entry.kind == FileKind::Folder
+        {
+            self.homes.insert(change.key(), home.uri());
+        }
+    }
+
     fn take_name(&mut self, key: &FileKey, folder: &FileKey) {
         if let Some(names) = self.names.get_mut(folder) {
             names.retain(|_, shown| shown != key);
@@ -452,6 +492,16 @@ impl Around<'_> {
                 self.inodes.is_elsewhere(key, Some(home.uri()));
             }
             None => self.staging.clearing().add_folder(key.id),
+        }
+    }
+
+    /// The places of `change` are kept clear for others by it no more.
+    fn leaves_alone(&self, change: &Change) {
+        let key = change.key();
+        self.staging.clearing().move_done(&key.id);
+        if let Some(home) = &change.home {
+            let name = shown_name(home, &key.id, self.names);
+            self.leaving.take_of(&home.folder, &name, &key.id);
         }
     }
 

@@ -136,7 +136,7 @@ impl Slot {
         self.pinned()
     }
 
-    fn key(&self) -> FileKey {
+    pub(super) fn key(&self) -> FileKey {
         FileKey {
             tree: self.tree,
             id: self.entry.id.clone(),

@@ -101,6 +101,10 @@ impl Debts {
                 point: plan.dir.clone(),
                 root: fs.root(),
                 names: plan.fs.names,
+                at: {
+                    let fs = Arc::clone(fs);
+                    Arc::new(move |place| fs.shown_at(place))
+                },
             },
             pace: Mutex::new(Pace::default()),
             conflicts: Mutex::new(Conflicts::default()),
@@ -213,7 +217,7 @@ impl Debts {
     /// What was made or renamed at or below `path` and the server has not heard of.
     fn unheard(&self, path: &Path) -> Vec<OwedFile> {
         let waiting = self.fs.unheard().into_iter();
-        let within = waiting.filter(|one| self.shown.is_within(&one.place.uri(), path));
+        let within = waiting.filter(|one| self.shown.is_within(&self.shown.uri(&one.place), path));
         within.map(|one| told::unheard(&one, &self.shown)).collect()
     }
 
@@ -233,7 +237,7 @@ impl Debts {
         let new = usize::try_from(refused - before).unwrap_or(usize::MAX);
         let new = last.into_iter().rev().take(new);
         let all = self.fs.unremoved().into_iter().chain(new);
-        let within = all.filter(|one| self.shown.is_within(&one.place.uri(), path));
+        let within = all.filter(|one| self.shown.is_within(&self.shown.uri(&one.place), path));
         within.map(|one| told::deleted(&one, &self.shown)).collect()
     }
 
@@ -254,8 +258,9 @@ impl Debts {
     /// Whether what is at `path` below the mount point is owed to nobody.
     pub(super) fn is_local_only(&self, path: &Path) -> bool {
         let all = self.staging.owed();
-        all.iter()
-            .any(|local| local.is_local_only() && self.shown.is_at(&local.place().uri(), path))
+        all.iter().any(|local| {
+            local.is_local_only() && self.shown.is_at(&self.shown.uri(&local.place()), path)
+        })
     }
 
     /// For the service manager: in a few words; none where nothing is owed.
@@ -275,7 +280,7 @@ impl Debts {
         let below = owed.iter().filter(|local| {
             !matches!(local.state(), State::Delivered | State::Unlinked)
                 && !local.is_local_only()
-                && self.shown.is_within(&local.place().uri(), path)
+                && self.shown.is_within(&self.shown.uri(&local.place()), path)
         });
         below.count()
     }
@@ -299,7 +304,7 @@ impl Debts {
     /// The one at `path` below the mount point, as it is told.
     pub(super) fn at(&self, path: &Path) -> Option<OwedFile> {
         let (files, rate) = self.look();
-        let at = |file: &Seen| self.shown.is_at(&file.place.uri(), path);
+        let at = |file: &Seen| self.shown.is_at(&self.shown.uri(&file.place), path);
         let index = files.iter().position(at)?;
         // With all before it, since it waits for them.
         told::list(&files[..=index], &self.shown, rate)
@@ -314,7 +319,7 @@ impl Debts {
             matches!(local.state(), State::Staged(_))
                 && !is_copy(local)
                 && !local.is_local_only()
-                && self.shown.is_within(&local.place().uri(), path)
+                && self.shown.is_within(&self.shown.uri(&local.place()), path)
         });
         owed
     }
@@ -326,7 +331,7 @@ impl Debts {
         let until = Instant::now() + CLOSING_MAX;
         let mut open = Vec::new();
         for local in self.staging.owed() {
-            let is_meant = self.shown.is_within(&local.place().uri(), path);
+            let is_meant = self.shown.is_within(&self.shown.uri(&local.place()), path);
             if !is_meant || !local.is_promised() {
                 continue;
             }

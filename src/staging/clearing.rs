@@ -40,12 +40,36 @@ pub struct Clearing(Mutex<State>);
 struct State {
     places: HashSet<FileUri>,
     folders: HashSet<FileId>,
-    /// Where the server may have the files that are to leave.
+    /// What is to get another name.
+    moves: Leaving,
+    /// What is to be deleted.
+    removals: Leaving,
+    /// By how many ways that were stopped each may be taken.
+    passed: HashMap<FileUri, usize>,
+}
+
+/// Files that are to leave their names.
+#[derive(Debug, Default)]
+struct Leaving {
+    /// Where the server may have each.
     files: HashMap<FileId, HashSet<Name>>,
     /// By how many files each is to be left.
     names: HashMap<Name, usize>,
-    /// By how many ways that were stopped each may be taken.
-    passed: HashMap<FileUri, usize>,
+}
+
+impl Leaving {
+    fn add(&mut self, file: FileId, place: &Place) {
+        let name = (place.folder.clone(), place.name.clone());
+        if self.files.entry(file).or_default().insert(name.clone()) {
+            *self.names.entry(name).or_default() += 1;
+        }
+    }
+
+    fn done(&mut self, file: &FileId) {
+        for name in self.files.remove(file).unwrap_or_default() {
+            one_less(&mut self.names, &name);
+        }
+    }
 }
 
 impl Clearing {
@@ -76,19 +100,22 @@ impl Clearing {
 
     /// The file `id` is to leave `place` first, where the server has it, or may have it.
     pub fn add_move(&self, id: FileId, place: &Place) {
-        let mut state = self.0.lock().unwrap();
-        let name = (place.folder.clone(), place.name.clone());
-        if state.files.entry(id).or_default().insert(name.clone()) {
-            *state.names.entry(name).or_default() += 1;
-        }
+        self.0.lock().unwrap().moves.add(id, place);
     }
 
     /// It has left all of them, or stays.
     pub fn move_done(&self, id: &FileId) {
-        let mut state = self.0.lock().unwrap();
-        for name in state.files.remove(id).unwrap_or_default() {
-            one_less(&mut state.names, &name);
-        }
+        self.0.lock().unwrap().moves.done(id);
+    }
+
+    /// The file `id` is to be deleted first at `place`, where the server has it, or may have it, wherever its folder is.
+    pub fn add_removal(&self, id: FileId, place: &Place) {
+        self.0.lock().unwrap().removals.add(id, place);
+    }
+
+    /// It is deleted, or stays.
+    pub fn removal_done(&self, id: &FileId) {
+        self.0.lock().unwrap().removals.done(id);
     }
 
     /// A file that was stopped on its way may be at one of `places`.
@@ -114,7 +141,7 @@ impl Clearing {
             return Some("its folder is to be made first");
         }
         match base {
-            Some(base) if state.files.contains_key(&base.file) => {
+            Some(base) if state.moves.files.contains_key(&base.file) => {
                 Some("it is to get its new name first")
             }
             Some(_) => None,
@@ -123,7 +150,10 @@ impl Clearing {
                 if state.passed.contains_key(&place.uri()) {
                     return Some("a rename that was interrupted is to be finished first");
                 }
-                let is_left = state.names.contains_key(&name);
+                if state.removals.names.contains_key(&name) {
+                    return Some("what was deleted under its name is to go from the server first");
+                }
+                let is_left = state.moves.names.contains_key(&name);
                 is_left.then_some("what had its name is to get its new one first")
             }
         }
@@ -200,6 +230,10 @@ mod tests {
         assert!(clearing.waits(&here, None).is_some());
         assert!(clearing.waits(&beside, None).is_none());
         clearing.move_done(&other);
+        assert!(clearing.waits(&here, None).is_none());
+        clearing.add_removal(one.clone(), &here);
+        assert!(clearing.waits(&here, None).is_some());
+        clearing.removal_done(&one);
         assert!(clearing.waits(&here, None).is_none());
     }
 

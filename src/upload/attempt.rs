@@ -10,11 +10,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::body::Prints;
+use super::place::has_ids;
 use super::policy::Done;
 use crate::api::Session;
 use crate::entry::FileKey;
 use crate::model::{EntityId, FileId, FileInfo};
-use crate::staging::{Base, Delivery, Place};
+use crate::staging::{Base, Delivery, Place, is_made};
 use crate::uri::FileUri;
 
 /// Latest moment that the server stores: it takes later ones and fails with them at the end (→ api part 2 §5.1).
@@ -222,8 +223,13 @@ impl Attempt {
 
     /// Whether it goes to `place`, wherever the folder of that was then.
     pub(super) fn is_to(&self, place: &Place) -> bool {
+        // Where ids tell folders apart, another one may have the path of this one by now.
+        let is_known = |id: &FileId| !id.0.is_empty() && !is_made(id) && has_ids(place);
+        let folder = FileId(self.meant.split(' ').next().unwrap_or_default().into());
+        let is_told_apart = is_known(&folder) && is_known(&place.folder.id);
         let is_into = |uri: &FileUri| {
-            self.is_into_folder_of(place) || uri.parent().as_ref() == Some(&place.folder_uri)
+            self.is_into_folder_of(place)
+                || (!is_told_apart && uri.parent().as_ref() == Some(&place.folder_uri))
         };
         self.uri()
             .is_some_and(|uri| uri.name() == Some(&place.name) && is_into(&uri))

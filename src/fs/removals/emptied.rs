@@ -9,6 +9,7 @@ use crate::fs::changes::End;
 use crate::fs::namespace::within;
 use crate::fs::root::PEEK;
 use crate::fs::{Error, Fs};
+use crate::staging::Place;
 
 use super::waiting::{Fate, may_pass};
 use super::{Gathered, Removal};
@@ -22,9 +23,11 @@ impl Fs {
         entry: &Entry,
     ) -> Result<bool, Error> {
         let space = &self.namespace;
-        if !space.is_down() || entry.shortcut.is_some() || !self.may_wait(end) {
+        let is_out_of_reach = space.is_out_of_reach(&end.folder.uri);
+        if !is_out_of_reach || entry.shortcut.is_some() || !self.may_wait(end) {
             return Ok(false);
         }
+        let _turn = self.turn_of_unheard().await?;
         let key = self.key_in(end.parent, &entry.id)?;
         self.is_empty_here(&key)?;
         match space.shows_any(&key).await {
@@ -32,14 +35,8 @@ impl Fs {
             Some(true) => return Err(Error::NotEmpty),
             None => return Err(self.removals.unsent()),
         }
-        let place = end.place();
-        let gathered = Gathered::of_folder(&place, &entry.id);
-        if !self
-            .removals
-            .postpones_at(self, &place, &end.name, gathered)
-        {
-            return Err(self.removals.unsent());
-        }
+        let gather = |home: &Place| Gathered::of_folder(home, &entry.id);
+        self.goes_from(&end.place(), &entry.id, gather)?;
         space.metadata.forget(&key);
         self.retire(&key)?;
         Ok(true)

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::StreamExt;
 
 use crate::api;
-use crate::entry::{FileKey, Tree};
+use crate::entry::FileKey;
 use crate::listing::name_of;
 use crate::model::{EntityId, FileId, FileInfo};
 use crate::staging::{LocalId, Place, Staging, StepsId};
@@ -78,16 +78,22 @@ pub(super) enum Fate {
     Refused(api::Error),
 }
 
-/// Places at which what an earlier process deleted may be still.
-pub(in crate::fs) fn to_clear(staging: &Staging) -> Vec<FileUri> {
-    let noted = staging.unfinished().into_iter();
-    let gathered = noted.filter_map(|(_, text)| serde_json::from_str::<Gathered>(&text).ok());
-    let places = gathered.flat_map(|gathered| {
-        let elsewhere = gathered.elsewhere().into_iter().map(|(_, uri)| uri);
-        let at = FileUri::parse_wire(&gathered.at).ok();
-        at.into_iter().chain(elsewhere)
-    });
-    places.collect()
+/// No new file goes where what an earlier process deleted may be still.
+pub(in crate::fs) fn clear_removed(staging: &Staging) {
+    let clearing = staging.clearing();
+    for (_, text) in staging.unfinished() {
+        let Ok(gathered) = serde_json::from_str::<Gathered>(&text) else {
+            continue;
+        };
+        // An older version noted no folder.
+        FileUri::parse_wire(&gathered.at)
+            .into_iter()
+            .for_each(|uri| clearing.add(uri));
+        for place in gathered.places() {
+            clearing.add(place.uri());
+            clearing.add_removal(gathered.file(), &place);
+        }
+    }
 }
 
 /// After so many tries that failed.
@@ -123,7 +129,7 @@ impl Removal {
     }
 
     fn file(&self) -> FileId {
-        FileId(self.gathered.removed.as_str().into())
+        self.gathered.file()
     }
 
     /// Whether what it is of showed at `place`.
@@ -143,20 +149,7 @@ impl Removal {
 
     /// The same, by their folders.
     fn places(&self) -> impl Iterator<Item = Place> {
-        let own = self.gathered.folder();
-        let own = own.and_then(|folder| self.place(&folder));
-        let elsewhere = self.or_at.iter().filter_map(|(folder, uri)| {
-            Some(Place {
-                folder: FileKey {
-                    tree: Tree::MAIN,
-                    id: folder.clone(),
-                },
-                folder_uri: uri.parent()?,
-                name: uri.name()?.clone(),
-                full: None,
-            })
-        });
-        own.into_iter().chain(elsewhere)
+        self.gathered.places()
     }
 
     fn unremoved(&self, tries: u32, why: Option<String>) -> Option<Unremoved> {
@@ -185,10 +178,7 @@ impl Shared {
     }
 
     fn wait(&self, removal: Removal, due: Instant) {
-        if let Some(staging) = &self.staging {
-            let clearing = staging.clearing();
-            removal.uris().for_each(|uri| clearing.add(uri.clone()));
-        }
+        self.keep_clear(&removal, true);
         let mut state = self.waiting.0.lock().unwrap();
         if !removal.or_at.is_empty() {
             state.astray.insert(removal.file());
@@ -227,13 +217,49 @@ impl Shared {
             }
             None => self.metadata.others_changed_anything(now),
         }
-        if !removal.or_at.is_empty() {
-            // Where it was instead nobody was to see it, and what was listed of that is of before.
-            self.metadata.others_changed_anything(now);
+        // Where it was instead nobody was to see it, and what was listed of that is of before.
+        for place in removal.gathered.places_instead() {
+            let file = removal.file();
+            let name = name_of(&place.name, None, &file, self.names);
+            self.metadata.others_changed(&place.folder, &name, now);
         }
         self.is_over(removal.noted);
-        if let Some(staging) = &self.staging {
-            removal.uris().for_each(|uri| staging.clearing().done(uri));
+    }
+
+    /// Whether new files are kept from where `removal` is to be done.
+    fn keep_clear(&self, removal: &Removal, so: bool) {
+        let Some(staging) = &self.staging else { return };
+        let clearing = staging.clearing();
+        match so {
+            true => {
+                removal.uris().for_each(|uri| clearing.add(uri.clone()));
+                let places = removal.places();
+                places.for_each(|place| clearing.add_removal(removal.file(), &place));
+            }
+            false => {
+                removal.uris().for_each(|uri| clearing.done(uri));
+                clearing.removal_done(&removal.file());
+            }
+        }
+    }
+
+    /// The folder that was at `from` on the server is at `to`, with all in it that is to be removed.
+    pub(super) fn went(&self, from: &FileUri, to: &FileUri) {
+        let moved = |removal: &mut Removal| {
+            let elsewhere = removal.or_at.iter_mut().map(|(_, uri)| uri);
+            for uri in elsewhere.chain([&mut removal.uri]) {
+                *uri = uri.moved(from, to).unwrap_or_else(|| uri.clone());
+            }
+        };
+        let mut rows = self.rows.lock().unwrap();
+        let gathered = rows.values_mut().flat_map(|row| &mut row.waiting);
+        gathered.for_each(moved);
+        drop(rows);
+        let mut state = self.waiting.0.lock().unwrap();
+        for Postponed { removal, .. } in &mut state.removals {
+            self.keep_clear(removal, false);
+            moved(removal);
+            self.keep_clear(removal, true);
         }
     }
 
@@ -252,12 +278,15 @@ impl Shared {
         due.map(|postponed| postponed.removal.clone()).collect()
     }
 
+    /// The removal `noted` waits no more, and keeps nothing from its places.
     fn forget_waiting(&self, noted: StepsId) {
         let mut state = self.waiting.0.lock().unwrap();
         let is_it = |postponed: &mut Postponed| postponed.removal.noted == noted;
         let forgotten: Vec<_> = state.removals.extract_if(.., is_it).collect();
-        for postponed in forgotten {
-            state.astray.remove(&postponed.removal.file());
+        for Postponed { removal, .. } in forgotten {
+            state.astray.remove(&removal.file());
+            // It may have got other ones since it was taken up.
+            self.keep_clear(&removal, false);
         }
     }
 
@@ -429,7 +458,12 @@ impl Fs {
             let there = self.whats_still_at(uri, &id).await?;
             is_any_there |= there.is_some();
             if let Some(info) = there.filter(|info| info.id == id) {
-                return Ok((Some((info, uri.clone())), is_any_there));
+                let uri = match self.namespace.unheard.is_unsure(uri) {
+                    // It was found where the folder is by now.
+                    true => info.uri.clone(),
+                    false => uri.clone(),
+                };
+                return Ok((Some((info, uri)), is_any_there));
             }
         }
         // Its folder may have been renamed or moved since.

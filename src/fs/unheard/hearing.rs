@@ -98,12 +98,9 @@ impl Fs {
         let Some(change) = unheard.keyed(key) else {
             return Err(Why::Later);
         };
-        if unheard
-            .keyed(&change.place.folder)
-            .is_some_and(|above| above.home.is_none())
-            || self.late.has(&key.id)
+        if self.late.has(&key.id)
             || self.removals.any_at(&change.place)
-            || unheard.is_anything_in_the_way_of(&change)
+            || !unheard.before(&change).is_empty()
         {
             return Err(Why::Later);
         }

@@ -35,7 +35,7 @@ impl Fs {
     /// still to leave it.
     pub(in crate::fs) fn has_to_wait(&self, end: &End) -> bool {
         let (space, place) = (&self.namespace, end.place());
-        space.is_down()
+        space.is_out_of_reach(&place.folder_uri)
             || is_made(&place.folder.id)
             || space.leaving.has(&place.folder, &end.name)
             || !space.unheard.away_from(&place).is_empty()
@@ -178,36 +178,41 @@ impl Fs {
 
     /// The server heard `attributes` of `key`, which show by what waits of that, if anything does.
     pub(in crate::fs) fn retell(&self, key: &FileKey, attributes: &Arc<Attributes>) {
-        let (Ok(owing), Some(change)) = (self.owing(), self.namespace.unheard.keyed(key)) else {
-            return;
-        };
-        let entry = Arc::new(Entry {
-            attributes: Some(Arc::clone(attributes)),
-            ..(*change.entry).clone()
-        });
-        if let Err(error) = self.note(&owing.staging, entry, change.place, change.home) {
-            log::error!("what is told of a file could not be noted: {error}");
+        if let Some(change) = self.namespace.unheard.keyed(key) {
+            let entry = Entry {
+                attributes: Some(Arc::clone(attributes)),
+                ..(*change.entry).clone()
+            };
+            self.shows_as(key, Arc::new(entry));
         }
     }
 
     /// What shows of the server's `entry` if it was renamed here, which that has not heard of.
     pub(in crate::fs) fn renamed_here(&self, entry: &Entry) -> Option<Arc<Entry>> {
-        let (owing, key) = (self.owing().ok()?, super::key_of(&entry.id));
+        let key = super::key_of(&entry.id);
         let change = self.namespace.unheard.keyed(&key)?;
         let shows = Arc::new(Entry {
             name: change.entry.name.clone(),
             segment: change.entry.segment.clone(),
             ..entry.clone()
         });
-        if let Err(error) = self.note(
-            &owing.staging,
-            Arc::clone(&shows),
-            change.place,
-            change.home,
-        ) {
-            log::error!("the new version of a file that was renamed could not be noted: {error}");
+        self.shows_as(&key, Arc::clone(&shows)).then_some(shows)
+    }
+
+    /// What waits of `key` shows as `entry` from now on; whether anything does.
+    fn shows_as(&self, key: &FileKey, entry: Arc<Entry>) -> bool {
+        let Ok(owing) = self.owing() else {
+            return false;
+        };
+        let Some(change) = self.namespace.unheard.shows_as(key, entry) else {
+            return false;
+        };
+        let noted = change.text(None);
+        let noted = noted.and_then(|text| owing.staging.go_on_lightly(change.noted, text));
+        if let Err(error) = noted {
+            log::error!("what shows of a file that was renamed could not be noted: {error}");
         }
-        Some(shows)
+        true
     }
 
     /// An error where anything that is here shows in the folder `key`.

@@ -6,18 +6,23 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::api;
+use futures_util::future::try_join_all;
+use tokio::sync::MutexGuard;
+
+use crate::api::{self, OnItsWay};
 use crate::crash::{self, Point};
 use crate::entry::Entry;
-use crate::fs::changes::{disk, has_trash};
+use crate::fs::changes::{disk, has_trash, is_lost};
 use crate::fs::locals::{Locals, Shown, differing};
 use crate::fs::steps::{aside, is_aside, way};
 use crate::fs::{Error, Fs};
-use crate::staging::Place;
-use crate::upload::{folder_of, very_folder_of};
+use crate::model::FileKind;
+use crate::staging::{Place, is_made};
+use crate::upload::{Held, folder_of, very_folder_of};
 use crate::uri::FileUri;
 
 use super::hearing::{NAMES_BESIDE, Why};
+use super::paths::Folder;
 use super::{Change, shown_name};
 
 impl Fs {
@@ -28,15 +33,16 @@ impl Fs {
         };
         let (space, key, place) = (&self.namespace, change.key(), &change.place);
         let folder = folder_of(&self.api, place).await?;
-        let held = match space.locals.keyed(&key) {
-            Some(shown) => Some(self.hold(&shown.local).await?),
-            None => None,
-        };
+        let still = self.hold_still(change, home).await?;
         let (mut to, mut nth) = (folder.child(place.name.clone()), 0);
         let (mut at, mut is_cleared) = (from.clone(), false);
+        let mut way = None;
         while at != to {
-            match self.go(change, &at, &to).await {
-                Ok(()) => break,
+            match self.carry(change, home, &at, &to).await {
+                Ok(gone) => {
+                    way = gone;
+                    break;
+                }
                 Err(api::Error::Exists) if nth < NAMES_BESIDE => {
                     at = self.api.info_by_id(&key.id).await?.uri;
                     if at == to {
@@ -68,8 +74,64 @@ impl Fs {
             space.unheard.is_astray(to.clone(), words);
         }
         self.has_moved(change, home, &from, &to).await?;
-        drop(held);
+        drop((still, way));
         Ok(())
+    }
+
+    /// Nothing of ours is sent to what `change` is of, which has its home at `home`, or to anything below that, nor removed there,
+    /// while this lives: it goes somewhere else.
+    async fn hold_still(&self, change: &Change, home: &Place) -> Result<Still<'_>, Error> {
+        if change.entry.kind == FileKind::File {
+            let local = self.namespace.locals.keyed(&change.key());
+            let local = local.iter().map(|shown| self.hold(&shown.local));
+            return Ok(Still {
+                _held: try_join_all(local).await?,
+                _removals: None,
+            });
+        }
+        let removals = self.removals.hold_still(self).await?;
+        let below = self.all_below(Folder::OfServers(home.uri()));
+        let held = below.hold(self).await?;
+        if held.iter().any(Held::is_up) {
+            return Err(self.removals.unsent());
+        }
+        Ok(Still {
+            _held: held,
+            _removals: Some(removals),
+        })
+    }
+
+    /// Brings what `change` is of, which has its home at `home`, from one place to the other. A folder is on its way until all
+    /// know where it is, which is when what this gives is dropped.
+    async fn carry(
+        &self,
+        change: &Change,
+        home: &Place,
+        from: &FileUri,
+        to: &FileUri,
+    ) -> Result<Option<OnItsWay<'_>>, api::Error> {
+        if change.entry.kind == FileKind::File {
+            self.go(change, from, to).await?;
+            return Ok(None);
+        }
+        let way = self.api.on_its_way(from, to).await;
+        if !way.is_alone() {
+            // Who is at it has a name that it is to keep for so long.
+            return way.ended(Err(api::Error::Locked(Vec::new())));
+        }
+        match self.go(change, from, to).await {
+            Ok(()) => Ok(Some(way)),
+            Err(error) => {
+                let error = way.ended(Err::<(), _>(error)).unwrap_err();
+                if !is_lost(&error)
+                    && self.api.info_by_id(&change.entry.id).await?.uri == home.uri()
+                {
+                    // All below is where it was, and nobody has to look for it.
+                    self.namespace.unheard.is_at_home(&change.key());
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Where the server has what `change` is of, which has its home at `home`. None where somebody else deleted it, or gave it
@@ -175,6 +237,7 @@ impl Fs {
             metadata.change_name(&folder, &name, None, now);
         }
         metadata.change_name(&place.folder, &shown, known, now);
+        let folder = place.folder.clone();
         let place = Place {
             folder_uri: to.parent().unwrap_or_else(|| place.folder_uri.clone()),
             name,
@@ -202,27 +265,53 @@ impl Fs {
         {
             space.inodes.settle(&known, node.parent, &entry_now);
         }
-        self.is_over(change);
+        let is_known = || {
+            // A listing of this moment may lack it, which showed by what waited of it.
+            let now = Instant::now();
+            if space.listings.under_way(&folder).is_some() {
+                metadata.others_changed(&folder, &shown, now);
+            }
+            metadata.change_name(&folder, &shown, Some(entry.clone()), now);
+        };
+        self.is_over_with_all_below(change, home, to, is_known);
         self.news.notify_one();
         log::debug!("{from} is {to} by now");
         self.keep_told_at(&entry, place)
     }
 
+    /// What `change` is of is at `to` and no more at `home`, and nothing is to be told of it any more. By then it is to be
+    /// `known` as what it is.
+    fn is_over_with_all_below(
+        &self,
+        change: &Change,
+        home: &Place,
+        to: &FileUri,
+        known: impl FnOnce(),
+    ) {
+        let below = match change.entry.kind {
+            FileKind::Folder => Some(self.all_below(Folder::OfServers(home.uri()))),
+            FileKind::File => None,
+        };
+        self.is_over(change);
+        known();
+        if let Some(below) = below {
+            self.went(below, &home.uri(), to);
+        }
+    }
+
     /// Somebody else was faster: what they made of what `change` is of stays so.
     fn is_given_up(&self, change: &Change, home: &Place, uri: FileUri, words: String) {
         let space = &self.namespace;
-        let name = shown_name(home, &change.entry.id, space.options.names);
-        space.metadata.doubt(&home.folder, &name);
-        space
-            .metadata
-            .doubt(&change.place.folder, &change.entry.name);
+        // First: until then it shows by what waits of it, and not by what is listed.
+        self.is_over_with_all_below(change, home, &uri, || {});
+        let (metadata, names) = (&space.metadata, space.options.names);
+        let name = shown_name(home, &change.entry.id, names);
+        metadata.doubt(&home.folder, &name);
+        metadata.doubt(&change.place.folder, &change.entry.name);
         if let Some((folder, name)) = space.place_of(&uri) {
-            space
-                .metadata
-                .others_changed(&folder, &name, Instant::now());
+            metadata.others_changed(&folder, &name, Instant::now());
         }
         space.unheard.is_astray(uri, words);
-        self.is_over(change);
         self.news.notify_one();
     }
 
@@ -233,7 +322,12 @@ impl Fs {
             return false;
         };
         let mut waiting = unheard.all().into_iter();
-        let Some(change) = waiting.find(|change| unheard.is_tied(change)) else {
+        let may_go = |change: &Change| {
+            let home = change.home.as_ref();
+            home.is_some_and(|home| !is_aside(&home.name))
+        };
+        let tied = waiting.find(|change| may_go(change) && unheard.is_tied(change));
+        let Some(change) = tied else {
             return false;
         };
         match self.put_aside(&change).await {
@@ -250,6 +344,7 @@ impl Fs {
         }
     }
 
+    /// It gets a name that nobody gives to anything, where it is to be in the end if that can be, else where it is.
     async fn put_aside(&self, change: &Change) -> Result<(), Why> {
         let (owing, space) = (self.owing()?, &self.namespace);
         let Some(home) = &change.home else {
@@ -258,19 +353,25 @@ impl Fs {
         let Some(from) = self.is_still_ours(change, home).await? else {
             return Ok(());
         };
-        let place = Place {
-            folder_uri: folder_of(&self.api, home).await?,
+        let place = &change.place;
+        let can_be_there = !is_made(&place.folder.id) && !place.folder_uri.is_within(&home.uri());
+        let near = if can_be_there { place } else { home };
+        let there = Place {
+            folder_uri: folder_of(&self.api, near).await?,
             name: aside(&change.entry.id, &home.name),
-            ..home.clone()
+            full: None,
+            ..near.clone()
         };
+        let still = self.hold_still(change, home).await?;
         // First: wherever a crash leaves it, it is at one of the two, and the name tells whose it is.
-        self.go(change, &from, &place.uri()).await?;
+        let way = self.carry(change, home, &from, &there.uri()).await?;
         let name = shown_name(home, &change.entry.id, space.options.names);
         space
             .metadata
             .change_name(&home.folder, &name, None, Instant::now());
+        let uri = there.uri();
         let moved = Change {
-            home: Some(place),
+            home: Some(there),
             is_tried: false,
             tried: Vec::new(),
             ..change.clone()
@@ -278,7 +379,21 @@ impl Fs {
         let text = moved.text(None).map_err(disk)?;
         let noted = owing.staging.go_on(change.noted, text).await;
         noted.map_err(disk)?;
+        let below = match change.entry.kind {
+            FileKind::Folder => Some(self.all_below(Folder::OfServers(home.uri()))),
+            FileKind::File => None,
+        };
         space.unheard.rehome(moved, &self.around(&owing.staging));
+        if let Some(below) = below {
+            self.went(below, &home.uri(), &uri);
+        }
+        drop((still, way));
         Ok(())
     }
+}
+
+/// What goes somewhere else stays as it is meanwhile.
+struct Still<'a> {
+    _held: Vec<Held>,
+    _removals: Option<MutexGuard<'a, ()>>,
 }

@@ -11,13 +11,13 @@ use crate::entry::{Entry, FileKey};
 use crate::fs::changes::{End, Found, disk, renamed, stored};
 use crate::fs::locals::{Locals, Shown};
 use crate::fs::removals::Gathered;
-use crate::fs::rename::{landed, moved};
+use crate::fs::rename::landed;
 use crate::fs::{Error, Fs};
 use crate::inodes::Ino;
 use crate::model::{EntityId, FileId, FileKind};
 use crate::staging::{LocalId, Place, is_made};
-use crate::uri::FileUri;
 
+use super::paths::Folder;
 use super::{Change, is_same, key_of, shown_name};
 
 /// One who has a new name.
@@ -47,6 +47,7 @@ impl Fs {
             id.is_some_and(|id| unheard.keyed(&key_of(&id)).is_some())
         };
         self.has_to_wait(to)
+            || unheard.is_unsure(&from.folder.uri)
             || waits(source)
             || target.is_some_and(waits)
             || (source.kind() == FileKind::Folder && unheard.any_below(&from.uri()))
@@ -64,9 +65,8 @@ impl Fs {
         // At last: news of its delivery may come while anything is waited for.
         let (from, source) = self.end(parent, name).await?;
         let source = self.to_be_renamed(&from, source.ok_or(Error::NotFound)?)?;
-        let is_made_here = is_made(&source.key.id) && !self.may_be_there(&source.entry);
-        if source.entry.kind == FileKind::Folder && !is_made_here {
-            // The server has it by now, or may have: once more, by way of that.
+        if is_made(&source.key.id) && self.may_be_there(&source.entry) {
+            // The server may have it by now: once more, by way of that.
             return Err(Error::Gone);
         }
         if target.is_none() {
@@ -96,17 +96,20 @@ impl Fs {
         let is_home = home.as_ref().is_some_and(|home| is_same(home, &place))
             && before.as_ref().is_none_or(is_still);
         let entry = renamed(&source.entry, &to, None);
-        let below = match is_made(&source.key.id) {
-            true => self.below(&from.uri()),
-            false => Vec::new(),
-        };
+        // What the server has keeps its paths until that hears.
+        let made = Some(source.key.clone()).filter(|key| is_made(&key.id));
+        let below = made.map(|key| self.all_below(Folder::Made(key)));
         match before.filter(|_| is_home) {
             Some(before) => {
-                // What was known there is what shows again.
-                let known = Some(Arc::clone(&entry));
-                let (folder, now) = (&place.folder, Instant::now());
-                space.metadata.change_name(folder, &to.name, known, now);
+                // What was known there is what shows again, also of what is listed in this moment, which lacks it.
+                let back = || {
+                    let known = Some(Arc::clone(&entry));
+                    let (folder, now) = (&place.folder, Instant::now());
+                    space.metadata.change_name(folder, &to.name, known, now);
+                };
+                back();
                 self.is_over(&before);
+                back();
             }
             None => self.note(&owing.staging, Arc::clone(&entry), place.clone(), home)?,
         }
@@ -117,9 +120,8 @@ impl Fs {
         if let Some(target) = &target {
             self.is_replaced(&to, target)?;
         }
-        if is_made(&source.key.id) {
-            self.relocate_below(below, &from.uri(), &to.uri());
-            self.unheard_below(&from.uri(), &to.uri())?;
+        if let Some(below) = below {
+            self.went(below, &from.uri(), &to.uri());
         }
         Ok(())
     }
@@ -236,13 +238,23 @@ impl Fs {
         seen: &EntityId,
         unlinked: Option<LocalId>,
     ) -> Result<(), Error> {
+        self.goes_from(place, id, |home| Gathered::of(home, id, seen, unlinked))
+    }
+
+    /// As [`Fs::goes`], of what is to be removed from its home as `gather` says.
+    pub(in crate::fs) fn goes_from(
+        &self,
+        place: &Place,
+        id: &FileId,
+        gather: impl FnOnce(&Place) -> Gathered,
+    ) -> Result<(), Error> {
         let (staging, unheard) = (&self.owing()?.staging, &self.namespace.unheard);
         let change = unheard.keyed(&key_of(id));
         let home = change.as_ref().and_then(|change| change.home.as_ref());
         let home = home.unwrap_or(place);
         let name = shown_name(home, id, self.namespace.options.names);
         let elsewhere = change.as_ref().map(Change::elsewhere).unwrap_or_default();
-        let gathered = Gathered::of(home, id, seen, unlinked).or_at(&elsewhere);
+        let gathered = gather(home).or_at(&elsewhere);
         if !self.removals.postpones_at(self, home, &name, gathered) {
             return Err(self.removals.unsent());
         }
@@ -290,15 +302,13 @@ impl Fs {
         change.home
     }
 
-    /// The folder made here that was at `from` is at `to` now, and so is what waits below it.
-    fn unheard_below(&self, from: &FileUri, to: &FileUri) -> Result<(), Error> {
-        let staging = &self.owing()?.staging;
-        for change in self.namespace.unheard.all() {
-            if let Some(place) = moved(&change.place, from, to) {
-                self.note(staging, change.entry, place, change.home)?;
-            }
+    /// Whether something waits of the folder `entry` at `end` itself, so that the server has it elsewhere, or may have.
+    pub(in crate::fs) fn is_to_be_heard_of(&self, end: &End, entry: &Entry) -> bool {
+        let waits = self.namespace.unheard.keyed(&key_of(&entry.id));
+        match is_made(&entry.id) {
+            true => self.may_be_there(entry),
+            false => waits.is_some() || is_made(&end.folder.key.id),
         }
-        Ok(())
     }
 
     /// An error where something waits of `found` at `end`, or of its folder: the server is told first, if it can be reached.

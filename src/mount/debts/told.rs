@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::pace::Rate;
@@ -82,9 +83,16 @@ pub(super) struct Shown {
     pub(super) point: PathBuf,
     pub(super) root: FileUri,
     pub(super) names: NamePolicy,
+    /// Where what belongs in a place shows.
+    pub(super) at: Arc<dyn Fn(&Place) -> FileUri + Send + Sync>,
 }
 
 impl Shown {
+    /// Where what belongs in `place` shows.
+    pub(super) fn uri(&self, place: &Place) -> FileUri {
+        (self.at)(place)
+    }
+
     /// The names of `uri` below the mount point; none where it lies elsewhere, as behind a shortcut.
     fn below<'a>(&self, uri: &'a FileUri) -> Option<&'a [ServerName]> {
         let names = uri.names().strip_prefix(self.root.names())?;
@@ -98,7 +106,7 @@ impl Shown {
 
     /// As [`Shown::path`] of its URI, with all of its own name.
     pub(super) fn path_of(&self, place: &Place) -> String {
-        self.path_as(&place.uri(), Some(place.local_name(self.names)))
+        self.path_as(&self.uri(place), Some(place.local_name(self.names)))
     }
 
     fn path_as(&self, uri: &FileUri, name: Option<OsString>) -> String {
@@ -366,6 +374,7 @@ mod tests {
             point: "/mnt/drive".into(),
             root: FileUri::parse_wire(root).unwrap(),
             names: NamePolicy::Encode,
+            at: Arc::new(Place::uri),
         }
     }
 

@@ -215,19 +215,58 @@ fn a_name_that_the_server_gave_half_is_given_in_whole_by_who_comes_after_a_kill(
     assert_eq!(mount.status()["conflicts"], serde_json::json!([]));
 }
 
+/// `deep` is `moved`, with another file and a file of another content in it, and a new folder has its old name.
+#[track_caller]
+fn is_moved(mount: &Mounted) {
+    assert_eq!(mount.read("moved/five"), "written without it");
+    assert_eq!(mount.read("moved/other.txt"), "other");
+    assert_eq!(mount.read("moved/six"), "content of six");
+    assert_eq!(mount.names("moved"), set(&["five", "other.txt", "six"]));
+    assert_eq!(mount.names("deep"), set(&["five"]));
+    assert_eq!(mount.read("deep/five"), "another five");
+}
+
 #[test]
-fn a_folder_that_the_server_has_keeps_its_name_while_that_is_gone() {
-    let (server, mount) = gone();
+fn folders_of_the_servers_are_renamed_without_it_with_all_that_is_in_them() {
+    let (server, mut mount) = gone();
+    let id = server.file_id("known/deep");
     let known = mount.path("known");
-    let refused = std::fs::rename(known.join("deep"), known.join("moved"));
-    assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
-    assert_eq!(mount.read("deep/five"), "content of deep/five");
+    let number = known.join("deep").metadata().unwrap().ino();
+    mount.mv("deep", "moved");
+    std::fs::write(known.join("moved/five"), "written without it").unwrap();
+    std::fs::write(known.join("moved/six"), "content of six").unwrap();
+    std::fs::create_dir(known.join("deep")).unwrap();
+    std::fs::write(known.join("deep/five"), "another five").unwrap();
+    assert_eq!(known.join("moved").metadata().unwrap().ino(), number);
+    is_moved(&mount);
+    let status = mount.status();
+    let paths = |files: &serde_json::Value| {
+        let files = files.as_array().unwrap().iter();
+        let path = |file: &serde_json::Value| file["path"].as_str().unwrap().to_owned();
+        files.map(path).collect::<BTreeSet<_>>()
+    };
+    let path = |name: &str| known.join(name).display().to_string();
+    let owed = ["moved/five", "moved/six", "deep/five"].map(path);
+    assert_eq!(paths(&status["owed_files"]), BTreeSet::from(owed));
+    let changed = ["moved", "deep"].map(path);
+    assert_eq!(paths(&status["changes"]["files"]), changed.into());
+    assert!(mount.end().success());
+    let mount = mount.again(&server, "cloudreve://my/", &OPTIONS);
+    is_moved(&mount);
     server.restart().unwrap();
-    shell::wait_until("the server is there again", || {
-        std::fs::rename(known.join("deep"), known.join("moved")).is_ok()
-    });
-    assert_eq!(mount.read("moved/five"), "content of deep/five");
-    assert!(there(&server, "known").contains("moved"));
+    mount.sync();
+    is_moved(&mount);
+    assert_eq!(server.file_id("known/moved"), id);
+    assert_eq!(there(&server, "known/deep"), set(&["five"]));
+    assert_eq!(
+        there(&server, "known/moved"),
+        set(&["five", "other.txt", "six"])
+    );
+    assert_eq!(
+        server.content("known/moved/five").unwrap(),
+        b"written without it"
+    );
+    assert_eq!(mount.status()["conflicts"], serde_json::json!([]));
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::pin::pin;
 use super::*;
 use crate::fs::changes::Found;
 
+mod folders;
+mod tangled;
 mod tried;
 
 impl Mounted {
@@ -32,6 +34,25 @@ impl Mounted {
         self.owing.uploader.deliver(&local).await.unwrap();
         self.cut_off();
         local
+    }
+
+    /// What shows in `folder` once the server was asked again.
+    async fn looked_at(&self, folder: &str) -> Vec<String> {
+        let metadata = &self.fs.namespace.metadata;
+        metadata.others_changed_anything(std::time::Instant::now());
+        self.names(folder).await
+    }
+
+    /// Where what is owed of `local` shows.
+    fn shown(&self, local: &Local) -> String {
+        self.fs.shown_at(&local.place()).to_wire()
+    }
+
+    /// Nothing is owed, nothing waits, and nobody was faster.
+    async fn is_at_peace(&self) {
+        self.fs.be_heard(true).await;
+        assert_eq!((self.unheard(), self.fs.astray().0), (0, 0));
+        assert!(self.owing.staging.unfinished().is_empty());
     }
 
     /// How many changes the server has not heard of.
@@ -425,21 +446,6 @@ async fn what_was_written_to_a_file_goes_where_that_was_renamed_without_the_serv
     assert_eq!(mounted.on_server("known"), ["c", "dir"]);
     assert_eq!(mounted.names("known").await, ["c", "dir"]);
     assert_eq!(mounted.names("other").await, ["d"]);
-}
-
-#[tokio::test]
-async fn a_folder_of_the_servers_gets_its_new_name_once_that_is_there_and_has_heard_all_else() {
-    let mounted = apart().await;
-    mounted.mkdir("made").await.unwrap();
-    let refused = mounted
-        .rename("known/dir", "made/moved", RenameHow::Replace)
-        .await;
-    assert!(matches!(refused, Err(Error::TimedOut(_))), "{refused:?}");
-    assert_eq!(mounted.names("known").await, ["a", "b", "dir"]);
-    mounted.reunite().await;
-    mounted.mv("known/dir", "made/moved").await;
-    assert_eq!(mounted.on_server("made/moved"), ["inner"]);
-    assert_eq!(mounted.names("made/moved").await, ["inner"]);
 }
 
 #[tokio::test]

@@ -2,15 +2,6 @@
 
 use super::*;
 
-impl Mounted {
-    /// What shows in `folder` once the server was asked again.
-    async fn looked_at(&self, folder: &str) -> Vec<String> {
-        let metadata = &self.fs.namespace.metadata;
-        metadata.others_changed_anything(std::time::Instant::now());
-        self.names(folder).await
-    }
-}
-
 /// `known/a` was renamed to `other/x`, and is half way there.
 async fn renamed_half_way() -> Mounted {
     let mounted = apart().await;
