@@ -24,7 +24,7 @@ pub(super) struct Turns {
 
 /// Most that may be added to the time of one who waited in a line for others that were not answered: all of a line together
 /// get no more.
-const SLACK: Duration = Duration::from_secs(3);
+const SLACK: Duration = Duration::from_secs(2);
 /// Who comes so soon after another one has waited for him.
 const IN_LINE: Duration = Duration::from_millis(50);
 

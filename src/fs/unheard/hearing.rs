@@ -72,7 +72,9 @@ impl Fs {
                     Ok(()) => (is_any_heard, goes_on) = (true, true),
                     Err(Why::Later) => {}
                     Err(Why::Api(error)) => {
-                        let got_through = !(is_lost(&error) && self.namespace.is_down());
+                        // Who is in a hurry may have given up before there was time for an answer.
+                        let is_patient = !is_urgent && !self.namespace.is_down();
+                        let got_through = is_patient || !is_lost(&error);
                         unheard.is_to_wait(&key, error.to_string(), got_through);
                     }
                     Err(Why::Here(error)) => unheard.is_to_wait(&key, error.to_string(), true),
