@@ -165,12 +165,7 @@ impl Fs {
     pub(super) async fn steady(&self, ends: &[&End]) -> Result<Steady<'_>, Error> {
         let folders: Vec<_> = ends.iter().map(|end| &end.folder.uri).collect();
         let steady = self.api.steady(&folders).await;
-        let now = |end: &End| self.namespace.inodes.folder_uri(end.parent);
-        let is_there = |end: &&End| {
-            let is_sure = !self.namespace.unheard.is_unsure(&end.folder.uri);
-            is_sure && now(end).as_ref() == Some(&end.folder.uri)
-        };
-        match ends.iter().all(is_there) {
+        match ends.iter().all(|end| self.namespace.is_as_found(end)) {
             true => Ok(steady),
             false => Err(Error::Gone),
         }

@@ -23,6 +23,7 @@ use crate::staging::{Staging, State, is_made};
 use crate::uri::{FileSystem, FileUri};
 
 use super::access::Access;
+use super::changes::End;
 use super::leaving::Leaving;
 use super::locals::{Locals, Shown, is_gone, is_nameless};
 use super::questions::{is_answered_by_listing, is_looked_through};
@@ -376,6 +377,17 @@ impl Namespace {
     /// folder another place unheard.
     pub(super) fn is_out_of_reach(&self, uri: &FileUri) -> bool {
         self.is_down() || self.unheard.is_unsure(uri)
+    }
+
+    /// Whether the folder of `end` is for sure where it was when that was looked up.
+    pub(super) fn is_as_found(&self, end: &End) -> bool {
+        let now = self.inodes.folder_uri(end.parent);
+        !self.unheard.is_unsure(&end.folder.uri) && now.as_ref() == Some(&end.folder.uri)
+    }
+
+    /// Whether `error` came of a change in the folder `uri` that is [out of reach](Namespace::is_out_of_reach).
+    pub(super) fn is_of_reach(&self, error: &Error, uri: &FileUri) -> bool {
+        self.is_of_the_wire(error) || self.unheard.is_unsure(uri)
     }
 
     /// Whether `error` came of a server that cannot be reached.

@@ -58,7 +58,7 @@ const BATCH_UNTOLD: usize = 1000;
 /// The file that is removed by what is noted as `text`, if that is a removal.
 pub(super) fn removed_by(text: &str) -> Option<FileId> {
     let gathered = serde_json::from_str::<Gathered>(text).ok()?;
-    Some(FileId(gathered.removed.as_str().into()))
+    Some(gathered.file())
 }
 
 /// The removals that wait, and the task that sends them.
@@ -288,9 +288,7 @@ impl Removals {
         let batch_max = self.shared.batch_max().await;
         let is_full = {
             let mut rows = self.shared.rows.lock().unwrap();
-            let now = fs.namespace.inodes.folder_uri(end.parent);
-            let is_unsure = fs.namespace.unheard.is_unsure(&end.folder.uri);
-            if is_unsure || now.as_ref() != Some(&end.folder.uri) {
+            if !fs.namespace.is_as_found(end) {
                 // Its folder went elsewhere meanwhile: it is looked for by its id.
                 drop(rows);
                 self.shared.wait_for_server(key, [removal]);

@@ -155,9 +155,8 @@ impl Fs {
         unlinked: Option<LocalId>,
         error: Error,
     ) -> Result<(), Error> {
-        let space = &self.namespace;
-        let is_down = space.is_of_the_wire(&error) || space.unheard.is_unsure(&end.folder.uri);
-        match is_down && self.removals.postpones(self, end, id, seen, unlinked) {
+        let is_of_reach = self.namespace.is_of_reach(&error, &end.folder.uri);
+        match is_of_reach && self.removals.postpones(self, end, id, seen, unlinked) {
             true => Ok(()),
             false => Err(error),
         }
@@ -257,8 +256,7 @@ impl Fs {
         match self.remove_folder_of_servers(&end, &entry).await {
             // What the server cannot be asked for is so here, and there when it is back.
             Err(error)
-                if (self.namespace.is_of_the_wire(&error)
-                    || self.namespace.unheard.is_unsure(&end.folder.uri))
+                if self.namespace.is_of_reach(&error, &end.folder.uri)
                     && self.remove_folder_here(&end, &entry).await? => {}
             done => done?,
         }

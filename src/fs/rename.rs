@@ -329,7 +329,12 @@ impl Fs {
             let below = self.below(&from.uri()).into_iter();
             stopped.extend(below.map(|shown| shown.local));
         }
-        let held = try_join_all(stopped.iter().map(|local| self.hold(local))).await?;
+        self.stop_all(&stopped).await
+    }
+
+    /// Stops our uploads of all of `locals`.
+    pub(super) async fn stop_all(&self, locals: &[Arc<Local>]) -> Result<Stopped, Error> {
+        let held = try_join_all(locals.iter().map(|local| self.hold(local))).await?;
         Ok(Stopped { held })
     }
 
@@ -564,14 +569,8 @@ impl Fs {
     async fn is_still(&self, from: &End, entry: &Entry) -> Result<(), Error> {
         match self.now_at(from, &entry.id).await? {
             Now::Same => Ok(()),
-            Now::Nothing => {
-                let space = &self.namespace;
-                let is_elsewhere = space.gone_on(&from.folder.key, &from.folder.uri).is_some();
-                match is_elsewhere || space.unheard.is_unsure(&from.folder.uri) {
-                    true => Err(Error::Gone),
-                    false => Err(Error::NotFound),
-                }
-            }
+            Now::Nothing if self.namespace.is_as_found(from) => Err(Error::NotFound),
+            Now::Nothing => Err(Error::Gone),
             Now::Another => Err(Error::Gone),
         }
     }

@@ -327,7 +327,7 @@ impl Unheard {
             state.changes.insert(change.key(), change.clone());
             (before, change)
         };
-        around.leaves_alone(&before);
+        around.leaves_alone(&before, false);
         around.begin(&now);
     }
 
@@ -495,28 +495,22 @@ impl Around<'_> {
         }
     }
 
-    /// The places of `change` are kept clear for others by it no more.
-    fn leaves_alone(&self, change: &Change) {
+    /// The places of `change` are kept clear by it no more; where it `stays_away`, nothing shows at its home again.
+    fn leaves_alone(&self, change: &Change, stays_away: bool) {
         let key = change.key();
         self.staging.clearing().move_done(&key.id);
-        if let Some(home) = &change.home {
+        if let Some(home) = change.home.as_ref().filter(|_| !stays_away) {
             let name = shown_name(home, &key.id, self.names);
             self.leaving.take_of(&home.folder, &name, &key.id);
         }
     }
 
     fn end(&self, change: &Change, stays_away: bool) {
-        let (key, clearing) = (change.key(), self.staging.clearing());
-        clearing.move_done(&key.id);
+        self.leaves_alone(change, stays_away);
+        let key = change.key();
         match &change.home {
-            Some(home) => {
-                let name = shown_name(home, &key.id, self.names);
-                if !stays_away {
-                    self.leaving.take_of(&home.folder, &name, &key.id);
-                }
-                self.inodes.is_elsewhere(key, None);
-            }
-            None => clearing.folder_done(&key.id),
+            Some(_) => self.inodes.is_elsewhere(key, None),
+            None => self.staging.clearing().folder_done(&key.id),
         }
     }
 }

@@ -350,7 +350,7 @@ impl Fs {
             if let Err(error) = self.drop_unlinked(&gathered) {
                 log::error!("what was written over {uri} could not be dropped: {error}");
             }
-            let (folder, id) = (gathered.folder(), FileId(gathered.removed.as_str().into()));
+            let (folder, id) = (gathered.folder(), gathered.file());
             let name = name_of(&stored, gathered.full.as_deref(), &id, names);
             let removal = Removal {
                 noted,

@@ -124,6 +124,13 @@ impl Fs {
         Ok(())
     }
 
+    /// Notes `change`, which is noted already, as it is now.
+    pub(super) fn note_again(&self, change: &Change) -> Result<(), Error> {
+        let text = change.text(None).map_err(disk)?;
+        let staging = &self.owing()?.staging;
+        staging.go_on_lightly(change.noted, text).map_err(disk)
+    }
+
     /// What was seen of what `change` is of, where the server had just brought it unheard, shows there no more.
     fn is_nowhere_else(&self, change: &Change) {
         let space = &self.namespace;
@@ -201,15 +208,10 @@ impl Fs {
 
     /// What waits of `key` shows as `entry` from now on; whether anything does.
     fn shows_as(&self, key: &FileKey, entry: Arc<Entry>) -> bool {
-        let Ok(owing) = self.owing() else {
-            return false;
-        };
         let Some(change) = self.namespace.unheard.shows_as(key, entry) else {
             return false;
         };
-        let noted = change.text(None);
-        let noted = noted.and_then(|text| owing.staging.go_on_lightly(change.noted, text));
-        if let Err(error) = noted {
+        if let Err(error) = self.note_again(&change) {
             log::error!("what shows of a file that was renamed could not be noted: {error}");
         }
         true

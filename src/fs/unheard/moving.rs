@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::future::try_join_all;
 use tokio::sync::MutexGuard;
 
 use crate::api::{self, OnItsWay};
@@ -14,11 +13,12 @@ use crate::crash::{self, Point};
 use crate::entry::Entry;
 use crate::fs::changes::{disk, has_trash, is_lost};
 use crate::fs::locals::{Locals, Shown, differing};
+use crate::fs::rename::Stopped;
 use crate::fs::steps::{aside, is_aside, way};
 use crate::fs::{Error, Fs};
 use crate::model::FileKind;
 use crate::staging::{Place, is_made};
-use crate::upload::{Held, folder_of, very_folder_of};
+use crate::upload::{folder_of, very_folder_of};
 use crate::uri::FileUri;
 
 use super::hearing::{NAMES_BESIDE, Why};
@@ -83,20 +83,18 @@ impl Fs {
     async fn hold_still(&self, change: &Change, home: &Place) -> Result<Still<'_>, Error> {
         if change.entry.kind == FileKind::File {
             let local = self.namespace.locals.keyed(&change.key());
-            let local = local.iter().map(|shown| self.hold(&shown.local));
+            let local = local.map(|shown| shown.local);
             return Ok(Still {
-                _held: try_join_all(local).await?,
+                _uploads: self.stop_all(local.as_slice()).await?,
                 _removals: None,
             });
         }
         let removals = self.removals.hold_still(self).await?;
         let below = self.all_below(Folder::OfServers(home.uri()));
-        let held = below.hold(self).await?;
-        if held.iter().any(Held::is_up) {
-            return Err(self.removals.unsent());
-        }
+        let uploads = below.stop(self).await?;
+        uploads.is_all(self.removals.unsent())?;
         Ok(Still {
-            _held: held,
+            _uploads: uploads,
             _removals: Some(removals),
         })
     }
@@ -288,10 +286,7 @@ impl Fs {
         to: &FileUri,
         known: impl FnOnce(),
     ) {
-        let below = match change.entry.kind {
-            FileKind::Folder => Some(self.all_below(Folder::OfServers(home.uri()))),
-            FileKind::File => None,
-        };
+        let below = self.all_below_of(&change.entry, home.uri());
         self.is_over(change);
         known();
         if let Some(below) = below {
@@ -379,10 +374,7 @@ impl Fs {
         let text = moved.text(None).map_err(disk)?;
         let noted = owing.staging.go_on(change.noted, text).await;
         noted.map_err(disk)?;
-        let below = match change.entry.kind {
-            FileKind::Folder => Some(self.all_below(Folder::OfServers(home.uri()))),
-            FileKind::File => None,
-        };
+        let below = self.all_below_of(&change.entry, home.uri());
         space.unheard.rehome(moved, &self.around(&owing.staging));
         if let Some(below) = below {
             self.went(below, &home.uri(), &uri);
@@ -394,6 +386,6 @@ impl Fs {
 
 /// What goes somewhere else stays as it is meanwhile.
 struct Still<'a> {
-    _held: Vec<Held>,
+    _uploads: Stopped,
     _removals: Option<MutexGuard<'a, ()>>,
 }

@@ -5,19 +5,16 @@
 
 use std::sync::Arc;
 
-use futures_util::future::try_join_all;
-
 use crate::api::{self, Api};
 use crate::entry::{Entry, FileKey};
 use crate::fs::changes::End;
 use crate::fs::locals::Shown;
 use crate::fs::removals::place_in;
-use crate::fs::rename::moved;
+use crate::fs::rename::{Stopped, moved};
 use crate::fs::{Error, Fs};
 use crate::listing::{Asked, Source};
 use crate::model::{FileId, FileKind};
 use crate::staging::Place;
-use crate::upload::Held;
 use crate::uri::FileUri;
 
 use super::{Change, State, Unheard, key_of};
@@ -195,8 +192,9 @@ pub(super) struct Below {
 
 impl Below {
     /// Stops the uploads of all of it.
-    pub(super) async fn hold(&self, fs: &Fs) -> Result<Vec<Held>, Error> {
-        try_join_all(self.locals.iter().map(|shown| fs.hold(&shown.local))).await
+    pub(super) async fn stop(&self, fs: &Fs) -> Result<Stopped, Error> {
+        let locals = self.locals.iter().map(|shown| Arc::clone(&shown.local));
+        fs.stop_all(&locals.collect::<Vec<_>>()).await
     }
 }
 
@@ -218,21 +216,23 @@ impl Fs {
         }
     }
 
+    /// What is here below `entry`, which the server has at `uri`; none of a file.
+    pub(super) fn all_below_of(&self, entry: &Entry, uri: FileUri) -> Option<Below> {
+        let is_folder = entry.kind == FileKind::Folder;
+        is_folder.then(|| self.all_below(Folder::OfServers(uri)))
+    }
+
     /// `entry`, which was at `from` on the server, is at `to`, with all that is noted below it by now.
     pub(in crate::fs) fn takes_along(&self, from: &End, entry: &Entry, to: &End) {
         let (from, to) = (from.uri(), to.uri());
-        match entry.kind {
-            FileKind::File => self.relocate_below(Vec::new(), &from, &to),
-            FileKind::Folder => {
-                let below = self.all_below(Folder::OfServers(from.clone()));
-                self.went(below, &from, &to);
-            }
+        match self.all_below_of(entry, from.clone()) {
+            Some(below) => self.went(below, &from, &to),
+            None => self.relocate_below(Vec::new(), &from, &to),
         }
     }
 
     /// The folder that was at `from` on the server, or was to be there, is at `to`, and so is all that is `below` it.
     pub(super) fn went(&self, below: Below, from: &FileUri, to: &FileUri) {
-        let Ok(owing) = self.owing() else { return };
         let space = &self.namespace;
         let mut changes = Vec::new();
         // First what others are led by, and then what takes its time.
@@ -250,9 +250,7 @@ impl Fs {
         }
         self.relocate_below(below.locals, from, to);
         for change in changes {
-            let noted = change.text(None);
-            let noted = noted.and_then(|text| owing.staging.go_on_lightly(change.noted, text));
-            if let Err(error) = noted {
+            if let Err(error) = self.note_again(&change) {
                 // It is found by its folder's id all the same.
                 log::warn!("the new place of a change could not be noted: {error}");
             }

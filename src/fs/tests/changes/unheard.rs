@@ -55,6 +55,18 @@ impl Mounted {
         assert!(self.owing.staging.unfinished().is_empty());
     }
 
+    /// It can be, and has given what it heard of first its new name, of which nobody heard: neither the answer got through nor the
+    /// look after it, but so many `looks` before.
+    async fn meet_unheard(&self, looks: u64) {
+        self.meet().await;
+        let lost = Fault::on(Route::Rename).truncate_after(0);
+        self.server.fail(lost.times(1));
+        let unseen = Fault::on(Route::Info).code(403, "no");
+        self.server.fail(unseen.after(looks));
+        self.fs.be_heard(true).await;
+        self.server.clear_faults();
+    }
+
     /// How many changes the server has not heard of.
     fn unheard(&self) -> usize {
         self.fs.namespace.unheard.pending().len()
@@ -253,8 +265,8 @@ async fn a_folder_made_without_the_server_survives_the_end_of_the_process() {
 }
 
 /// A drive of the folder `known` with the files `a` and `b`, the folder `known/dir` with the file `inner`, and the empty folder
-/// `other`, all of which is known, and which cannot be reached.
-async fn apart() -> Mounted {
+/// `other`, all of which is known.
+async fn known() -> Mounted {
     let mounted = Mounted::new(|server| {
         for name in ["a", "b", "dir/inner"] {
             server.put(&format!("known/{name}"), format!("content of {name}"));
@@ -265,6 +277,12 @@ async fn apart() -> Mounted {
     for folder in ["", "known", "known/dir", "other"] {
         mounted.names(folder).await;
     }
+    mounted
+}
+
+/// The same, which cannot be reached.
+async fn apart() -> Mounted {
+    let mounted = known().await;
     mounted.cut_off();
     mounted
 }

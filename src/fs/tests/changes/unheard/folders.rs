@@ -68,13 +68,7 @@ async fn a_folder_renamed_without_the_server_survives_the_end_of_the_process() {
 async fn folder_renamed_unheard() -> Mounted {
     let mounted = apart().await;
     mounted.mv("known", "moved").await;
-    mounted.meet().await;
-    let lost = Fault::on(Route::Rename).truncate_after(0);
-    mounted.server.fail(lost.times(1));
-    let unseen = Fault::on(Route::Info).code(403, "no");
-    mounted.server.fail(unseen.after(1));
-    mounted.fs.be_heard(true).await;
-    mounted.server.clear_faults();
+    mounted.meet_unheard(1).await;
     assert_eq!(mounted.on_server(""), ["moved", "other"]);
     assert_eq!(mounted.unheard(), 1);
     mounted

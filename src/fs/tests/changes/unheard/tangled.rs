@@ -198,13 +198,7 @@ async fn what_is_in_a_renamed_folder_is_there_though_one_above_was_moved_unheard
     let mounted = apart().await;
     mounted.mv("known", "moved").await;
     mounted.mv("moved/dir", "moved/inner").await;
-    mounted.meet().await;
-    let lost = Fault::on(Route::Rename).truncate_after(0);
-    mounted.server.fail(lost.times(1));
-    let unseen = Fault::on(Route::Info).code(403, "no");
-    mounted.server.fail(unseen.after(1));
-    mounted.fs.be_heard(true).await;
-    mounted.server.clear_faults();
+    mounted.meet_unheard(1).await;
     assert_eq!(mounted.on_server(""), ["moved", "other"]);
     assert_eq!(mounted.unheard(), 2);
     assert_eq!(mounted.looked_at("moved/inner").await, ["inner"]);

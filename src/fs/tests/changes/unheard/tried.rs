@@ -53,13 +53,7 @@ async fn a_file_that_is_half_way_to_its_new_name_and_gets_back_its_old_one_is_th
 async fn renamed_unheard() -> Mounted {
     let mounted = apart().await;
     mounted.mv("known/a", "known/x").await;
-    mounted.meet().await;
-    let lost = Fault::on(Route::Rename).truncate_after(0);
-    mounted.server.fail(lost.times(1));
-    let unseen = Fault::on(Route::Info).code(403, "no");
-    mounted.server.fail(unseen.after(2));
-    mounted.fs.be_heard(true).await;
-    mounted.server.clear_faults();
+    mounted.meet_unheard(2).await;
     assert_eq!(mounted.on_server("known"), ["b", "dir", "x"]);
     assert_eq!(mounted.unheard(), 1);
     mounted
@@ -124,16 +118,7 @@ async fn a_file_whose_new_name_the_server_gave_unheard_goes_on_from_there_to_ano
 
 /// As `renamed_unheard`, of a rename that was sent, and then done without the server.
 async fn sent_unheard() -> Mounted {
-    let mounted = Mounted::new(|server| {
-        for name in ["a", "b", "dir/inner"] {
-            server.put(&format!("known/{name}"), format!("content of {name}"));
-        }
-        server.mkdir("other");
-    })
-    .await;
-    for folder in ["", "known", "known/dir", "other"] {
-        mounted.names(folder).await;
-    }
+    let mounted = known().await;
     let lost = Fault::on(Route::Rename).stall();
     mounted.server.fail(lost.times(1));
     mounted.server.fail(Fault::on(Route::Info).stall().after(1));
